@@ -1,0 +1,63 @@
+"""What an analysis needs measured: conditions, and readings of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a model that readings depend on."""
+
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """One intervention at one place; `head` None means the whole site.
+
+    `intervention` is the name of the entry under `interventions:` that says what is put there.
+    """
+
+    intervention: str
+    site: str
+    layer: int
+    head: int | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A labelled set of changes; the clean run is the one without any.
+
+    `labels` become coordinates of the dim `condition`, as `(("layer", 4), ("head", 2))`.
+    """
+
+    labels: tuple[tuple[str, int], ...]
+    changes: tuple[Change, ...]
+
+
+CLEAN = Condition(labels=(), changes=())
+"""The condition that changes nothing."""
+
+
+@dataclass(frozen=True)
+class CaptureReading:
+    """The activations of a capture, in the clean condition."""
+
+    capture: str
+
+
+@dataclass(frozen=True)
+class MetricReading:
+    """A metric of a stimulus set, clean and under each condition.
+
+    It is measured as a dataset with `clean(stimulus)` and `value(condition, stimulus)`.
+    """
+
+    stimuli: str
+    metric: str
+    conditions: tuple[Condition, ...]
+
+
+Reading = CaptureReading | MetricReading

@@ -1,0 +1,29 @@
+"""The backend table: what runs the forward passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from patchclamp.registry.table import Table
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to run a model; `factory` is `"module:class"`."""
+
+    name: str
+    summary: str
+    factory: str
+
+
+BACKENDS: Table[Backend] = Table(
+    "backend",
+    [
+        Backend("nnsight", "local nnsight traces", "patchclamp.engine.nnsight_backend:Nnsight"),
+        Backend(
+            "hooks",
+            "plain PyTorch hooks: the independent second opinion",
+            "patchclamp.engine.hooks_backend:Hooks",
+        ),
+    ],
+)
