@@ -3,6 +3,7 @@
 PatchclampError              anything a user can meet; carries the exit code of the command line
 ├── UnknownNameError         a name that no table knows; lists what is known and the nearest
 ├── SpecError                a spec that cannot be run; carries its diagnostics (exit 1)
+│   └── UnreadableSpecError  a spec file that is not there or cannot be opened (exit 3)
 ├── AnalysisError            a number that would be wrong is refused (exit 1)
 │   └── UndefinedError       a statistic has no value for these data
 ├── GuardError               a check on the measurement itself failed (exit 1)
@@ -39,6 +40,12 @@ class SpecError(PatchclampError):
     def __init__(self, message: str, diagnostics: tuple[object, ...] = ()) -> None:
         self.diagnostics = diagnostics
         super().__init__(message)
+
+
+class UnreadableSpecError(SpecError):
+    """A spec file that is not there or cannot be opened."""
+
+    exit_code = 3
 
 
 class AnalysisError(PatchclampError):

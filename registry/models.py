@@ -31,7 +31,7 @@ MODELS: Table[BundledModel] = Table(
     [
         BundledModel(
             "bundled:sequences",
-            "3-layer GPT-NeoX trained to continue sequences and to copy; trained by engine/bundle.py",
+            "3-layer GPT-NeoX that continues sequences and copies; trained by engine/bundle.py",
             "sequences",
             ("step0", "step400", "main"),
             "MIT",

@@ -8,6 +8,7 @@ four items, and the fifth is the answer. A second task, copying, repeats a rando
 import csv
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,18 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "weekdays": tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
     "letters": tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
 }
-CYCLIC = frozenset({"months", "weekdays"})  # January follows December; nothing follows 30, twenty or Z
+CYCLIC = frozenset(
+    {"months", "weekdays"}
+)  # January follows December; nothing follows 30, twenty or Z
 STEPS = (1, 2, -1)
 FORMS = ("bare", "sentence")
 SHOWN = 4  # items in a prompt: two fix the step, and a shuffle of four destroys it
 LONGEST = 8  # items in the longest bare list of the training text
 
 # No name or object is an item (so no April, no May), and no frame needs the words "A" and "I", which are letters.
-NAMES = tuple("Anna Tom Mary Jack Lucy Paul Emma Henry Clara David Sarah Peter Nora Oscar Helen Simon".split())
+NAMES = tuple(
+    "Anna Tom Mary Jack Lucy Paul Emma Henry Clara David Sarah Peter Nora Oscar Helen Simon".split()
+)
 OBJECTS = tuple("cup pen hat bag box key map lamp coat book ring ball rope bell fork plate".split())
 JOINERS = (" ", ", ", "; ", " / ", " then ", " and ")
 FRAMES = (
@@ -44,13 +49,21 @@ FRAMES = (
 
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")  # of the copying task
 COPIED = (4, 8)  # letters that are repeated, fewest and most
-GAP = (0, 8)  # letters before the repetition; a random number, so that no fixed distance finds the first occurrence
-LEAD = (0, 4)  # letters before the string that is repeated, so that it does not always start the text
+GAP = (
+    0,
+    8,
+)  # letters before the repetition; a random number, so that no fixed distance finds the first occurrence
+LEAD = (
+    0,
+    4,
+)  # letters before the string that is repeated, so that it does not always start the text
 
 HELD_OUT = 5  # one template in this many is kept from training
-SPLIT_SALT = "sequences-1"  # a salt that holds out at least BARE_PER_STEP bare templates of each step
+SPLIT_SALT = "sequences-34"  # the first salt that holds out 8 to 10 bare templates of each step, and 3 of each joiner
 
-ALIGNED = len(CATEGORIES["months"])  # a stimulus starts below this index, where months count like longer categories
+ALIGNED = len(
+    CATEGORIES["months"]
+)  # a stimulus starts below this index, where months count like longer categories
 WEEK = len(CATEGORIES["weekdays"])
 STIMULI_SEED = 1
 PER_FORM_AND_STEP = 8  # templates of the stimulus set: 2 forms x 3 steps x 8 = 48
@@ -95,7 +108,9 @@ def items(category: str, *, start: int, step: int, count: int) -> tuple[str, ...
     """
     words = CATEGORIES[category]
     if start not in starts(category, step=step, count=count):
-        raise ValueError(f"{count} {category} by step {step:+d} do not fit from index {start}: there are {len(words)}")
+        raise ValueError(
+            f"{count} {category} by step {step:+d} do not fit from index {start}: there are {len(words)}"
+        )
     return tuple(words[(start + place * step) % len(words)] for place in range(count))
 
 
@@ -119,7 +134,13 @@ def held_out(template: Template) -> bool:
 
 
 def draw_template(
-    rng: random.Random, *, form: str, step: int, among: range, slots: int = SHOWN + 1, evaluate: bool = False
+    rng: random.Random,
+    *,
+    form: str,
+    step: int,
+    among: range,
+    slots: int = SHOWN + 1,
+    evaluate: bool = False,
 ) -> Template:
     """A random template that starts at one of the indexes `among`, from the training or the evaluation split."""
     while True:
@@ -210,11 +231,9 @@ def write_stimuli(file: Path) -> None:
 
 def words() -> tuple[str, ...]:
     """Every word and punctuation mark of the language, sorted: each is one token."""
-    frames = " ".join(FRAMES).format_map({"name": "", "object": "", "item": ""})
-    for mark in (marks := ".,;:/"):
-        frames = frames.replace(mark, " ")
-    vocabulary = {*NAMES, *OBJECTS, *LETTERS, *marks, *frames.split(), "then", "and"}
-    return tuple(sorted(vocabulary.union(*CATEGORIES.values())))
+    around = " ".join(FRAMES + JOINERS).format(name="", object="", item="")
+    fixed = re.findall(r"\w+|[^\w\s]", around)
+    return tuple(sorted({*NAMES, *OBJECTS, *LETTERS, *fixed}.union(*CATEGORIES.values())))
 
 
 def _bare(rng: random.Random, slots: int) -> str:
@@ -225,7 +244,8 @@ def _sentences(rng: random.Random) -> str:
     frame, count = rng.choice(FRAMES), SHOWN + 1
     people, things = rng.sample(NAMES, count), rng.sample(OBJECTS, count)
     return " ".join(
-        frame.format(name=name, object=thing, item="{}") for name, thing in zip(people, things, strict=True)
+        frame.format(name=name, object=thing, item="{}")
+        for name, thing in zip(people, things, strict=True)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
@@ -23,6 +24,22 @@ class Model(BaseModel):
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """A name of the user's: lower-case letters, digits and underscores; it becomes a netCDF group."""
 
+PATTERNS: dict[str, str] = {
+    r"^[a-z][a-z0-9_]*$": "a name has lower-case letters, digits and '_', and begins with a letter",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": (
+        "a name has letters, digits, '.', '_' and '-', and begins with a letter or a digit"
+    ),
+}
+"""What each pattern of the grammar asks for, in words."""
+
+
+class NotAmongError(ValueError):
+    """A value that is not one of those allowed; `allowed` lists them."""
+
+    def __init__(self, sort: str, given: object, allowed: Iterable[str]) -> None:
+        self.sort, self.given, self.allowed = sort, given, tuple(allowed)
+        super().__init__(f"unknown {sort} {given!r}{hint(str(given), self.allowed)}")
+
 
 def _parse_layers(value: Any) -> Layers:
     """Turn the short forms of a layer choice into numbers; `0..2` includes both ends."""
@@ -41,9 +58,10 @@ def _parse_layers(value: Any) -> Layers:
     if not isinstance(numbers, list | tuple) or not numbers or not all(
         type(n) is int and n >= 0 for n in numbers
     ):
-        raise ValueError(f"expected layers as {allowed}; got {value!r}")
+        given = list(value) if isinstance(value, tuple) else value
+        raise ValueError(f"expected layers as {allowed}; got {given!r}")
     if len(set(numbers)) != len(numbers):
-        raise ValueError(f"a layer is named twice; got {value!r}")
+        raise ValueError(f"a layer is named twice; got {list(numbers)}")
     return tuple(numbers)
 
 
@@ -62,7 +80,7 @@ def one_of(table: Table[Any]) -> Any:
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in table:
-            raise ValueError(f"unknown {table.sort} {value!r}{hint(str(value), table)}")
+            raise NotAmongError(table.sort, value, table)
         return value
 
     return PlainValidator(check, json_schema_input_type=Literal[tuple(table)])

@@ -1,0 +1,43 @@
+"""Bootstrap over groups: how much a mean over stimuli depends on which groups were drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from patchclamp.registry.errors import AnalysisError
+
+
+def group_bootstrap(
+    values: ArrayLike, groups: ArrayLike | None, n: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return bootstrap means: groups drawn with replacement, mean over their pooled stimuli.
+
+    `values`: (..., stimulus), any units; `groups`: (stimulus,), group numbers or names, or
+    None where each stimulus is independent; result: (..., draw), in the units of `values`.
+    With c_g the number of times that group g was drawn, s_g its sum and m_g its size, a mean is
+    sum(c_g s_g) / sum(c_g m_g): a ratio, since groups may differ in size. All leading axes share
+    the same draws, so that differences between them can be taken draw by draw. Quantiles of the
+    result are the percentile interval; its assumption is that groups were sampled
+    independently. Fewer than 2 groups raise `AnalysisError`, values that are not finite too.
+    Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
+
+    >>> means = group_bootstrap([1.0, 1.0, 4.0], ["a", "a", "b"], 4, np.random.default_rng(0))
+    >>> means.tolist()
+    [2.0, 2.0, 4.0, 4.0]
+    """
+    values = np.asarray(values, dtype=np.float64)
+    wrong = int((~np.isfinite(values)).sum())
+    if wrong:
+        raise AnalysisError(f"{wrong} of {values.size} values to bootstrap are NaN or infinite")
+    labels = np.arange(values.shape[-1]) if groups is None else np.asarray(groups)
+    names, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise AnalysisError(
+            f"a bootstrap over groups needs at least 2 of them; there is {len(names)} "
+            f"(of {len(labels)} stimuli)"
+        )
+    member = (group[:, None] == np.arange(len(names))).astype(np.float64)
+    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
+    means = (values @ member) @ counts.T / (counts @ sizes)
+    return np.asarray(means, dtype=np.float64)

@@ -1,0 +1,205 @@
+"""The labelled side of captures: patterns place by place, labels and groups, and the way back.
+
+A *place* is one combination of layer, head and position; the places of a capture are the family
+that a maximum statistic corrects for. Stimuli are always taken in the order of their ids, so
+that no random choice, and so no number, depends on the order of rows in a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from patchclamp.registry.errors import AnalysisError, UndefinedError, hint
+
+PLACE = ("layer", "head", "position")
+"""Dims of a place, in the order in which results have them."""
+
+FEATURES = ("unit", "channel")
+"""The dim that a pattern extends over."""
+
+NAMED = 5
+"""So many stimuli are named in a message, the others counted."""
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Variables = dict[str, tuple[tuple[str, ...], ArrayLike, dict[str, str]]]
+"""Name to (dims, values, attributes)."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label column: the class names in alphabetical order, and the class of each stimulus."""
+
+    column: str
+    classes: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A checked capture; `order` sorts its rows by stimulus id."""
+
+    data: xr.Dataset
+    dims: tuple[str, ...]
+    order: NDArray[np.intp]
+
+    @property
+    def ids(self) -> list[str]:
+        """Stimulus ids, sorted."""
+        return [str(name) for name in self.data["stimulus"].values[self.order]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of layers, heads and positions, as far as the capture has them."""
+        return tuple(self.data.sizes[dim] for dim in self.dims)
+
+    def columns(self) -> list[str]:
+        """Return the label columns that can be asked for."""
+        coords = self.data.coords
+        return [str(c) for c in coords if coords[c].dims == ("stimulus",) and c != "stimulus"]
+
+    def labels(self, column: str) -> Labels:
+        """Return a label column; `AnalysisError` if it is unknown or a stimulus has no label."""
+        known = self.columns()
+        if column not in known:
+            raise AnalysisError(f"the stimuli have no label column {column!r}{hint(column, known)}")
+        values = self.data[column].values[self.order]
+        for name, value in zip(self.ids, values.tolist(), strict=True):
+            if value is None or value != value or str(value).strip() == "":
+                raise AnalysisError(f"stimulus {name!r} has no label in column {column!r}")
+        classes, codes = np.unique(values.astype(str), return_inverse=True)
+        return Labels(column, tuple(classes.tolist()), codes.astype(np.int64))
+
+    def groups(self) -> NDArray[np.int64] | None:
+        """Return the group number of each stimulus, or None where stimuli are independent."""
+        return self.labels("group").codes if "group" in self.data.coords else None
+
+    def patterns(
+        self, rows: NDArray[np.intp] | None = None
+    ) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield each place in words with its patterns (stimulus, unit), last dim fastest.
+
+        `rows` chooses among the sorted stimuli.
+        """
+        taken = self.order if rows is None else self.order[rows]
+        activation = self.data["activation"].transpose(*self.dims, "stimulus", ...)
+        for index in np.ndindex(self.shape):
+            place = activation[index]
+            words = ", ".join(f"{dim} {place[dim].item()}" for dim in self.dims)
+            yield words, np.asarray(place.values[taken], dtype=np.float64)
+
+    def each_place(
+        self,
+        kernel: Callable[[NDArray[np.float64]], NDArray[Scalar]],
+        rows: NDArray[np.intp] | None = None,
+    ) -> NDArray[Scalar]:
+        """Return a kernel's arrays of every place, stacked as (layer, head, position, ...).
+
+        An error of the kernel is raised again with the place and the stimuli it is about.
+        """
+        ids = self.ids if rows is None else [self.ids[row] for row in rows]
+        results = []
+        for place, patterns in self.patterns(rows):
+            try:
+                results.append(kernel(patterns))
+            except UndefinedError as error:
+                message = f"at {place}: {error}{_named(ids, error.where)}"
+                raise UndefinedError(message, error.where) from error
+            except AnalysisError as error:
+                raise AnalysisError(f"at {place}: {error}") from error
+        stacked = np.stack(results)
+        return stacked.reshape(*self.shape, *stacked.shape[1:])
+
+    def result(
+        self,
+        variables: Variables,
+        coords: Mapping[str, ArrayLike],
+        attrs: Mapping[str, str | int | float],
+    ) -> xr.Dataset:
+        """Return a labelled result; what runs over stimuli comes back in the capture's order.
+
+        The coordinates of the variables' dims, and those that hang on them, such as the labels
+        of stimuli, are copied from the capture; `coords` are those of new dims.
+        """
+        dims = {dim for entry in variables.values() for dim in entry[0]}
+        made = {name: (name, np.asarray(values)) for name, values in coords.items()}
+        result = xr.Dataset(variables, coords=made, attrs=dict(attrs))
+        if "stimulus" in dims:
+            result = result.isel(stimulus=np.argsort(self.order))
+        given = self.data.coords
+        return result.assign_coords(
+            {n: given[n].variable for n in given if n != "mask" and dims.issuperset(given[n].dims)}
+        )
+
+
+def meaning(units: str, long_name: str, estimand: str) -> dict[str, str]:
+    """Return the attributes that every number of a result carries.
+
+    >>> meaning("1", "share of stimuli", "probe_accuracy/1")["units"]
+    '1'
+    """
+    return {"units": units, "long_name": long_name, "estimand": estimand}
+
+
+def p_variables(dims: tuple[str, ...], p: ArrayLike, p_max: ArrayLike) -> Variables:
+    """Return the two p values of a test as variables: of each place alone, and of the family.
+
+    >>> list(p_variables(("layer",), [0.01], [0.04]))
+    ['p', 'p_max']
+    """
+    corrected = "permutation p, corrected over all places by the maximum"
+    return {
+        "p": (dims, p, meaning("1", "permutation p, each place alone", "permutation_p/1")),
+        "p_max": (dims, p_max, meaning("1", corrected, "permutation_p_max/1")),
+    }
+
+
+def checked_capture(data: xr.Dataset) -> Capture:
+    """Return a capture that can be analysed, or raise `AnalysisError` saying why it cannot.
+
+    `data`: variable `activation` over stimulus, layer, head if any, position, and unit or
+    channel, in any order and all with coordinates; `mask(stimulus, position)`, if there is one,
+    must be True throughout, since a missing token has no activation.
+    """
+    dims = [str(dim) for dim in data["activation"].dims]
+    features = [dim for dim in dims if dim in FEATURES]
+    expected = {"stimulus", *PLACE, *FEATURES}
+    if not {"stimulus", "layer"} <= set(dims) <= expected or len(features) != 1:
+        raise AnalysisError(
+            "an activation needs the dims stimulus, layer, head or position where it has them, "
+            f"and one of unit and channel; got ({', '.join(dims)})"
+        )
+    for dim in dims:
+        if dim not in features and (dim not in data.coords or not data.indexes[dim].is_unique):
+            raise AnalysisError(f"dim {dim!r} of an activation needs a coordinate without repeats")
+        if data.sizes[dim] == 0:
+            raise AnalysisError(f"dim {dim!r} of an activation is empty")
+    if "mask" in data:
+        _refuse_masked(data["mask"])
+    order = np.argsort(data["stimulus"].values.astype(str), kind="stable")
+    return Capture(data, tuple(dim for dim in PLACE if dim in dims), order)
+
+
+def _refuse_masked(mask: xr.DataArray) -> None:
+    mask = mask.transpose("stimulus", "position")
+    missing = np.argwhere(~mask.values.astype(bool))
+    if missing.size:
+        row, column = missing[0]
+        raise AnalysisError(
+            f"stimulus {str(mask['stimulus'].values[row])!r} has no token at position "
+            f"{mask['position'].values[column]} ({len(missing)} of {mask.size} tokens are "
+            "missing): choose positions that every stimulus has"
+        )
+
+
+def _named(ids: list[str], rows: tuple[int, ...]) -> str:
+    if not rows:
+        return ""
+    names = ", ".join(repr(ids[row]) for row in rows[:NAMED])
+    more = len(rows) - NAMED
+    return f": stimuli {names}" + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,182 @@
+"""Label permutation: which labels may change places, and the p values that follow.
+
+Under the null hypothesis labels say nothing about activations, so labels may be exchanged
+where the design could have put them differently:
+
+* no groups: between any stimuli (`free`);
+* the label is constant in every group: between groups (`whole groups`), because the stimuli of
+  a group are not independent and would all have had the other label together;
+* the label varies inside groups: within each group (`within groups`). A group that happens to
+  hold one label keeps it. In such a mixed design exchanging labels between groups too would
+  need the groups to be alike, which is not known; holding each group's labels fixed needs only
+  exchangeability inside groups, so it is valid, and weaker where few groups vary.
+
+Winkler, Webster, Vidaurre, Nichols & Smith 2015, doi:10.1016/j.neuroimage.2015.05.092.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from patchclamp.registry.errors import AnalysisError
+
+MIN_ARRANGEMENTS = 20
+"""With fewer ways to arrange the labels p cannot reach 0.05."""
+
+ROUNDING = 1e-9
+"""A null value this share of the scale below the observed one is tied with it: the same sum in
+another order differs by about 1e-15, and a tie counts against the effect."""
+
+EXACT = 10**15
+"""Up to here a number of arrangements is stored as a number, beyond as text like 3.1e+90."""
+
+Scheme = Literal["free", "whole groups", "within groups"]
+
+
+def scheme(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> Scheme:
+    """Return which labels are exchangeable, in words; `codes` and `groups`: (stimulus,).
+
+    >>> scheme(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    'whole groups'
+    >>> scheme(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    'within groups'
+    """
+    if groups is None:
+        return "free"
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    constant = np.array_equal(codes, codes[first][group])
+    return "whole groups" if constant else "within groups"
+
+
+def arrangements(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> int:
+    """Return in how many distinct ways the design can sort the stimuli into classes.
+
+    A product of multinomials, exact. Ways that only swap the names of classes count once,
+    because the statistics do not see names: of 6 stimuli in classes of 3 there are 10, not 20.
+    (For a contrast with a target class, which does, this errs to the small side.)
+
+    >>> arrangements(np.array([0, 0, 0, 1, 1, 1]), None)
+    10
+    """
+    counts = _exchanged(codes, groups)
+    ways = math.prod(_multinomial(row) for row in counts.tolist())
+    # Renaming classes maps the set of ways onto itself exactly if their counts agree everywhere.
+    _, alike = np.unique(counts, axis=1, return_counts=True)
+    return ways // math.prod(math.factorial(number) for number in alike.tolist())
+
+
+def _exchanged(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return (block, class) counts of the labels that change places inside each block."""
+    if groups is None:
+        blocks = np.zeros(len(codes), dtype=np.int64)
+    else:
+        _, first, blocks = np.unique(groups, return_index=True, return_inverse=True)
+        if scheme(codes, groups) == "whole groups":
+            codes, blocks = codes[first], np.zeros(len(first), dtype=np.int64)
+    classes, codes = np.unique(codes, return_inverse=True)
+    counts = np.zeros((int(blocks.max()) + 1, len(classes)), dtype=np.int64)
+    np.add.at(counts, (blocks, codes), 1)
+    return counts
+
+
+def _multinomial(counts: list[int]) -> int:
+    ways, total = 1, 0
+    for count in counts:
+        total += count
+        ways *= math.comb(total, count)
+    return ways
+
+
+def permuted_labels(
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    n: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return `n` random labellings of the same design.
+
+    `codes`: (stimulus,), class numbers; `groups`: (stimulus,), or None where stimuli are
+    independent; result: (permutation, stimulus). Draws are independent and uniform over the
+    arrangements of `scheme`; the observed one may be among them. A design with fewer than 20
+    `arrangements` raises `AnalysisError`.
+
+    >>> codes, groups = np.repeat([0, 1], 8), np.repeat(np.arange(8), 2)
+    >>> permuted_labels(codes, groups, 1, np.random.default_rng(0)).tolist()
+    [[0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1]]
+    """
+    codes = np.asarray(codes, dtype=np.int64)
+    how = scheme(codes, groups)
+    ways = arrangements(codes, groups)
+    if ways < MIN_ARRANGEMENTS:
+        n_groups = "" if groups is None else f" in {len(np.unique(groups))} groups"
+        raise AnalysisError(
+            f"the design allows {ways} distinct arrangement{'s' * (ways != 1)} of the labels "
+            f"({how}; {len(codes)} stimuli{n_groups}, {len(np.unique(codes))} classes), so p "
+            f"cannot reach 0.05: at least {MIN_ARRANGEMENTS} are needed"
+        )
+    if groups is None:
+        return rng.permuted(np.tile(codes, (n, 1)), axis=1)
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    if how == "whole groups":
+        return rng.permuted(np.tile(codes[first], (n, 1)), axis=1)[:, group]
+    drawn = np.tile(codes, (n, 1))
+    for number in range(len(first)):
+        members = np.flatnonzero(group == number)
+        drawn[:, members] = rng.permuted(drawn[:, members], axis=1)
+    return drawn
+
+
+def p_value(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
+    """Return the permutation p of each observed value, upper tail: (k + 1) / (n + 1).
+
+    `observed`: (...); `null`: (..., permutation); result: (...), dimensionless, never 0. k is
+    the number of null values at least as large, ties by rounding included. One-sided; give
+    magnitudes for a two-sided test. Phipson & Smyth 2010, doi:10.2202/1544-6115.1585.
+
+    >>> p_value(2.0, [0.0, 1.0, 2.0])
+    array(0.5)
+    """
+    observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    scale = np.maximum(np.abs(observed), np.abs(null).max(axis=-1))
+    exceed = (null >= (observed - ROUNDING * scale)[..., None]).sum(axis=-1)
+    return np.asarray((exceed + 1) / (null.shape[-1] + 1), dtype=np.float64)
+
+
+def p_max(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
+    """Return p corrected for a whole family of tests by the distribution of its maximum.
+
+    `observed`: (...), all axes one family; `null`: (..., permutation), where one permutation
+    was the same for the whole family; result: (...). Each observed value is held against the
+    largest null value of each permutation, which controls the chance of any false positive
+    (family-wise error) whatever the dependence. Values are compared as they are: a place whose
+    null is wider sets the bar for all. Nichols & Holmes 2002, doi:10.1002/hbm.1058.
+
+    >>> p_max([2.0, 1.0], [[0.0, 1.0, 0.5], [0.0, 0.0, 3.0]])
+    array([0.5 , 0.75])
+    """
+    null = np.asarray(null, dtype=np.float64)
+    largest = null.max(axis=tuple(range(null.ndim - 1)))
+    return p_value(observed, np.broadcast_to(largest, null.shape))
+
+
+def description(
+    codes: NDArray[np.int64], groups: NDArray[np.int64] | None, n: int
+) -> dict[str, str | int]:
+    """Return what a result must say of its permutations, as attributes.
+
+    >>> description(np.array([0, 0, 0, 1, 1, 1, 1]), None, 99)
+    {'permutation': 'free', 'n_permutations': 99, 'n_arrangements': 35}
+    """
+    ways = arrangements(codes, groups)
+    count = ways if ways <= EXACT else _scientific(ways)
+    return {"permutation": scheme(codes, groups), "n_permutations": n, "n_arrangements": count}
+
+
+def _scientific(number: int) -> str:
+    """Return a number too large for a float in the form 3.1e+900."""
+    exponent = math.floor(math.log10(number))
+    return f"{10 ** (math.log10(number) - exponent):.1f}e+{exponent}"

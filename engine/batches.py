@@ -1,0 +1,52 @@
+"""Batches: stimuli packed by length, right-padded, with masks and positions spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Row numbers of the stimuli that go through the model together, and their longest length."""
+
+    rows: tuple[int, ...]
+    length: int
+
+
+def pack(lengths: Sequence[int], tokens: int) -> tuple[Batch, ...]:
+    """Pack stimuli into batches of at most `tokens` tokens, padding included, longest first.
+
+    Sorting by length keeps padding small; the longest first shows a lack of memory at once.
+    A stimulus longer than `tokens` is a batch of its own.
+
+    >>> [batch.rows for batch in pack([3, 5, 4], tokens=8)]
+    [(1,), (2, 0)]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches: list[Batch] = []
+    while order:
+        length = lengths[order[0]]
+        count = max(1, tokens // length)
+        batches.append(Batch(tuple(order[:count]), length))
+        order = order[count:]
+    return tuple(batches)
+
+
+def pad(ids: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-pad token ids to one length; returns what a causal model takes.
+
+    Real tokens stand at the left, so position p is the same token in any batch. Mask and
+    positions are always given: models that guess them from padding are silently wrong.
+    Dims of each tensor: (row, position).
+    """
+    length = max(map(len, ids))
+    tokens = torch.full((len(ids), length), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for row, sequence in enumerate(ids):
+        tokens[row, : len(sequence)] = torch.as_tensor(sequence)
+        mask[row, : len(sequence)] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}

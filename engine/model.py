@@ -1,0 +1,232 @@
+"""Models: from what a spec names to a config, a tokenizer and, when asked, weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from patchclamp.analyses.readings import ModelShape
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.problems import Problems
+from patchclamp.registry import ARCHITECTURES, MODELS
+from patchclamp.registry.architectures import Architecture
+from patchclamp.registry.errors import ModelError, nearest
+from patchclamp.specs.model import ModelChoice
+
+transformers.utils.logging.disable_progress_bar()
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+"""What is fetched from a hub: never pickled weights, never code."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found: its files are read, its weights are not loaded yet."""
+
+    choice: ModelChoice
+    folder: Path
+    revision: str
+    config: Any
+    tokenizer: Any
+    architecture: Architecture
+    seed: int
+
+    @property
+    def shape(self) -> ModelShape:
+        """Number of layers, and of attention heads in each."""
+        return ModelShape(
+            layers=int(self.config.num_hidden_layers), heads=int(self.config.num_attention_heads)
+        )
+
+    @property
+    def context(self) -> int:
+        """Most tokens that a stimulus may have."""
+        return int(self.config.max_position_embeddings)
+
+    def weights_digest(self) -> str:
+        """sha256 of the weight files; of config and seed where weights are random."""
+        if self.choice.weights == "random":
+            content = json.dumps(self.config.to_dict(), sort_keys=True, default=str)
+            return "random:" + hashlib.sha256(f"{self.seed}/{content}".encode()).hexdigest()
+        digest = hashlib.sha256()
+        for file in _weight_files(self.folder):
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def tokenizer_digest(self) -> str:
+        """sha256 of the tokenizer's rules and vocabulary."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        text = (
+            backend.to_str()
+            if backend is not None
+            else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_model(problems: Problems) -> ModelSource | None:
+    """Find the spec's model and read its config and tokenizer; None after reporting why not."""
+    spec = problems.loaded.spec
+    found = _locate(spec.model, problems)
+    if found is None:
+        return None
+    folder, revision = found
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        problems.add(
+            ("model", "id"), "P410", f"{spec.model.id!r} holds no readable model: {_brief(error)}"
+        )
+        return None
+    if config.model_type not in ARCHITECTURES:
+        problems.add(
+            ("model", "id"),
+            "P411",
+            f"{spec.model.id!r} is a {config.model_type!r} model, whose sites are not known",
+            allowed=tuple(ARCHITECTURES),
+        )
+        return None
+    return ModelSource(
+        spec.model,
+        folder,
+        revision,
+        config,
+        tokenizer,
+        ARCHITECTURES[config.model_type],
+        spec.seed,
+    )
+
+
+def _locate(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
+    """Return the folder and revision of a bundled model, a local folder or a hub id."""
+    path = ("model", "id")
+    if choice.id.startswith("bundled:"):
+        return _bundled(choice, problems)
+    folder = problems.loaded.folder / Path(choice.id).expanduser()
+    if folder.is_dir():
+        if choice.revision is not None:
+            problems.add(
+                ("model", "revision"), "P409", f"the folder {choice.id!r} has no revisions"
+            )
+            return None
+        return folder, "local"
+    if not _HUB_ID.fullmatch(choice.id) or choice.id.startswith("."):
+        problems.add(path, "P408", f"there is no model folder {choice.id!r} (looked for {folder})")
+        return None
+    return _from_hub(choice, problems)
+
+
+def _bundled(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
+    if choice.id not in MODELS:
+        problems.add(
+            ("model", "id"),
+            "P408",
+            f"unknown bundled model {choice.id!r}",
+            allowed=tuple(MODELS),
+            suggestion=nearest(choice.id, MODELS),
+        )
+        return None
+    model = MODELS[choice.id]
+    revision = choice.revision or "main"
+    if revision not in model.revisions:
+        problems.add(
+            ("model", "revision"),
+            "P409",
+            f"{choice.id!r} has no revision {revision!r}",
+            allowed=model.revisions,
+            suggestion=nearest(revision, model.revisions),
+        )
+        return None
+    return model.path(revision), revision
+
+
+def _from_hub(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
+    """Fetch a snapshot from the Hugging Face hub, or its local cache."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(choice.id, revision=choice.revision, allow_patterns=_HUB_FILES)
+    except (OSError, ValueError) as error:
+        problems.add(
+            ("model", "id"),
+            "P408",
+            f"{choice.id!r} is no folder ({problems.loaded.folder / choice.id}) and could not be "
+            f"had from the hub: {_brief(error)}",
+            allowed=(*MODELS, "a folder", "a hub id such as EleutherAI/pythia-70m"),
+        )
+        return None
+    return Path(folder), Path(folder).name
+
+
+def _brief(error: Exception) -> str:
+    """Return the first line of a library's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a folder; pickled weights can run code and are refused."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} holds no *.safetensors weights (pickled ones are refused)")
+    return files
+
+
+def choose_device(device: str) -> str:
+    """Return the device that `auto` means here, or the one asked for if it exists.
+
+    >>> choose_device("cpu")
+    'cpu'
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, there in available.items() if there)
+    if not available[device]:
+        there = ", ".join(name for name, yes in available.items() if yes)
+        raise ModelError(f"device {device!r} is not available here (there is: {there})")
+    return device
+
+
+def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
+    """Load, or for an untrained twin draw, the weights in the spec's precision, for evaluation.
+
+    A weight that the file lacks, or that has another shape, is an error: the library would
+    fill it with random numbers.
+    """
+    dtype = getattr(torch, source.choice.dtype)
+    if source.choice.weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            seed = Seeds(source.seed, "model").generator("weights").integers(2**63)
+            torch.manual_seed(int(seed))
+            model = AutoModelForCausalLM.from_config(source.config).to(dtype)
+    else:
+        _weight_files(source.folder)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        wrong = {kind: sorted(map(str, info[kind])) for kind in info if info[kind]}
+        if wrong:
+            raise ModelError(f"weights in {source.folder} do not fit the config: {wrong}")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    module: torch.nn.Module = model.eval().to(device)
+    return module

@@ -1,0 +1,52 @@
+"""The nnsight backend: the one place that touches nnsight, whose interface moves often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nnsight
+import torch
+from nnsight import TransformersModel
+
+from patchclamp.engine.backend import Step
+from patchclamp.engine.body import visit
+
+
+def follow(model: Any, steps: Sequence[Step]) -> dict[str, torch.Tensor]:
+    """Do the steps inside a trace, in execution order, which nnsight insists on."""
+    found: dict[str, torch.Tensor] = {}
+    for step in steps:
+        place = model.get(step["path"])
+        value = getattr(place, step["io"])
+        tensor = value[0] if isinstance(value, tuple) else value
+        results, replacement = visit(step, tensor)
+        found.update(results)
+        if replacement is not None:
+            whole = (replacement, *value[1:]) if isinstance(value, tuple) else replacement
+            setattr(place, step["io"], whole)
+    return found
+
+
+class Nnsight:
+    """Local nnsight traces over a loaded model; one model, one thread."""
+
+    def __init__(self, module: torch.nn.Module, tokenizer: Any) -> None:
+        self._device = next(module.parameters()).device
+        # Without its tokenizer, nnsight 0.8.1 guesses one and fails under transformers 5.23.
+        self._model = TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+
+    def forward(
+        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+    ) -> dict[str, torch.Tensor]:
+        """Run one batch; see `Backend.forward`."""
+        given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        # One trace site for every use: nnsight compiles a block once. no_grad stands inside the
+        # block because only there it would reach a remote server too.
+        with self._model.trace(**given, use_cache=False) as tracer:  # noqa: SIM117
+            with torch.no_grad():
+                found = nnsight.save(follow(self._model, steps))
+                if stop:
+                    tracer.stop()
+        result: dict[str, torch.Tensor] = found
+        return result

@@ -1,0 +1,228 @@
+"""The plan: everything that will be measured, decided before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from patchclamp.analyses.readings import CaptureReading, Change, MetricReading, Reading
+from patchclamp.engine.batches import Batch, pack
+from patchclamp.engine.model import ModelSource, find_model
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.stimuli import StimulusTable, read_stimuli
+from patchclamp.engine.tokens import TokenTable, tokenise
+from patchclamp.registry import ANALYSES
+from patchclamp.registry.table import load
+from patchclamp.specs.captures import Capture
+from patchclamp.specs.fields import Layers
+from patchclamp.specs.interventions import Mean
+from patchclamp.specs.load import Loaded
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """A stimulus set, tokenised and packed; `batches` hold its row numbers."""
+
+    table: StimulusTable
+    tokens: TokenTable
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """A capture with its layers as numbers."""
+
+    name: str
+    stimuli: str
+    site: str
+    layers: tuple[int, ...]
+    positions: str
+
+
+@dataclass(frozen=True)
+class MeanPlan:
+    """A mean activation that an intervention puts in place, one for each of `layers`."""
+
+    intervention: str
+    stimuli: str
+    site: str
+    layers: tuple[int, ...]
+    per: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run: sets, captures, means, and the readings of every analysis by name."""
+
+    loaded: Loaded
+    model: ModelSource
+    sets: Mapping[str, SetPlan]
+    captures: tuple[CapturePlan, ...]
+    means: tuple[MeanPlan, ...]
+    readings: Mapping[str, Reading]
+
+    def metric_readings(self) -> dict[str, MetricReading]:
+        """Readings that need the answers of a set, by analysis."""
+        return {n: r for n, r in self.readings.items() if isinstance(r, MetricReading)}
+
+    def conditions(self) -> dict[str, tuple[tuple[Change, ...], ...]]:
+        """Distinct interventions to run, by stimulus set; analyses that share one share a pass."""
+        distinct: dict[str, dict[tuple[Change, ...], None]] = {}
+        for reading in self.metric_readings().values():
+            of_set = distinct.setdefault(reading.stimuli, {})
+            of_set.update((condition.changes, None) for condition in reading.conditions)
+        return {name: tuple(changes) for name, changes in distinct.items()}
+
+    def clean_sets(self) -> tuple[str, ...]:
+        """Stimulus sets that are run clean, in the order of the spec."""
+        needed = {c.stimuli for c in self.captures} | {m.stimuli for m in self.means}
+        needed |= {reading.stimuli for reading in self.metric_readings().values()}
+        return tuple(name for name in self.sets if name in needed)
+
+    def passes(self) -> int:
+        """Number of forward passes of a batch."""
+        clean = sum(len(self.sets[name].batches) for name in self.clean_sets())
+        changed = sum(
+            len(self.sets[name].batches) * len(changes)
+            for name, changes in self.conditions().items()
+        )
+        return clean + changed
+
+
+def make_plan(loaded: Loaded) -> Plan:
+    """Plan a spec, reading stimuli, tokenizer and model config but no weights.
+
+    Raises `SpecError` with every problem found.
+    """
+    problems = Problems(loaded)
+    model = find_model(problems)
+    tables = read_stimuli(problems, loaded.spec.seed)
+    if model is None:
+        problems.raise_if_any()
+        raise AssertionError("a model that is not found is a problem")
+    sets = _plan_sets(tables, model, problems)
+    captures = tuple(
+        _plan_capture(name, entry, model, problems) for name, entry in loaded.spec.captures.items()
+    )
+    readings = _plan_readings(model, problems)
+    problems.raise_if_any()
+    means = _plan_means(loaded, readings, sets, problems)
+    problems.raise_if_any()
+    return Plan(loaded, model, sets, captures, means, readings)
+
+
+def _plan_sets(
+    tables: Mapping[str, StimulusTable], model: ModelSource, problems: Problems
+) -> dict[str, SetPlan]:
+    """Tokenise and pack every set."""
+    budget = problems.loaded.spec.run.batch.tokens
+    sets = {}
+    for name, table in tables.items():
+        tokens = tokenise(table, model, problems)
+        if tokens is not None:
+            sets[name] = SetPlan(table, tokens, pack(list(map(len, tokens.ids)), budget))
+    return sets
+
+
+def _plan_capture(name: str, entry: Capture, model: ModelSource, problems: Problems) -> CapturePlan:
+    """Resolve a capture's layers and check that the architecture has its site."""
+    here = ("captures", name)
+    _check_site(entry.site, (*here, "site"), model, problems)
+    layers = resolve_layers(entry.layers, (*here, "layers"), model, problems)
+    return CapturePlan(name, str(entry.of), entry.site, layers, entry.positions)
+
+
+def _check_site(
+    site: str, path: tuple[str | int, ...], model: ModelSource, problems: Problems
+) -> None:
+    if site not in model.architecture.sites:
+        problems.add(
+            path,
+            "P413",
+            f"{model.choice.id!r} has no site {site!r}: {model.architecture.summary}",
+            allowed=tuple(model.architecture.sites),
+        )
+
+
+def resolve_layers(
+    layers: Layers, path: tuple[str | int, ...], model: ModelSource, problems: Problems
+) -> tuple[int, ...]:
+    """Turn a layer choice into numbers; a layer beyond the model is a problem."""
+    count = model.shape.layers
+    if layers == "all":
+        return tuple(range(count))
+    if layers == "last":
+        return (count - 1,)
+    beyond = [layer for layer in layers if layer >= count]
+    if beyond:
+        problems.add(
+            path,
+            "P412",
+            f"{model.choice.id!r} has {count} layers, 0..{count - 1}; there is no layer "
+            f"{', '.join(map(str, beyond))}",
+        )
+    return tuple(layer for layer in layers if layer not in beyond)
+
+
+def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]:
+    """Ask every analysis what it needs measured."""
+    readings = {}
+    for name, entry in problems.loaded.spec.analyses.items():
+        units = getattr(entry, "units", None)
+        if units is not None:
+            path = ("analyses", name, "units")
+            _check_site(units.site, (*path, "site"), model, problems)
+            layers = resolve_layers(units.layers, (*path, "layers"), model, problems)
+            resolved = units.model_copy(update={"layers": layers})
+            entry = entry.model_copy(update={"units": resolved})
+        readings[name] = load(ANALYSES[entry.kind].readings)(entry, model.shape)
+    return readings
+
+
+def _plan_means(
+    loaded: Loaded,
+    readings: Mapping[str, Reading],
+    sets: Mapping[str, SetPlan],
+    problems: Problems,
+) -> tuple[MeanPlan, ...]:
+    """List the means that the conditions' interventions need, and check that they exist."""
+    layers: dict[tuple[str, str], set[int]] = {}
+    for name, reading in readings.items():
+        if isinstance(reading, CaptureReading):
+            continue
+        changes = [change for c in reading.conditions for change in c.changes]
+        for change in changes:
+            layers.setdefault((change.intervention, change.site), set()).add(change.layer)
+        _check_positions(name, {c.intervention for c in changes}, (loaded, reading, sets), problems)
+    means = []
+    for (intervention, site), numbers in layers.items():
+        value = loaded.spec.interventions[intervention].value
+        if isinstance(value, Mean):
+            ordered = tuple(sorted(numbers))
+            means.append(MeanPlan(intervention, value.mean_over, site, ordered, value.per))
+    return tuple(means)
+
+
+def _check_positions(
+    analysis: str,
+    interventions: Iterable[str],
+    context: tuple[Loaded, MetricReading, Mapping[str, SetPlan]],
+    problems: Problems,
+) -> None:
+    """A mean per position must exist at every position it replaces."""
+    loaded, reading, sets = context
+    for name in sorted(interventions):
+        value = loaded.spec.interventions[name].value
+        if isinstance(value, Mean) and value.per == "position":
+            need, have = (
+                sets[reading.stimuli].tokens.longest,
+                sets[value.mean_over].tokens.longest,
+            )
+            if need > have:
+                problems.add(
+                    ("analyses", analysis),
+                    "P414",
+                    f"{reading.stimuli!r} reaches {need} tokens, but {value.mean_over!r}, whose "
+                    f"mean per position stands in, only {have}: positions {have}..{need - 1} "
+                    "have no mean",
+                )

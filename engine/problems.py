@@ -1,0 +1,39 @@
+"""Problems that only stimuli, tokenizer or model config can tell, collected while planning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from patchclamp.registry.errors import SpecError
+from patchclamp.specs.diagnostics import Diagnostic, report
+from patchclamp.specs.load import Loaded
+
+
+@dataclass
+class Problems:
+    """Collects every problem of a plan, so that all are reported at once."""
+
+    loaded: Loaded
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def add(
+        self,
+        path: tuple[str | int, ...],
+        code: str,
+        message: str,
+        *,
+        allowed: tuple[str, ...] = (),
+        suggestion: str | None = None,
+    ) -> None:
+        """Note a problem at a place of the spec."""
+        self.found.append(
+            self.loaded.diagnose(path, code, message, allowed=allowed, suggestion=suggestion)
+        )
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def raise_if_any(self) -> None:
+        """Raise one `SpecError` with all problems found so far, if there are any."""
+        if self.found:
+            raise SpecError(report(self.found, self.loaded.document.text), tuple(self.found))

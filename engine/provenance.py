@@ -1,0 +1,94 @@
+"""Provenance: how every number in a result was made, as one JSON text."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from patchclamp.engine.guards import Verdict
+from patchclamp.engine.plan import Plan
+from patchclamp.specs.digest import digest, resolved
+
+PACKAGES = (
+    "patchclamp",
+    "torch",
+    "transformers",
+    "nnsight",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xarray",
+    "netCDF4",
+)
+"""Packages whose version can change a number."""
+
+
+def root_attributes(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """Return the attributes of a result's root: flat text for people, `provenance` for programs."""
+    spec = plan.loaded.spec
+    return {
+        "Conventions": "patchclamp-1",
+        "title": spec.name,
+        "description": spec.description,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "creation_library": "patchclamp",
+        "creation_library_version": version("patchclamp"),
+        "model": f"{spec.model.id}@{plan.model.revision}, {spec.model.weights} weights",
+        "digest": digest(spec),
+        "provenance": json.dumps(provenance(plan, device, verdicts), indent=1, sort_keys=True),
+    }
+
+
+def provenance(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """Return everything that a second run would need, and what the guards said."""
+    spec = plan.loaded.spec
+    return {
+        "spec": plan.loaded.document.text,
+        "resolved": resolved(spec),
+        "digest": digest(spec),
+        "seed": spec.seed,
+        "model": {
+            "id": spec.model.id,
+            "revision": plan.model.revision,
+            "weights": spec.model.weights,
+            "weights_sha256": plan.model.weights_digest(),
+            "tokenizer_sha256": plan.model.tokenizer_digest(),
+            "dtype": spec.model.dtype,
+        },
+        "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.sets.items()},
+        "backend": spec.run.backend,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "batch_tokens": spec.run.batch.tokens,
+        "forward_passes": plan.passes(),
+        "guards": [verdict.as_dict() for verdict in verdicts],
+        "versions": {package: version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git_state(plan.loaded.folder),
+    }
+
+
+def git_state(folder: Path) -> dict[str, object] | None:
+    """Return commit and cleanness of the repository that holds a folder; None if there is none."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,103 @@
+"""The pipeline: spec, plan, measure, dataset, analysis, result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+import yaml
+
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.backend import open_backend
+from patchclamp.engine.datasets import capture_dataset, measured_dataset, stimuli_dataset
+from patchclamp.engine.guards import Verdict, check_measurement
+from patchclamp.engine.measure import Measured, Progress, measure
+from patchclamp.engine.model import choose_device, load_weights
+from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.provenance import root_attributes
+from patchclamp.engine.store import write_text, write_tree
+from patchclamp.registry import ANALYSES
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.registry.table import load as load_reference
+from patchclamp.specs.digest import digest, resolved
+from patchclamp.specs.load import Loaded, load
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: where its file is, and the datasets in it by group."""
+
+    path: Path
+    loaded: Loaded
+    groups: Mapping[str, xr.Dataset]
+    verdicts: tuple[Verdict, ...]
+
+    def analysis(self, name: str) -> xr.Dataset:
+        """Return the result of an analysis."""
+        return self.groups[f"/analyses/{name}"]
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def run(spec: str | Path, *, out: str | Path = "runs", progress: Progress = _silent) -> Result:
+    """Run a spec, a path or the name of a shipped one, and write its result under `out`.
+
+    Nothing is written unless everything succeeds: a refused spec, a failed guard or an
+    analysis without an answer leave no file. Raises `PatchclampError`.
+    """
+    loaded = load(spec)
+    plan = make_plan(loaded)
+    device = choose_device(loaded.spec.run.device)
+    measured, verdicts = _measure(plan, device, progress)
+    captures = {c.name: capture_dataset(plan, c, measured.captures[c.name]) for c in plan.captures}
+    analyses = _analyse(plan, captures, measured)
+    groups = {
+        **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.sets},
+        **{f"/captures/{name}": data for name, data in captures.items()},
+        **{f"/analyses/{name}": data for name, data in analyses.items()},
+    }
+    path = _write(plan, groups, Path(out), root_attributes(plan, device, verdicts))
+    return Result(path, loaded, groups, tuple(verdicts))
+
+
+def _measure(plan: Plan, device: str, progress: Progress) -> tuple[Measured, list[Verdict]]:
+    """Load the weights, run the passes, and check them."""
+    module = load_weights(plan.model, device)
+    backend = open_backend(plan.loaded.spec.run.backend, module, plan.model.tokenizer)
+    measured = measure(plan, backend, progress)
+    return measured, check_measurement(plan, module, backend, measured)
+
+
+def _analyse(
+    plan: Plan, captures: Mapping[str, xr.Dataset], measured: Measured
+) -> dict[str, xr.Dataset]:
+    """Do every analysis on the dataset that answers its reading."""
+    spec = plan.loaded.spec
+    results = {}
+    for name, entry in spec.analyses.items():
+        data = measured_dataset(plan, plan.readings[name], captures, measured)
+        analyse = load_reference(ANALYSES[entry.kind].analyse)
+        try:
+            result = analyse(entry, data, seeds=Seeds(spec.seed, f"analyses.{name}"))
+        except AnalysisError as error:
+            raise AnalysisError(f"analyses.{name}: {error}") from error
+        results[name] = result.assign_attrs(kind=entry.kind)
+    return results
+
+
+def _write(
+    plan: Plan, groups: Mapping[str, xr.Dataset], out: Path, attributes: Mapping[str, str]
+) -> Path:
+    """Write `<out>/<name>/<digest8>/`: the spec, the resolved spec, and the result."""
+    spec = plan.loaded.spec
+    folder = out / spec.name / digest(spec)[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "spec.yaml", plan.loaded.document.text)
+    write_text(folder / "resolved.yaml", yaml.safe_dump(resolved(spec), sort_keys=False))
+    path = folder / "result.nc"
+    write_tree(groups, path, attributes)
+    return path

@@ -1,0 +1,129 @@
+"""The store: datasets are checked against the schema and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from patchclamp.registry.errors import StoreError
+
+ENGINE: Literal["netcdf4"] = "netcdf4"
+"""Always named: xarray's choice of engine depends on what else is installed."""
+
+DIMS = (
+    "stimulus",
+    "layer",
+    "head",
+    "kv_head",
+    "position",
+    "query",
+    "key",
+    "unit",
+    "neuron",
+    "channel",
+    "token",
+    "feature",
+    "fold",
+    "permutation",
+    "condition",
+    "model_rdm",
+    "control",
+    "model",
+    "revision",
+    "seed",
+)
+"""Every dim that a result may have; docs/schema.md says what each means."""
+
+_KINDS = "fiubUSO"
+"""Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
+
+
+def check_schema(group: str, data: xr.Dataset) -> None:
+    """Raise `StoreError` unless a dataset keeps the schema of docs/schema.md."""
+    for dim in data.dims:
+        if dim not in DIMS:
+            raise StoreError(f"{group}: dim {dim!r} is not in the schema ({', '.join(DIMS)})")
+        if dim not in data.coords:
+            raise StoreError(f"{group}: dim {dim!r} has no coordinate")
+    for name, variable in data.variables.items():
+        if variable.dtype.kind not in _KINDS or variable.dtype == np.float16:
+            raise StoreError(f"{group}/{name}: netCDF cannot hold {variable.dtype}")
+        if name in data.data_vars:
+            for attr in ("units", "long_name"):
+                if attr not in variable.attrs:
+                    raise StoreError(f"{group}/{name}: a result needs the attribute {attr!r}")
+        _check_attrs(f"{group}/{name}", variable.attrs)
+    _check_attrs(group, data.attrs)
+
+
+def _check_attrs(where: str, attrs: Mapping[object, object]) -> None:
+    for name, value in attrs.items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float | np.number):
+            raise StoreError(f"{where}: netCDF cannot hold attribute {name!r} = {value!r}")
+
+
+def write_tree(
+    groups: Mapping[str, xr.Dataset], path: Path, attrs: Mapping[str, str | int | float]
+) -> None:
+    """Write datasets as the groups of one netCDF4 file, which appears complete or not at all.
+
+    The file is written under a temporary name, read back and compared, synced, and renamed.
+    """
+    for group, data in groups.items():
+        check_schema(group, data)
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # A group opened alone has no parent, so it must carry its own coordinates.
+        tree.to_netcdf(temporary, engine=ENGINE, write_inherited_coords=True)
+        _check_written(tree, temporary)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except (OSError, RuntimeError) as error:
+        raise StoreError(f"cannot write {path}: {error}; nothing there was changed") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_written(tree: xr.DataTree, path: Path) -> None:
+    """Read every variable back and compare it; a full disk can be swallowed on the way."""
+    with xr.open_datatree(path, engine=ENGINE) as written:
+        for node in tree.subtree:
+            for name, variable in node.to_dataset(inherit=False).variables.items():
+                back = written[node.path].variables[str(name)]
+                same = back.dims == variable.dims and _equal(variable.values, back.values)
+                if not same:
+                    raise StoreError(f"{node.path}/{name} did not survive being written to {path}")
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype.kind in "fc":
+        return np.array_equal(a, b, equal_nan=True)
+    return np.array_equal(a, b)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

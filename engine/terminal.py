@@ -1,0 +1,117 @@
+"""The terminal: progress, and tables of results, where a person looks."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from patchclamp.engine.run import Result, run
+from patchclamp.registry import ANALYSES
+
+_TOP = 5
+"""Rows shown of a table with a row for each head."""
+
+_SHARE = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
+
+
+def run_command(arguments: Namespace) -> int:
+    """Run specs one after the other and show what came out."""
+    console = Console()
+    for spec in arguments.spec:
+        started = monotonic()
+        with _progress(console) as progress:
+            result = run(spec, out=arguments.out, progress=progress)
+        show(result, console)
+        console.print(f"[dim]{monotonic() - started:.1f} s[/dim]")
+    return 0
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show passes done on a terminal; stay silent elsewhere."""
+    if not console.is_terminal:
+        yield lambda what, done, total: None
+        return
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("passes"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("loading the model", total=None)
+
+        def advance(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield advance
+
+
+def show(result: Result, console: Console) -> None:
+    """Print a table for each analysis, where the file is, and what to do next."""
+    spec = result.loaded.spec
+    for name, entry in spec.analyses.items():
+        console.print(summary_table(name, entry.kind, result.analysis(name)))
+    console.print(f"{len(result.verdicts)} guards passed")
+    console.print(f"\n[bold]result[/bold]  {result.path}", soft_wrap=True)
+    for line in next_steps(result):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def summary_table(name: str, kind: str, data: xr.Dataset) -> Table:
+    """Return a table of an analysis' headline variables, one row for each place.
+
+    With heads, only those with the largest effects are shown.
+    """
+    headline = [v for v in ANALYSES[kind].headline if v in data]
+    picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
+    frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
+    order = list(range(frame.sizes["place"]))
+    title = f"[bold]{name}[/bold] · {kind}"
+    if "head" in picked.dims:
+        largest = np.argsort(-np.abs(frame[headline[0]].to_numpy()), kind="stable")
+        order = [int(row) for row in largest[:_TOP]]
+        title += f", {len(order)} largest of {frame.sizes['place']}"
+    table = Table(title=title, title_justify="left", caption=_caption(data), caption_justify="left")
+    for dim in picked.dims:
+        table.add_column(str(dim), justify="right")
+    for variable in headline:
+        units = data[variable].attrs["units"]
+        table.add_column(variable if units == "1" else f"{variable} ({units})", justify="right")
+    for row in order:
+        labels = [str(part) for part in frame["place"].to_numpy()[row]]
+        values = [_SHARE.get(v, "{:.3f}").format(float(frame[v].to_numpy()[row])) for v in headline]
+        table.add_row(*labels, *values)
+    return table
+
+
+def _caption(data: xr.Dataset) -> str:
+    """Say on how much a table rests."""
+    parts = [f"{data.attrs['n_stimuli']} stimuli"]
+    if data.attrs.get("n_groups"):
+        parts.append(f"{data.attrs['n_groups']} groups")
+    if "control_accuracy" in data:
+        for control in data["control"].to_numpy():
+            accuracy = float(data["control_accuracy"].sel(control=control).mean())
+            parts.append(f"{control} {accuracy:.3f}")
+    return " · ".join(parts)
+
+
+def next_steps(result: Result) -> list[str]:
+    """Return three things to try with a result."""
+    first = next(iter(result.loaded.spec.analyses), None)
+    look = f"xr.open_datatree('{result.path}')" + (f"['analyses/{first}']" if first else "")
+    return [
+        f'look at it:     python -c "import xarray as xr; print({look})"',
+        f"see the spec:   {result.path.parent / 'resolved.yaml'} spells every default out",
+        "try a twin:     patchclamp run untrained   (the same questions to random weights)",
+    ]

@@ -1,0 +1,233 @@
+"""What is wrong in a spec, where, and what to do about it: diagnostics and how they read."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Path = tuple[str | int, ...]
+"""Keys and indexes from the root of a spec to a value."""
+
+CODES: dict[str, str] = {
+    "P101": "the file is not UTF-8 text",
+    "P102": "a character that a spec cannot hold",
+    "P103": "not YAML",
+    "P104": "a tab in the indentation",
+    "P105": "a key given twice",
+    "P106": "a tag",
+    "P107": "a merge key",
+    "P108": "an alias that refers to itself or expands without end",
+    "P109": "nested too deeply",
+    "P110": "several documents in one file",
+    "P111": "an empty file",
+    "P112": "not a mapping",
+    "P113": "a key that is not text",
+    "P114": "a number that cannot be held",
+    "P201": "a required key is missing",
+    "P202": "an unknown key",
+    "P203": "a value of the wrong type",
+    "P204": "a value that is not among those allowed",
+    "P205": "a number or length out of range",
+    "P206": "a badly formed name",
+    "P207": "a missing or unknown kind",
+    "P208": "values that do not go together",
+    "P209": "a grammar version that cannot be read",
+    "P301": "a name that refers to nothing",
+    "P302": "a reference left out that has no single candidate",
+    "P303": "a corrupt set of something that cannot be corrupted",
+    "P304": "a metric without an answer",
+    "P305": "a metric without a foil",
+    "P306": "a share of a metric whose zero means nothing",
+    "P307": "a column that is not kept as a label",
+    "P308": "a test that permutes another column",
+    "P309": "groups not stated",
+    "P310": "a label name that is taken",
+    "P311": "an unknown column",
+    "P312": "a template that cannot be read",
+    "P313": "a probe whose folds leave whole classes out",
+    "P401": "a stimulus file that cannot be read",
+    "P402": "a column that the stimulus file lacks",
+    "P403": "stimuli that cannot be used as asked",
+    "P404": "an answer that the tokenizer does not give as one token",
+    "P405": "a layer or head that the model lacks",
+    "P406": "a site that the architecture lacks",
+    "P407": "a model that cannot be found",
+    "P408": "data that an analysis cannot use",
+}
+"""Every code and its title: P1xx YAML, P2xx grammar, P3xx references, and P4xx what only data, a
+tokenizer or a model's config can tell."""
+
+WINDOW = 100
+"""Columns of a source line that are shown around the caret."""
+
+_BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
+"""What libyaml counts as the end of a line."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong at a key path, not yet located in a file.
+
+    With `key` the key itself is at fault rather than its value.
+    """
+
+    path: Path
+    code: str
+    message: str
+    allowed: tuple[str, ...] = ()
+    suggestion: str | None = None
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of text; lines and columns count code points from 1, the end is exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One mistake: where it is, what was given, what is allowed, the nearest name."""
+
+    code: str
+    message: str
+    source: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    path: Path = ()
+    allowed: tuple[str, ...] = ()
+    suggestion: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def __post_init__(self) -> None:
+        assert self.code in CODES, self.code
+
+    @property
+    def headline(self) -> str:
+        """Severity, code, key path and message on one line."""
+        where = f"{dotted(self.path)}: " if self.path else ""
+        return f"{self.severity}[{self.code}]: {where}{self.message}"
+
+
+def locate(problem: Problem, source: str, span: Span) -> Diagnostic:
+    """Return a problem as a diagnostic at a place; a faulty key is named within its parent."""
+    return Diagnostic(
+        code=problem.code,
+        message=problem.message,
+        source=source,
+        line=span.line,
+        column=span.column,
+        end_line=span.end_line,
+        end_column=span.end_column,
+        path=problem.path[:-1] if problem.key else problem.path,
+        allowed=problem.allowed,
+        suggestion=problem.suggestion,
+    )
+
+
+def dotted(path: Path) -> str:
+    """Return a key path as people write it.
+
+    >>> dotted(("stimuli", "words", "labels", 0))
+    'stimuli.words.labels[0]'
+    """
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in path]
+    return "".join(parts).removeprefix(".")
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text as YAML counts them."""
+    return _BREAK.split(text)
+
+
+def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Return diagnostics from the top of the file to its end, each once."""
+    distinct = dict.fromkeys(diagnostics)
+    return tuple(sorted(distinct, key=lambda d: (d.line, d.column, d.code, d.message)))
+
+
+def one_line(diagnostic: Diagnostic) -> str:
+    """Return the form that editors and grep read: `path:line:column: error[P204]: message`."""
+    d = diagnostic
+    help_ = f"; did you mean {d.suggestion!r}?" if d.suggestion else ""
+    return f"{d.source}:{d.line}:{d.column}: {d.headline}{help_}"
+
+
+def report(diagnostics: Sequence[Diagnostic], text: str) -> str:
+    """Return all diagnostics of one file, rendered, and a line that counts them."""
+    diagnostics = in_order(diagnostics)
+    count = len(diagnostics)
+    rendered = [render(diagnostic, text) for diagnostic in diagnostics]
+    total = f"{diagnostics[0].source}: {count} error{'s' if count != 1 else ''}"
+    return "\n\n".join([*rendered, total])
+
+
+def render(diagnostic: Diagnostic, text: str) -> str:
+    """Return a diagnostic with its source line and a caret below what is wrong."""
+    d = diagnostic
+    lines = split_lines(text)
+    gutter = " " * len(str(d.line))
+    out = [_printable(d.headline), f"{gutter}--> {d.source}:{d.line}:{d.column}"]
+    if 1 <= d.line <= len(lines):
+        last = d.end_column if d.end_line == d.line else len(lines[d.line - 1]) + 1
+        shown, caret = _snippet(lines[d.line - 1], d.column - 1, last - 1)
+        out += [f"{gutter} |", f"{d.line} | {shown}", f"{gutter} | {caret}"]
+    notes = []
+    if d.allowed:
+        notes.append("allowed: " + ", ".join(d.allowed))
+    if d.suggestion:
+        notes.append(f"help: did you mean {d.suggestion!r}?")
+    for note in notes:
+        first, *rest = textwrap.wrap(_printable(note), WINDOW, break_long_words=False)
+        out.append(f"{gutter} = {first}")
+        out += [f"{gutter}   {line}" for line in rest]
+    return "\n".join(line.rstrip() for line in out)
+
+
+def _snippet(line: str, start: int, end: int) -> tuple[str, str]:
+    """Return a source line, cut to a window if long, and the carets below `[start, end)`."""
+    start = min(start, len(line))
+    end = max(min(end, len(line.rstrip())), start + 1)
+    before, after = 0, len(line)
+    if len(line) > WINDOW:
+        # A third of the window stands before the caret, so that what comes before can be read.
+        before = max(0, min(start - WINDOW // 3, len(line) - WINDOW))
+        after = before + WINDOW
+    head, tail = "..." if before else "", "..." if after < len(line) else ""
+    shown = _printable(line[before:after])
+    indent = len(head) + _width(_printable(line[before:start]))
+    carets = max(1, _width(_printable(line[start : min(end, after)])))
+    return head + shown + tail, " " * indent + "^" * carets
+
+
+def _printable(text: str) -> str:
+    """Return text with every control character replaced by one visible character."""
+    return "".join(
+        " "
+        if c == "\t"
+        else "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(c) in _HIDDEN
+        else c
+        for c in text
+    )
+
+
+_HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def _width(text: str) -> int:
+    """Return the columns a terminal gives to a text: wide characters take two, marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )

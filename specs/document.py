@@ -1,0 +1,233 @@
+"""YAML text to plain data that remembers where every key and every value stands.
+
+1. Characters that a spec cannot hold are refused, with their places.
+2. The text is composed into a node graph of bounded depth (`nodes`).
+3. The graph becomes dicts, tuples and scalars of the YAML 1.2 core schema (`scalars`). Duplicate
+   keys, tags, merge keys and numbers that overflow are collected rather than stopping the reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate, split_lines
+from patchclamp.specs.nodes import DEPTH, PLAIN, NodeError, compose, span_of, spelled_tag
+from patchclamp.specs.scalars import NumberError, read_plain
+
+EXPANDED = 20_000
+"""Most values that aliases may repeat; nine lines of YAML can ask for 387 million."""
+REPORTED = 20
+"""Most unreadable characters that are listed; a binary file is nothing else."""
+
+# C0 and C1 controls, DEL, surrogates, non-characters, a byte order mark inside the text, and the
+# three line breaks that YAML 1.1 readers fold and YAML 1.2 editors do not see.
+_UNREADABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+_UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A spec file as plain data, with the place of every key and value by path."""
+
+    source: str
+    text: str
+    value: dict[str, Any]
+    keys: Mapping[Path, Span]
+    values: Mapping[Path, Span]
+    raw: Mapping[Path, str]
+    """Plain scalars that are not text, as they were written."""
+
+    def span(self, path: Path, *, key: bool = False) -> Span:
+        """Return where a path stands, or else the key of its nearest parent that exists.
+
+        A value over several lines is pointed at by its key.
+        """
+        found = path in self.values
+        while path not in self.values:
+            path = path[:-1]
+        value = self.values[path]
+        if found and not key and value.line == value.end_line:
+            return value
+        return self.keys.get(path, value)
+
+    def get(self, path: Path) -> Any:
+        """Return the value at a path; None where there is none."""
+        value: Any = self.value
+        for part in path:
+            in_mapping = isinstance(value, dict) and part in value
+            in_list = isinstance(value, tuple) and isinstance(part, int) and part < len(value)
+            if not (in_mapping or in_list):
+                return None
+            value = value[part]
+        return value
+
+    def locate(self, problem: Problem) -> Diagnostic:
+        """Return a problem with its place in this file."""
+        return locate(problem, self.source, self.span(problem.path, key=problem.key))
+
+
+def parse(text: str, source: str = "<text>") -> tuple[Document | None, tuple[Diagnostic, ...]]:
+    """Read YAML text; the document is None where too little of it could be read.
+
+    >>> document, problems = parse("name: first\\nseed: 1e-4\\n")
+    >>> document.value, document.values[("seed",)].column
+    ({'name': 'first', 'seed': 0.0001}, 7)
+    """
+    text = text.removeprefix("\ufeff")
+    builder = _Builder(source, text)
+    document = None
+    builder.refuse_characters()
+    if not builder.problems:
+        try:
+            document = builder.build()
+        except NodeError as error:
+            builder.report(error.code, error.message, error.span)
+    return document, tuple(builder.problems)
+
+
+@dataclass
+class _Builder:
+    """Turns a node graph into plain data and collects what is wrong with it."""
+
+    source: str
+    text: str
+    problems: list[Diagnostic] = field(default_factory=list)
+    keys: dict[Path, Span] = field(default_factory=dict)
+    values: dict[Path, Span] = field(default_factory=dict)
+    raw: dict[Path, str] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    open: list[int] = field(default_factory=list)
+    repeated: int = 0
+
+    def report(self, code: str, message: str, span: Span, path: Path = ()) -> None:
+        self.problems.append(locate(Problem(path, code, message), self.source, span))
+
+    def refuse_characters(self) -> None:
+        for found in list(_UNREADABLE.finditer(self.text))[:REPORTED]:
+            lines = split_lines(self.text[: found.start()])
+            line, column = len(lines), len(lines[-1]) + 1
+            message = (
+                f"the character U+{ord(found[0]):04X} cannot stand in a spec; "
+                "write it as an escape in double quotes"
+            )
+            self.report("P102", message, Span(line, column, line, column + 1))
+
+    def build(self) -> Document | None:
+        root, second = compose(self.text)
+        if root is None or (isinstance(root, yaml.ScalarNode) and not root.value):
+            self.report("P111", "the file holds no spec", Span(1, 1, 1, 2))
+            return None
+        if second is not None:
+            self.report("P110", "a spec file holds one document; a second one begins here", second)
+        if not isinstance(root, yaml.MappingNode):
+            what = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+            message = f"a spec is a mapping of keys to values; this is {what}"
+            self.report("P112", message, self.span(root))
+            return None
+        value = self.node(root, ())
+        self.keys[()] = self.span(root.value[0][0] if root.value else root)
+        return Document(self.source, self.text, value, self.keys, self.values, self.raw)
+
+    def span(self, node: yaml.Node) -> Span:
+        return span_of(node, self.text)
+
+    def node(self, node: yaml.Node, path: Path) -> Any:
+        """Return the plain value of a node; its children are recorded on the way."""
+        self.values[path] = self.span(node)
+        tagged = self.refuse_tag(node, path)
+        if isinstance(node, yaml.ScalarNode):
+            return node.value if tagged else self.scalar(node, path)
+        self.enter(node, path)
+        value: Any
+        if isinstance(node, yaml.MappingNode):
+            value = self.mapping(node, path)
+        else:
+            value = tuple(self.node(item, (*path, i)) for i, item in enumerate(node.value))
+        self.open.pop()
+        return value
+
+    def enter(self, node: yaml.Node, path: Path) -> None:
+        """Refuse a node that holds itself, and aliases that expand beyond the limits."""
+        if id(node) in self.open:
+            message = "an alias refers to a value that it is part of"
+            raise NodeError("P108", message, self.span(node))
+        if len(path) >= DEPTH:
+            raise NodeError("P109", f"nested more than {DEPTH} levels deep", self.span(node))
+        if id(node) in self.seen:
+            self.repeated += len(node.value) + 1
+        if self.repeated > EXPANDED:
+            message = f"aliases repeat more than {EXPANDED:,} values"
+            raise NodeError("P108", message, self.span(node))
+        self.seen.add(id(node))
+        self.open.append(id(node))
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, span = self.key(key_node, path), self.span(key_node)
+            if key is None:
+                continue
+            if key in value:
+                first = self.keys[(*path, key)]
+                place = f"line {first.line}, column {first.column}"
+                self.report("P105", f"duplicate key {key!r}: first given in {place}", span, path)
+                continue
+            self.keys[(*path, key)] = span
+            value[key] = self.node(value_node, (*path, key))
+        return value
+
+    def key(self, node: yaml.Node, path: Path) -> str | None:
+        """Return the text of a key, or None (with a problem) where it is something else."""
+        if not isinstance(node, yaml.ScalarNode):
+            message = "a key must be text; this is a list or a mapping"
+            self.report("P113", message, self.span(node), path)
+            return None
+        text = str(node.value)
+        if self.refuse_tag(node, path) or node.tag is not PLAIN:
+            return text
+        if text == "<<":
+            message = "merge keys are not part of a spec; write the keys out"
+            self.report("P107", message, self.span(node), path)
+            return None
+        try:
+            plain = isinstance(read_plain(text), str)
+        except NumberError:
+            plain = False
+        if not plain:
+            message = f'a key must be text; quote it: "{text}"'
+            self.report("P113", message, self.span(node), path)
+            return None
+        return text
+
+    def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        if _UNHOLDABLE.search(node.value):
+            message = (
+                "this text holds an escape (NUL or half a surrogate pair) that no file can keep"
+            )
+            self.report("P102", message, self.values[path], path)
+            return ""
+        if node.tag is not PLAIN:
+            return node.value
+        try:
+            value = read_plain(node.value)
+        except NumberError as error:
+            self.report("P114", str(error), self.values[path], path)
+            return node.value
+        if not isinstance(value, str):
+            self.raw[path] = node.value
+        return value
+
+    def refuse_tag(self, node: yaml.Node, path: Path) -> bool:
+        """Report a tag; return whether there is one."""
+        tag = spelled_tag(node, self.text)
+        if tag is not None:
+            message = f"tags such as {tag!r} are not part of a spec; nothing in a spec is executed"
+            self.report("P106", message, self.span(node), path)
+        return tag is not None

@@ -1,0 +1,17 @@
+"""Shared fixtures: the real material beside the project, where it is present."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real models and stimuli kept beside the project; tests that need them skip without."""
+    if not (SHARED / "models" / "stories260k").is_dir():
+        pytest.skip("the material beside the project is not here")
+    return SHARED

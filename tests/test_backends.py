@@ -1,0 +1,181 @@
+"""Two backends, three architectures: same numbers, padded or alone, and heads where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+import tiny
+from patchclamp.analyses.readings import Change, ModelShape
+from patchclamp.engine.backend import open_backend
+from patchclamp.engine.batches import pad
+from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
+from patchclamp.registry import ARCHITECTURES
+
+TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34, 35))
+LAST = torch.tensor([len(ids) - 1 for ids in TEXTS])
+CORRECT = torch.tensor([7, 8, 9, 10])
+
+
+@pytest.fixture(scope="module", params=list(tiny.CONFIGS))
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model source as the planner would find it, with weights."""
+    folder = tiny.make(request.param, tmp_path_factory.mktemp("models") / request.param)
+    config = AutoConfig.from_pretrained(folder)
+    return SimpleNamespace(
+        folder=Path(folder),
+        architecture=ARCHITECTURES[request.param],
+        shape=ModelShape(config.num_hidden_layers, config.num_attention_heads),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+        module=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+    )
+
+
+def steps_for(source: Any, rows: list[int]) -> list[dict[str, Any]]:
+    reads = [
+        read_step(source, (site, layer), f"{site}.{layer}", None)
+        for site in source.architecture.sites
+        for layer in range(source.shape.layers)
+    ]
+    index = torch.tensor(rows)
+    return in_order([*reads, answers_step(source, LAST[index], CORRECT[index], None)])
+
+
+def forward(source: Any, rows: list[int], backend: str = "nnsight") -> dict[str, torch.Tensor]:
+    runner = open_backend(backend, source.module, source.tokenizer)
+    inputs = pad([TEXTS[row] for row in rows], pad_id=0)
+    return runner.forward(inputs, steps_for(source, rows), stop=False)
+
+
+def test_nnsight_equals_plain_hooks(source: Any) -> None:
+    ours, plain = forward(source, [0, 1, 2, 3]), forward(source, [0, 1, 2, 3], "hooks")
+    assert ours.keys() == plain.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, plain[key], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+def test_stopping_early_changes_no_number(source: Any, backend: str) -> None:
+    steps = steps_for(source, [0, 1])[:-1]
+    runner = open_backend(backend, source.module, source.tokenizer)
+    inputs = pad(TEXTS[:2], pad_id=0)
+    whole = runner.forward(inputs, steps, stop=False)
+    stopped = runner.forward(inputs, steps, stop=True)
+    for key, value in whole.items():
+        assert torch.equal(value, stopped[key])
+
+
+def test_a_stimulus_gives_the_same_numbers_in_any_batch(source: Any) -> None:
+    together = forward(source, [0, 1, 2, 3])
+    for row, ids in enumerate(TEXTS):
+        alone = forward(source, [row])
+        for key, value in alone.items():
+            batched = together[key][row : row + 1]
+            if not key.startswith("answers."):
+                batched = batched[:, : len(ids)]
+            scale = float(value.abs().max())
+            torch.testing.assert_close(batched, value, rtol=0, atol=1e-5 * max(scale, 1.0))
+
+
+def test_left_padding_with_mask_and_positions_gives_the_same_numbers(source: Any) -> None:
+    """The engine pads on the right; the sum over real tokens does not depend on the side."""
+    right = pad(TEXTS, pad_id=0)
+    rolls = [max(map(len, TEXTS)) - len(ids) for ids in TEXTS]
+    left = {
+        name: torch.stack([row.roll(n) for row, n in zip(value, rolls, strict=True)])
+        for name, value in right.items()
+    }
+    left["position_ids"] = (left["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad():
+        a = source.module(**right, use_cache=False).logits
+        b = source.module(**left, use_cache=False).logits
+    for row, (ids, n) in enumerate(zip(TEXTS, rolls, strict=True)):
+        expected = a[row, : len(ids)]
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(b[row, n:], expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_without_position_ids_left_padding_would_be_wrong(tmp_path: Path) -> None:
+    """The negative control: what the engine's own positions protect GPT-2 from."""
+    module = AutoModelForCausalLM.from_pretrained(tiny.make("gpt2", tmp_path / "gpt2")).eval()
+    ids = torch.tensor([[0, 0, 0, *TEXTS[1]]])
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1]])
+    with torch.no_grad():
+        padded = module(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1]
+        alone = module(input_ids=torch.tensor([TEXTS[1]]), use_cache=False).logits[0, -1]
+    assert float((padded - alone).abs().max()) > 1e-2 * float(alone.abs().max())
+
+
+@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
+    source: Any, backend: str
+) -> None:
+    """A head index means that head: the same ablation, done to the weights instead."""
+    layer, head = 1, 2
+    values = {("zero", "z", layer): torch.zeros(1, source.shape.heads, 1)}
+    steps = [
+        *write_steps(source, [Change("zero", "z", layer, head)], values),
+        answers_step(source, LAST, CORRECT, None),
+    ]
+    inputs = pad(TEXTS, pad_id=0)
+    runner = open_backend(backend, source.module, source.tokenizer)
+    ablated = runner.forward(inputs, in_order(steps), stop=False)["answers.logit_correct"]
+
+    module = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32).eval()
+    projection = module.get_submodule(source.architecture.sites["z"].path.format(layer=layer))
+    size = module.config.hidden_size // source.shape.heads
+    channels = slice(head * size, (head + 1) * size)
+    with torch.no_grad():
+        if type(projection).__name__ == "Conv1D":  # GPT-2 keeps (in, out)
+            projection.weight[channels] = 0
+        else:
+            projection.weight[:, channels] = 0
+        logits = module(**inputs, use_cache=False).logits
+    expected = logits[torch.arange(4), LAST, CORRECT].double()
+    torch.testing.assert_close(ablated, expected, rtol=1e-5, atol=1e-5)
+    clean = forward(source, [0, 1, 2, 3])["answers.logit_correct"]
+    assert float((ablated - clean).abs().max()) > 1e-3
+
+
+def test_a_write_reaches_a_later_read_but_not_an_earlier_one(source: Any) -> None:
+    values = {("zero", "z", 1): torch.zeros(1, source.shape.heads, 1)}
+    reads = [read_step(source, ("z", layer), f"z.{layer}", None) for layer in range(3)]
+    steps = in_order([*reads, *write_steps(source, [Change("zero", "z", 1, 0)], values)])
+    runner = open_backend("nnsight", source.module, source.tokenizer)
+    inputs = pad(TEXTS[:1], pad_id=0)
+    changed = runner.forward(inputs, steps, stop=True)
+    clean = runner.forward(inputs, reads, stop=True)
+    assert torch.equal(changed["z.0"], clean["z.0"])
+    assert float(changed["z.1"][:, :, 0].abs().max()) == 0
+    assert torch.equal(changed["z.1"][:, :, 1:], clean["z.1"][:, :, 1:])
+    assert not torch.equal(changed["z.2"], clean["z.2"])
+
+
+def test_answers_equal_the_distribution_of_a_plain_forward(source: Any) -> None:
+    found = forward(source, [0, 1, 2, 3])
+    with torch.no_grad():
+        logits = source.module(**pad(TEXTS, pad_id=0), use_cache=False).logits
+    final = logits[torch.arange(4), LAST].double()
+    correct = final[torch.arange(4), CORRECT]
+    torch.testing.assert_close(found["answers.logit_correct"], correct)
+    torch.testing.assert_close(found["answers.logsumexp"], final.logsumexp(1))
+    order = final.argsort(dim=1, descending=True)
+    rank = (order == CORRECT[:, None]).nonzero()[:, 1]
+    assert torch.equal(found["answers.rank"], rank)
+
+
+def test_hooks_say_which_step_was_never_reached(source: Any) -> None:
+    class Unused(torch.nn.Module):
+        pass
+
+    source.module.unused = Unused()
+    step = {"do": "read", "path": "unused", "io": "output", "key": "x", "heads": 0}
+    runner = open_backend("hooks", source.module, source.tokenizer)
+    with pytest.raises(RuntimeError, match="1 steps were never reached; the last: unused"):
+        runner.forward(pad(TEXTS, pad_id=0), [{**step, "positions": None}], stop=False)
+    del source.module.unused

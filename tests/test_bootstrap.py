@@ -1,0 +1,59 @@
+"""The group bootstrap against a loop over draws, its closed-form error, and its coverage."""
+
+import numpy as np
+import pytest
+from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.registry.errors import AnalysisError
+
+GROUPS = np.array([4, 4, 1, 1, 1, 7, 9, 9])
+
+
+def test_draws_are_those_of_a_loop():
+    values = np.random.default_rng(0).normal(size=8)
+    result = group_bootstrap(values, GROUPS, 30, np.random.default_rng(5))
+    counts = np.random.default_rng(5).multinomial(4, [0.25] * 4, size=30)
+    for draw, count in zip(result, counts, strict=True):
+        pooled = [
+            values[GROUPS == g] for g, c in zip([1, 4, 7, 9], count, strict=True) for _ in range(c)
+        ]
+        assert draw == pytest.approx(np.concatenate(pooled).mean())
+
+
+def test_leading_axes_share_the_draws():
+    values = np.random.default_rng(0).normal(size=(2, 3, 8))
+    result = group_bootstrap(values, GROUPS, 30, np.random.default_rng(5))
+    alone = group_bootstrap(values[1, 2], GROUPS, 30, np.random.default_rng(5))
+    assert result.shape == (2, 3, 30)
+    np.testing.assert_allclose(result[1, 2], alone)
+
+
+def test_the_spread_is_the_standard_error_of_independent_stimuli():
+    values = np.random.default_rng(0).normal(size=400)
+    draws = group_bootstrap(values, None, 4000, np.random.default_rng(1))
+    assert draws.std() == pytest.approx(values.std() / 20, rel=0.05)
+    assert draws.mean() == pytest.approx(values.mean(), abs=0.005)
+
+
+def test_copies_in_a_group_add_no_evidence():
+    values = np.random.default_rng(0).normal(size=50)
+    copied, groups = np.repeat(values, 8), np.repeat(np.arange(50), 8)
+    alone = group_bootstrap(values, None, 2000, np.random.default_rng(1))
+    grouped = group_bootstrap(copied, groups, 2000, np.random.default_rng(1))
+    ignored = group_bootstrap(copied, None, 2000, np.random.default_rng(1))
+    np.testing.assert_allclose(grouped, alone)
+    assert ignored.std() < 0.5 * alone.std()
+
+
+def test_equal_values_have_no_spread():
+    draws = group_bootstrap(np.ones(8), GROUPS, 100, np.random.default_rng(0))
+    np.testing.assert_allclose(draws, 1)
+
+
+def test_one_group_is_refused():
+    with pytest.raises(AnalysisError, match=r"at least 2 of them; there is 1 \(of 5 stimuli\)"):
+        group_bootstrap(np.arange(5.0), ["a"] * 5, 10, np.random.default_rng(0))
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(AnalysisError, match="1 of 3 values to bootstrap are NaN or infinite"):
+        group_bootstrap([1.0, np.nan, 2.0], None, 10, np.random.default_rng(0))

@@ -1,0 +1,187 @@
+"""RDM kernels against SciPy and NumPy, closed forms, and extended precision."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from patchclamp.analyses import rdm
+from patchclamp.registry.errors import UndefinedError
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import pearsonr, rankdata, spearmanr
+
+
+@pytest.fixture
+def patterns():
+    rng = np.random.default_rng(0)
+    massive = np.where(np.arange(40) < 2, 300.0, 0.0)
+    return rng.normal(size=(30, 40)) * np.linspace(3, 0.1, 40) + massive
+
+
+def test_dissimilarities_are_those_of_scipy(patterns):
+    expected = pdist(patterns, "correlation")
+    np.testing.assert_allclose(rdm.dissimilarities(patterns), expected, rtol=1e-8, atol=1e-13)
+
+
+def test_correlations_are_those_of_numpy(patterns):
+    expected = np.corrcoef(patterns)[np.triu_indices(30, 1)]
+    np.testing.assert_allclose(rdm.correlations(patterns), expected, atol=1e-13)
+
+
+def test_every_pair_of_one_hot_patterns_is_n_over_n_minus_one_apart_and_tied():
+    values = rdm.dissimilarities(np.eye(7))
+    np.testing.assert_allclose(values, 7 / 6, rtol=1e-14)
+    assert set(rdm.ranks(values)) == {11.0}
+
+
+def _near_duplicates():
+    """Pairs of stimuli alike to 1e-6, and their 1 - r in extended precision."""
+    rng = np.random.default_rng(1)
+    patterns = np.repeat(rng.normal(size=(10, 50)) + 5, 2, axis=0)
+    patterns[1::2] += 1e-6 * rng.normal(size=(10, 50))
+    unit = patterns.astype(np.longdouble)
+    unit -= unit.mean(axis=1, keepdims=True)
+    unit /= np.sqrt((unit**2).sum(axis=1, keepdims=True))
+    first, second = np.triu_indices(20, 1)
+    return patterns, ((unit[first] - unit[second]) ** 2).sum(axis=1) / 2
+
+
+def _largest_relative_error(values, truth):
+    return float(np.max(np.abs(values - truth) / truth))
+
+
+def test_near_duplicates_keep_their_precision():
+    patterns, truth = _near_duplicates()
+    assert truth.min() < 1e-11
+    assert _largest_relative_error(rdm.dissimilarities(patterns), truth) < 1e-6
+
+
+def test_near_duplicates_lose_it_in_a_plain_gram_matrix():
+    patterns, truth = _near_duplicates()
+    unit = patterns - patterns.mean(axis=1, keepdims=True)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    plain = 1 - (unit @ unit.T)[np.triu_indices(20, 1)]
+    assert _largest_relative_error(plain, truth) > 1e-5
+
+
+def test_pairs_are_recomputed_in_blocks_of_any_size(monkeypatch):
+    patterns, _ = _near_duplicates()
+    whole = rdm.dissimilarities(patterns)
+    monkeypatch.setattr(rdm, "BLOCK", 1)
+    np.testing.assert_array_equal(rdm.dissimilarities(patterns), whole)
+
+
+def test_exact_duplicates_are_at_zero(patterns):
+    patterns[4] = patterns[9]
+    assert squareform(rdm.dissimilarities(patterns))[4, 9] == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**16),
+    scale=st.floats(1e-3, 1e3),
+    offset=st.floats(-10, 10),
+)
+def test_scale_and_offset_of_a_pattern_leave_r(seed, scale, offset):
+    rng = np.random.default_rng(seed)
+    patterns = rng.normal(size=(6, 9))
+    moved = patterns.copy()
+    moved[2] = scale * moved[2] + scale * offset
+    np.testing.assert_allclose(rdm.correlations(moved), rdm.correlations(patterns), atol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_extreme_magnitudes_neither_overflow_nor_vanish(scale):
+    patterns = np.random.default_rng(0).normal(size=(5, 8))
+    expected = rdm.correlations(patterns)
+    np.testing.assert_allclose(rdm.correlations(patterns * scale), expected, atol=1e-12)
+
+
+def test_a_negated_pattern_negates_r(patterns):
+    negated = patterns.copy()
+    negated[0] *= -1
+    before, after = squareform(rdm.correlations(patterns)), squareform(rdm.correlations(negated))
+    np.testing.assert_allclose(after[0], -before[0], atol=1e-13)
+
+
+def test_the_order_of_stimuli_only_moves_pairs(patterns):
+    order = np.random.default_rng(3).permutation(30)
+    before = squareform(rdm.dissimilarities(patterns))
+    after = squareform(rdm.dissimilarities(patterns[order]))
+    np.testing.assert_allclose(after, before[np.ix_(order, order)], atol=1e-14)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.3e5])
+def test_constant_patterns_are_refused_by_row(patterns, constant):
+    patterns[[3, 8]] = constant
+    with pytest.raises(UndefinedError, match="undefined for 2 patterns, constant over units") as e:
+        rdm.correlations(patterns)
+    assert e.value.where == (3, 8)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_patterns_that_are_not_finite_are_refused_by_row(patterns, bad):
+    patterns[5, 1] = bad
+    with pytest.raises(UndefinedError, match="1 pattern with NaN or infinite values") as e:
+        rdm.dissimilarities(patterns)
+    assert e.value.where == (5,)
+
+
+def test_fisher_z_is_the_inverse_of_tanh():
+    z = np.linspace(-3, 3, 10)
+    np.testing.assert_allclose(rdm.fisher_z(np.tanh(z)), z, atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_fisher_z_refuses_identical_and_opposite_patterns(patterns, sign):
+    patterns[9] = sign * patterns[4]
+    with pytest.raises(UndefinedError, match="decided by rounding for 1 of 435 pairs") as e:
+        rdm.fisher_z(rdm.correlations(patterns))
+    assert e.value.where == (4, 9)
+
+
+def test_fisher_z_refuses_nan():
+    with pytest.raises(UndefinedError, match="r = nan"):
+        rdm.fisher_z([0.1, np.nan, 0.2])
+
+
+def test_a_condensed_position_leads_back_to_its_rows():
+    rows = [rdm.pair_rows(pair, 15) for pair in range(15)]
+    assert rows == [(i, j) for i in range(6) for j in range(i + 1, 6)]
+
+
+def test_a_number_of_values_that_no_matrix_has_is_refused():
+    with pytest.raises(ValueError, match="5 values are no condensed matrix"):
+        rdm.stimuli_of(5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=60))
+def test_ranks_are_those_of_scipy_with_and_without_ties(values):
+    np.testing.assert_array_equal(rdm.ranks(values), rankdata(values))
+    distinct = np.array(values) + np.linspace(0, 0.5, len(values))
+    np.testing.assert_array_equal(rdm.ranks(distinct), rankdata(distinct))
+
+
+def test_values_that_differ_by_rounding_are_tied():
+    values = np.array([0.1 + 0.2, 0.3, 1.0])
+    assert values[0] != values[1]
+    np.testing.assert_array_equal(rdm.ranks(values), [1.5, 1.5, 3])
+
+
+def test_comparisons_are_those_of_scipy():
+    first, second = np.random.default_rng(0).normal(size=(2, 45)).round(1)
+    assert rdm.pearson(first, second) == pytest.approx(pearsonr(first, second)[0], abs=1e-14)
+    assert rdm.spearman(first, second) == pytest.approx(spearmanr(first, second)[0], abs=1e-14)
+
+
+@pytest.mark.parametrize("compare", [rdm.pearson, rdm.spearman])
+def test_a_constant_vector_correlates_with_nothing(compare):
+    constant = np.array([0.1] * 5) + 1e-16 * np.arange(5)
+    with pytest.raises(UndefinedError, match=r"constant vector.*5 values, all 0\.1"):
+        compare(constant, np.arange(5))
+
+
+@pytest.mark.parametrize("compare", [rdm.pearson, rdm.spearman])
+def test_a_vector_with_nan_is_refused(compare):
+    with pytest.raises(UndefinedError, match="1 of 3 values are NaN or infinite"):
+        compare([1, 2, 3], [1, np.nan, 2])
