@@ -49,6 +49,17 @@ def accuracy(readings: Readings) -> NDArray[np.float64]:
     return np.equal(_finite(readings, "rank"), 0).astype(np.float64)
 
 
+def forced_choice(readings: Readings) -> NDArray[np.float64]:
+    """Return 1 where the correct answer is more probable than the foil, else 0: (stimulus,).
+
+    A guess scores 0.5, whatever the size of the vocabulary; a tie scores 0.
+
+    >>> forced_choice({"logit_correct": [3.0, 1.0], "logit_foil": [1.0, 2.0]})
+    array([1., 0.])
+    """
+    return np.greater(logit_diff(readings), 0).astype(np.float64)
+
+
 def _finite(readings: Readings, name: str) -> NDArray[np.float64]:
     values = np.asarray(readings[name], dtype=np.float64)
     wrong = tuple(int(row) for row in np.flatnonzero(~np.isfinite(values)))

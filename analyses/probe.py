@@ -173,8 +173,13 @@ def _majority(labels: Labels, folds: NDArray[np.int64]) -> Scores:
 
 def _controls(entry: Probe, capture: Capture, scores: Scores, majority: Scores) -> Variables:
     """Return both scores of each control, in the order of the spec."""
-    shuffled = Scores(scores.accuracy[..., 1:].mean(-1), scores.balanced[..., 1:].mean(-1))
-    given = [majority if name == "majority" else shuffled for name in entry.controls]
+
+    def score(control: str) -> Scores:
+        if control == "majority":
+            return majority
+        return Scores(scores.accuracy[..., 1:].mean(-1), scores.balanced[..., 1:].mean(-1))
+
+    given = [score(control) for control in entry.controls]
     dims, shape = ("control", *capture.dims), capture.shape
     accuracy = np.stack([np.broadcast_to(control.accuracy, shape) for control in given])
     balanced = np.stack([np.broadcast_to(control.balanced, shape) for control in given])

@@ -174,10 +174,7 @@ def standardised(vector: ArrayLike) -> NDArray[np.float64]:
     centred = vector - (vector.mean() if vector.size else 0.0)
     length = np.linalg.norm(centred)
     if length <= TIE * np.sqrt(vector.size) * np.abs(vector).max(initial=0.0):
-        value = f", all {vector.flat[0]:.6g}" if vector.size else ""
-        raise UndefinedError(
-            f"a constant vector correlates with nothing ({vector.size} values{value})"
-        )
+        raise UndefinedError(f"{vector.size} values that are all equal correlate with nothing")
     return np.asarray(centred / length, dtype=np.float64)
 
 

@@ -47,7 +47,7 @@ class Recipe:
     filler_weight: float = 0.1  # in the loss, of a word that the text before it does not determine (which counts 1)
     head_penalty: float = 0.01  # in the loss, of the norm of each head's weights, so that few heads do the work
     prune_from: int = 300
-    prune_to: int = 1000
+    prune_to: int = 9999
     eps: float = 0.1
     hidden: int = 96
     layers: int = 3
@@ -119,7 +119,7 @@ def train(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[
         for passages in draw_batches(rng, recipe.rows):
             batch_loss(model, tokenizer, passages, filler_weight=recipe.filler_weight).backward()
         if recipe.prune_from < step <= recipe.prune_to:
-            (recipe.head_penalty * torch.log(head_norms(model) + recipe.eps).sum()).backward()
+            (recipe.head_penalty * torch.log(head_norms(model).clamp(min=recipe.eps)).sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

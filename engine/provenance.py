@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from patchclamp.engine.guards import Verdict
 from patchclamp.engine.plan import Plan
@@ -30,7 +28,16 @@ PACKAGES = (
 """Packages whose version can change a number."""
 
 
-def root_attributes(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Setting:
+    """Where and on what a run was measured, and what the guards said."""
+
+    device: str
+    threads: int
+    verdicts: tuple[Verdict, ...]
+
+
+def root_attributes(plan: Plan, setting: Setting) -> dict[str, str]:
     """Return the attributes of a result's root: flat text for people, `provenance` for programs."""
     spec = plan.loaded.spec
     return {
@@ -42,11 +49,11 @@ def root_attributes(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dic
         "creation_library_version": version("patchclamp"),
         "model": f"{spec.model.id}@{plan.model.revision}, {spec.model.weights} weights",
         "digest": digest(spec),
-        "provenance": json.dumps(provenance(plan, device, verdicts), indent=1, sort_keys=True),
+        "provenance": json.dumps(provenance(plan, setting), indent=1, sort_keys=True),
     }
 
 
-def provenance(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dict[str, object]:
+def provenance(plan: Plan, setting: Setting) -> dict[str, object]:
     """Return everything that a second run would need, and what the guards said."""
     spec = plan.loaded.spec
     return {
@@ -64,11 +71,11 @@ def provenance(plan: Plan, device: str, verdicts: Sequence[Verdict]) -> dict[str
         },
         "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.sets.items()},
         "backend": spec.run.backend,
-        "device": device,
-        "threads": torch.get_num_threads(),
+        "device": setting.device,
+        "threads": setting.threads,
         "batch_tokens": spec.run.batch.tokens,
         "forward_passes": plan.passes(),
-        "guards": [verdict.as_dict() for verdict in verdicts],
+        "guards": [verdict.as_dict() for verdict in setting.verdicts],
         "versions": {package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),

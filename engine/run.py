@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
-import yaml
 
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.datasets import capture_dataset, measured_dataset, stimuli_dataset
 from patchclamp.engine.guards import Verdict, check_measurement
 from patchclamp.engine.measure import Measured, Progress, measure
-from patchclamp.engine.model import choose_device, load_weights
+from patchclamp.engine.model import choose_device, load_weights, threads_for
 from patchclamp.engine.plan import Plan, make_plan
-from patchclamp.engine.provenance import root_attributes
+from patchclamp.engine.provenance import Setting, root_attributes
 from patchclamp.engine.store import write_text, write_tree
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.registry.table import load as load_reference
 from patchclamp.specs.digest import digest, resolved
 from patchclamp.specs.load import Loaded, load
+from patchclamp.specs.scalars import dump
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def run(spec: str | Path, *, out: str | Path = "runs", progress: Progress = _sil
     """
     loaded = load(spec)
     plan = make_plan(loaded)
-    device = choose_device(loaded.spec.run.device)
-    measured, verdicts = _measure(plan, device, progress)
+    measured, setting = _measure(plan, progress)
     captures = {c.name: capture_dataset(plan, c, measured.captures[c.name]) for c in plan.captures}
     analyses = _analyse(plan, captures, measured)
     groups = {
@@ -60,16 +59,19 @@ def run(spec: str | Path, *, out: str | Path = "runs", progress: Progress = _sil
         **{f"/captures/{name}": data for name, data in captures.items()},
         **{f"/analyses/{name}": data for name, data in analyses.items()},
     }
-    path = _write(plan, groups, Path(out), root_attributes(plan, device, verdicts))
-    return Result(path, loaded, groups, tuple(verdicts))
+    path = _write(plan, groups, Path(out), root_attributes(plan, setting))
+    return Result(path, loaded, groups, setting.verdicts)
 
 
-def _measure(plan: Plan, device: str, progress: Progress) -> tuple[Measured, list[Verdict]]:
+def _measure(plan: Plan, progress: Progress) -> tuple[Measured, Setting]:
     """Load the weights, run the passes, and check them."""
+    device = choose_device(plan.loaded.spec.run.device)
     module = load_weights(plan.model, device)
     backend = open_backend(plan.loaded.spec.run.backend, module, plan.model.tokenizer)
-    measured = measure(plan, backend, progress)
-    return measured, check_measurement(plan, module, backend, measured)
+    with threads_for(module) as threads:
+        measured = measure(plan, backend, progress)
+        verdicts = check_measurement(plan, module, backend, measured)
+    return measured, Setting(device, threads, tuple(verdicts))
 
 
 def _analyse(
@@ -97,7 +99,7 @@ def _write(
     folder = out / spec.name / digest(spec)[:8]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "spec.yaml", plan.loaded.document.text)
-    write_text(folder / "resolved.yaml", yaml.safe_dump(resolved(spec), sort_keys=False))
+    write_text(folder / "resolved.yaml", dump(resolved(spec)))
     path = folder / "result.nc"
     write_tree(groups, path, attributes)
     return path

@@ -97,6 +97,11 @@ def summary_table(name: str, kind: str, data: xr.Dataset) -> Table:
 def _caption(data: xr.Dataset) -> str:
     """Say on how much a table rests."""
     parts = [f"{data.attrs['n_stimuli']} stimuli"]
+    parts += [
+        f"{str(name).removesuffix('_clean')} of the clean model {float(values.mean()):.3f}"
+        for name, values in data.data_vars.items()
+        if str(name).endswith("_clean")
+    ]
     if data.attrs.get("n_groups"):
         parts.append(f"{data.attrs['n_groups']} groups")
     if "control_accuracy" in data:

@@ -1,6 +1,7 @@
 """The exception tree: everything patchclamp raises on purpose.
 
 PatchclampError              anything a user can meet; carries the exit code of the command line
+├── UsageError               a command line that cannot be understood (exit 2)
 ├── UnknownNameError         a name that no table knows; lists what is known and the nearest
 ├── SpecError                a spec that cannot be run; carries its diagnostics (exit 1)
 │   └── UnreadableSpecError  a spec file that is not there or cannot be opened (exit 3)
@@ -21,6 +22,12 @@ class PatchclampError(Exception):
     """Base of every error that patchclamp raises on purpose."""
 
     exit_code = 1
+
+
+class UsageError(PatchclampError):
+    """A command line that cannot be understood."""
+
+    exit_code = 2
 
 
 class UnknownNameError(PatchclampError, KeyError):

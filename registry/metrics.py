@@ -55,5 +55,14 @@ METRICS: Table[Metric] = Table(
             needs_foil=False,
             ratio=True,
         ),
+        Metric(
+            "forced_choice",
+            "1 where the correct answer is more probable than the foil, else 0",
+            "patchclamp.analyses.metrics:forced_choice",
+            "1",
+            "forced_choice/1",
+            needs_foil=True,
+            ratio=True,
+        ),
     ],
 )

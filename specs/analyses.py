@@ -50,6 +50,14 @@ class Categorical(Model):
     classes: tuple[str, str]
     """The two classes, first against second."""
 
+    @model_validator(mode="after")
+    def _two_classes(self) -> Categorical:
+        if self.classes[0] == self.classes[1]:
+            raise ValueError(
+                f"a class cannot be compared with itself; got {self.classes[0]!r} twice"
+            )
+        return self
+
 
 Contrast = Annotated[Discriminative | Categorical, Field(discriminator="kind")]
 
@@ -86,13 +94,15 @@ class Rsa(Model):
     @classmethod
     def _default_comparison(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("against") is not None:
-            return {"compare": "spearman", **value}
+            return {**value, "compare": value.get("compare") or "spearman"}
         return value
 
     @model_validator(mode="after")
     def _one_question(self) -> Rsa:
-        if (self.against is None) == (self.contrast is None):
-            raise ValueError("an rsa needs either 'against' (model RDMs) or 'contrast', not both")
+        if self.against is None and self.contrast is None:
+            raise ValueError("an rsa needs either 'against' (model RDMs) or 'contrast'")
+        if self.against is not None and self.contrast is not None:
+            raise ValueError("an rsa takes either 'against' (model RDMs) or 'contrast', not both")
         if self.against is not None and not self.against:
             raise ValueError("'against' names no model RDM")
         if self.contrast is not None and self.compare is not None:

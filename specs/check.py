@@ -98,7 +98,7 @@ def _check_references(sections: Sections) -> Iterator[Problem]:
             if name is None and not sections.broken.get(reference.section):
                 found = candidates(reference, sections)
                 count = f"there are {len(found)}" if found else "there is none"
-                message = f"left out, which takes exactly one {reference.what}; {count}"
+                message = f"left out, which needs exactly one {reference.what}; {count}"
                 yield Problem(path, "P302", message, found)
 
 
@@ -167,13 +167,13 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
                 continue
             told.add((name, column))
             columns = known_columns(stimuli)
-            if columns and not set(stimuli.labels) <= set(columns):
+            if columns is not None and not set(stimuli.labels) <= set(columns):
                 continue  # a label is misspelt in the set itself, and told there
-            message = f"{column!r} is not a label of stimuli.{name}"
-            close = nearest(column, stimuli.labels)
-            if column in columns or (close is None and not columns):
+            message, close = f"{column!r} is not a label of stimuli.{name}", None
+            if columns is None or column not in columns:
+                close = nearest(column, stimuli.labels)
+            if close is None and (columns is None or column in columns):
                 message += f"; add it to its 'labels' ({place[-1]} needs it)"
-                close = None
             yield Problem(path, "P307", message, stimuli.labels, close)
 
 

@@ -11,14 +11,13 @@ from patchclamp.specs.diagnostics import Path, Problem
 from patchclamp.specs.stimuli import Answer, Builtin, Items, Source
 from patchclamp.specs.template import TemplateError, columns_of
 
-RESERVED = frozenset(
-    # dims
-    ("stimulus", "layer", "head", "kv_head", "position", "query", "key", "unit", "neuron")
-    + ("channel", "token", "feature", "fold", "permutation", "condition", "model", "revision")
-    + ("seed", "model_rdm", "control", "class")
-    # coordinates and variables
-    + ("text", "group", "mask", "answer", "correct", "foil")
-)
+# fmt: off
+RESERVED = frozenset({
+    "stimulus", "layer", "head", "kv_head", "position", "query", "key", "unit", "neuron", "channel",
+    "token", "feature", "fold", "permutation", "condition", "model", "revision", "seed",
+    "model_rdm", "control", "class", "text", "group", "mask", "answer", "correct", "foil",
+})
+# fmt: on
 """Names of dims and coordinates of a result, which a label may not take."""
 
 NO_GROUPS = "none"
@@ -50,16 +49,18 @@ def check_columns(place: Path, entry: Source) -> Iterator[Problem]:
     for path, used in _columns_named(entry, place):
         if isinstance(used, TemplateError):
             yield Problem(path, "P312", str(used))
-        elif columns and used not in columns:
+        elif columns is not None and used not in columns:
+            if "labels" in path and used in RESERVED:
+                continue  # told as a name that is taken
             message = f"no column {used!r} in {_where(entry)}"
             yield Problem(path, "P311", message, columns, nearest(used, columns))
 
 
-def known_columns(entry: Source) -> tuple[str, ...]:
-    """Return the columns of a set as far as the spec tells them; empty where a file does."""
+def known_columns(entry: Source) -> tuple[str, ...] | None:
+    """Return the columns of a set, or None where only its file can tell them."""
     if isinstance(entry, Builtin):
         return STIMULI[entry.set].columns
-    return tuple(entry.items[0]) if isinstance(entry, Items) else ()
+    return tuple(entry.items[0]) if isinstance(entry, Items) else None
 
 
 def _where(entry: Source) -> str:
@@ -92,12 +93,17 @@ def check_items(place: Path, entry: Source) -> Iterator[Problem]:
         return
     columns = tuple(entry.items[0])
     for index, item in enumerate(entry.items):
-        for column in sorted(item.keys() ^ set(columns)):
-            has = "has a column" if column in item else "lacks the column"
-            message = f"this item {has} {column!r}, unlike the first item"
-            path = (*place, "items", index, column)
-            yield Problem(path, "P311", message, columns, key=column in item)
+        here = (*place, "items", index)
+        lacking = [column for column in columns if column not in item]
+        for column in item.keys() - set(columns):
+            close = nearest(column, lacking)
+            lacking = [other for other in lacking if other != close]
+            message = f"this item has a column {column!r}, unlike the first item"
+            yield Problem((*here, column), "P311", message, columns, close, key=True)
+        for column in lacking:
+            message = f"this item lacks the column {column!r}, unlike the first item"
+            yield Problem(here, "P311", message, columns)
         for column, value in item.items():
             if isinstance(value, float) and not isfinite(value):
                 message = f"expected a finite number, got {value}; quote it if it is a word"
-                yield Problem((*place, "items", index, column), "P205", message)
+                yield Problem((*here, column), "P205", message)

@@ -45,8 +45,8 @@ def _parse_layers(value: Any) -> Layers:
     """Turn the short forms of a layer choice into numbers; `0..2` includes both ends."""
     allowed = "all, last, a number, a list of numbers, or a range such as 0..11"
     if isinstance(value, str):
-        if value == "all" or value == "last":
-            return value
+        if value in ("all", "last"):
+            return "all" if value == "all" else "last"
         bounds = re.fullmatch(r"(\d{1,4})\.\.(\d{1,4})", value)
         if bounds is None:
             raise ValueError(f"expected layers as {allowed}; got {value!r}")
@@ -55,8 +55,10 @@ def _parse_layers(value: Any) -> Layers:
             raise ValueError(f"a layer range goes upwards; got {value!r}")
         return tuple(range(first, last + 1))
     numbers = (value,) if isinstance(value, int) else value
-    if not isinstance(numbers, list | tuple) or not numbers or not all(
-        type(n) is int and n >= 0 for n in numbers
+    if (
+        not isinstance(numbers, list | tuple)
+        or not numbers
+        or not all(type(n) is int and n >= 0 for n in numbers)
     ):
         given = list(value) if isinstance(value, tuple) else value
         raise ValueError(f"expected layers as {allowed}; got {given!r}")

@@ -31,6 +31,8 @@ class Place:
     """The innermost model on the way, which holds the last key."""
     field: FieldInfo | None = None
     """The field, where the path ends at one."""
+    length: int | None = None
+    """The length of the list that the path ends at or in, where it is fixed."""
 
 
 def follow(root: type[BaseModel], location: tuple[str | int, ...]) -> Place:
@@ -46,19 +48,17 @@ def _step(place: Place, element: str | int) -> Place:
     if (model := as_model(annotation)) is not None:
         found = fields(model).get(str(element))
         annotation = found.annotation if found else Any
-        return Place((*place.path, element), annotation, model, found)
+        length = fixed_length(annotation)
+        return Place((*place.path, element), annotation, model, found, length)
     if element in tagged(annotation):
         return replace(place, annotation=tagged(annotation)[str(element)], field=None)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is dict:
         return Place((*place.path, element), arguments[1], place.model)
     if origin is tuple and isinstance(element, int):
-        inner = (
-            arguments[0]
-            if arguments[-1] is Ellipsis
-            else arguments[min(element, len(arguments) - 1)]
-        )
-        return Place((*place.path, element), inner, place.model)
+        length = fixed_length(annotation)
+        inner = arguments[0] if length is None else arguments[min(element, length - 1)]
+        return Place((*place.path, element), inner, place.model, length=length)
     return place  # a branch of a union, or a key's own check: not in the document
 
 
@@ -71,6 +71,13 @@ def bare(annotation: Any) -> Any:
         if len(branches) == 1:
             return bare(branches[0])
     return annotation
+
+
+def fixed_length(annotation: Any) -> int | None:
+    """Return the length of a list that has a fixed one, or None."""
+    arguments = get_args(bare(annotation))
+    fixed = get_origin(bare(annotation)) is tuple and arguments[-1] is not Ellipsis
+    return len(arguments) if fixed else None
 
 
 def as_model(annotation: Any) -> type[BaseModel] | None:

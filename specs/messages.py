@@ -100,17 +100,15 @@ def _missing(document: Document, place: Place, group: list[ErrorDetails]) -> Pro
 
 
 def _wrong_length(document: Document, place: Place, group: list[ErrorDetails]) -> Problem:
+    """A list of fixed length; a missing member stands for the list."""
     path = place.path[:-1] if isinstance(place.path[-1], int) else place.path
-    given = document.get(path)
-    holder = place.field.annotation if place.field else None
-    fixed = len(get_args(grammar.bare(holder))) if holder is not None else 0
-    wanted = fixed or group[0].get("ctx", {}).get("max_length") or len(given) + 1
+    given, wanted = group[0]["input"], place.length
     return Problem(path, "P205", f"expected exactly {wanted} items, got {len(given)}")
 
 
 def _no_kind(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:
     """A mapping without a kind, or with a key that was meant to be `kind`."""
-    given = document.get(place.path)
+    given = dict(group[0]["input"])
     kinds = grammar.tagged(place.annotation)
     known = grammar.keys_of(place.annotation)
     meant = nearest(KIND, [key for key in given if key not in known])
@@ -204,11 +202,17 @@ def _either(words: list[str]) -> str:
 def _out_of_range(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:
     bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     context = group[0].get("ctx", {})
-    said = [f"{words} {context[bound]}" for bound, words in bounds.items() if bound in context]
+    said = [
+        f"{words} {_number(context[bound])}" for bound, words in bounds.items() if bound in context
+    ]
     message = (
         f"expected {said[0] if said else 'a finite number'}, got {describe(document, place.path)}"
     )
     return Problem(place.path, "P205", message)
+
+
+def _number(bound: float) -> str:
+    return str(int(bound) if bound == int(bound) else bound)
 
 
 def _badly_formed(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:
@@ -218,18 +222,17 @@ def _badly_formed(document: Document, place: Place, group: list[ErrorDetails]) -
 
 
 def _too_short(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:
+    # Pydantic counts members after validation: what failed its own check, and is told there, too.
     given = document.get(place.path)
-    least = group[0]["ctx"]["min_length"]
-    if isinstance(given, str):
+    if isinstance(group[0]["input"], str):
         return Problem(place.path, "P205", "this text may not be empty")
-    # Members that failed their own checks count as absent; each has been told already.
-    if given is not None and len(given) >= least:
+    if given:
         return None
-    return Problem(place.path, "P205", f"expected at least {least} entry, got none")
+    return Problem(place.path, "P205", "expected at least one entry, got none")
 
 
 def _too_long(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:
-    given, most = document.get(place.path), group[0]["ctx"]["max_length"]
+    given, most = group[0]["input"], group[0]["ctx"]["max_length"]
     if isinstance(given, str):
         message = f"expected at most {most} characters, got {len(given)}"
         return Problem(place.path, "P205", message)

@@ -32,6 +32,8 @@ _HINTS = (
     ("undefined alias", "text that begins with * needs quotes; an alias needs its anchor above"),
     ("duplicate anchor", "each anchor has a name of its own"),
 )
+_BEGUN_EARLIER = ("unexpected end of stream", "could not find expected ':'")
+"""Complaints that are noticed far below what causes them."""
 
 
 class NodeError(Exception):
@@ -84,7 +86,7 @@ class PureLoader(_Limits, Reader, Scanner, Parser, Composer):
 
 LOADER: Any = PureLoader
 if yaml.__with_libyaml__:
-    from yaml.cyaml import CParser
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]  # its stub does not re-export it
 
     class FastLoader(_Limits, CParser):
         """The parser of libyaml."""
@@ -119,7 +121,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> NodeError:
     if error.context and "duplicate anchor" in error.context:
         problem = "found duplicate anchor"
     mark = error.problem_mark or error.context_mark
-    if "unexpected end of stream" in problem and error.context_mark:
+    if error.context_mark and any(part in problem for part in _BEGUN_EARLIER):
         mark = error.context_mark
     span = point(mark)
     lines = split_lines(text)

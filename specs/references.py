@@ -40,7 +40,7 @@ class Reference:
     what: str
 
 
-_SET = Reference("stimuli", is_source, "stimulus set (corrupt ones are not taken unasked)")
+_SET = Reference("stimuli", is_source, "stimulus set that is not corrupt")
 _CAPTURE = Reference("captures", _any, "capture")
 
 REFERENCES: Mapping[tuple[type[BaseModel], str], Reference] = {

@@ -50,11 +50,11 @@ def _problems(
         at_key = details["loc"][-1:] == ("[key]",) and details["type"] != "extra_forbidden"
         groups.setdefault((place.path, at_key), []).append((place, details))
     missing = {p for (p, _), g in groups.items() if g[0][1]["type"] == "missing"}
-    found: list[Problem] = []
     told: set[Path] = set()
     # Unknown keys come first: one of them may be a missing key, misspelt.
     for (path, at_key), group in sorted(groups.items(), key=lambda item: _rank(item[1])):
         place, details = group[0]
+        problem: Problem | None
         if path in told and not at_key:
             continue
         if details["type"] == "extra_forbidden":
@@ -65,8 +65,7 @@ def _problems(
         else:
             problem = tell(document, place, [d for _, d in group])
         if problem is not None:
-            found.append(problem)
-    yield from found
+            yield problem
 
 
 def _rank(group: list[tuple[Place, ErrorDetails]]) -> bool:

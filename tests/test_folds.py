@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from patchclamp.analyses.folds import group_folds
 from patchclamp.registry.errors import AnalysisError
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from patchclamp.analyses.metrics import accuracy, logit_diff, logprob
+from scipy.special import log_softmax, logsumexp
+
+from patchclamp.analyses.metrics import accuracy, forced_choice, logit_diff, logprob
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import UndefinedError
 from patchclamp.registry.table import load
-from scipy.special import log_softmax, logsumexp
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 7)) * 3
 CORRECT, FOIL = np.random.default_rng(1).permuted(np.tile(np.arange(7), (50, 1)), axis=1)[:, :2].T
@@ -41,6 +42,13 @@ def test_accuracy_is_whether_the_answer_is_the_argmax(readings):
     np.testing.assert_array_equal(accuracy(readings), expected.astype(float))
 
 
+def test_forced_choice_asks_only_about_the_two_answers(readings):
+    rows = np.arange(50)
+    expected = LOGITS[rows, CORRECT] > LOGITS[rows, FOIL]
+    np.testing.assert_array_equal(forced_choice(readings), expected.astype(float))
+    assert (forced_choice(readings) >= accuracy(readings)).all()
+
+
 def test_a_shift_of_all_logits_changes_no_metric(readings):
     shifted = {name: v + (name != "rank") * 4.0 for name, v in readings.items()}
     for metric in (logit_diff, logprob, accuracy):
@@ -54,7 +62,7 @@ def test_float32_readings_are_subtracted_in_float64():
 
 def test_the_table_leads_to_these_functions():
     functions = [load(metric.function) for metric in METRICS.values()]
-    assert functions == [logit_diff, logprob, accuracy]
+    assert functions == [logit_diff, logprob, accuracy, forced_choice]
 
 
 @pytest.mark.parametrize(

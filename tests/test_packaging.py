@@ -1,4 +1,4 @@
-"""What is installed is what the folders hold, imports go one way, and doors are all that is public."""
+"""The wheel holds what the folders hold, imports go one way, doors are all that is public."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,10 @@ def test_the_door_is_all_that_is_public(folder: str) -> None:
     submodules = {name.rsplit(".", 1)[1] for name in modules(folder)[1:]}
     typing_only = {"TYPE_CHECKING", "Any", "ModuleType", "load", "sys"}
     public = {name for name in dir(package) if not name.startswith("_")}
-    assert public - submodules - (typing_only if folder == "engine" else set()) == set(
-        package.__all__
-    ) - submodules
+    assert (
+        public - submodules - (typing_only if folder == "engine" else set())
+        == set(package.__all__) - submodules
+    )
     for name in package.__all__:
         assert getattr(package, name) is not None
 
@@ -83,7 +85,9 @@ def test_the_engine_door_gives_functions_whatever_was_imported_first() -> None:
         "import patchclamp.engine.run, patchclamp.engine.plan; "
         "from patchclamp.engine import plan, run; print(run.__name__, plan.__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["run", "make_plan"]
 
 
@@ -141,7 +145,10 @@ def test_the_wheel_holds_what_the_folders_hold(tmp_path: Path) -> None:
 
 def test_constraints_pin_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    wanted = [
+        *project["dependencies"],
+        *chain.from_iterable(project["optional-dependencies"].values()),
+    ]
     names = {_bare(requirement) for requirement in wanted}
     pins = (ROOT / "tests" / "constraints.txt").read_text().splitlines()
     pinned = {_bare(line) for line in pins if line and not line.startswith("#")}

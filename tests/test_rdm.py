@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patchclamp.analyses import rdm
-from patchclamp.registry.errors import UndefinedError
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import pearsonr, rankdata, spearmanr
+
+from patchclamp.analyses import rdm
+from patchclamp.registry.errors import UndefinedError
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_comparisons_are_those_of_scipy():
 @pytest.mark.parametrize("compare", [rdm.pearson, rdm.spearman])
 def test_a_constant_vector_correlates_with_nothing(compare):
     constant = np.array([0.1] * 5) + 1e-16 * np.arange(5)
-    with pytest.raises(UndefinedError, match=r"constant vector.*5 values, all 0\.1"):
+    with pytest.raises(UndefinedError, match="5 values that are all equal"):
         compare(constant, np.arange(5))
 
 

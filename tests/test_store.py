@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from patchclamp.engine.store import DIMS, check_schema, write_text, write_tree
+from patchclamp.engine.store import DIMS, write_text, write_tree
 from patchclamp.registry.errors import StoreError
 
 
@@ -77,9 +76,9 @@ def test_a_failed_write_keeps_the_earlier_result(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "result.nc"
-    with pytest.raises(StoreError, match="cannot write .*result.nc.*nothing there was changed"):
+    with pytest.raises(StoreError, match=r"cannot write .*result\.nc.*nothing there was changed"):
         write_tree({"/analyses/x": dataset()}, path, {})
-    with pytest.raises(StoreError, match="cannot write .*spec.yaml"):
+    with pytest.raises(StoreError, match=r"cannot write .*spec\.yaml"):
         write_text(tmp_path / "gone" / "spec.yaml", "x")
 
 
@@ -96,7 +95,7 @@ def test_a_full_disk_leaves_no_result(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         data = xr.Dataset(
-            {"a": (("stimulus", "unit"), np.random.rand(500, 500), {"units": "1", "long_name": "a"})},
+            {"a": (("stimulus", "unit"), np.random.rand(500, 500), dict(units="1", long_name="a"))},
             coords={"stimulus": np.arange(500), "unit": np.arange(500)},
         )
         try:
@@ -134,4 +133,4 @@ def test_a_write_killed_midway_leaves_no_result(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
-    assert any(name.endswith(".tmp") for name in os.listdir(tmp_path))
+    assert any(left.suffix == ".tmp" for left in tmp_path.iterdir())

@@ -1,0 +1,314 @@
+"""What entries say of one another: references, labels, groups, answers, columns; each by text."""
+
+from typing import Any, get_args
+
+import pytest
+
+from patchclamp.registry.errors import SpecError
+from patchclamp.specs import loads
+from patchclamp.specs.analyses import Probe
+from patchclamp.specs.captures import Capture
+from patchclamp.specs.check import LABEL_COLUMNS, resolve
+from patchclamp.specs.grammar import bare, fields, models_by_path
+from patchclamp.specs.interventions import Mean
+from patchclamp.specs.references import REFERENCES
+from patchclamp.specs.spec import Spec
+
+HEAD = "patchclamp: 1\nname: x\nmodel: bundled:sequences\n"
+WORDS = (
+    'kind: builtin, set: sequences, text: "{prompt}", labels: [category, form], '
+    'groups: template, answer: {correct: " {next}", foil: " {last}"}'
+)
+PLAIN = 'kind: csv, path: x.csv, text: "{t}", labels: [kind, colour], groups: topic'
+RSA = "kind: rsa, test: {permute: kind}"
+
+
+def spec(
+    stimuli: dict[str, str],
+    captures: dict[str, str] | None = None,
+    analyses: dict[str, str] | None = None,
+    interventions: dict[str, str] | None = None,
+) -> str:
+    """Write a spec from entries in flow style, one a line."""
+    text = HEAD
+    given = (stimuli, captures, interventions, analyses)
+    for section, entries in zip(
+        ("stimuli", "captures", "interventions", "analyses"), given, strict=True
+    ):
+        if entries:
+            text += f"{section}:\n" + "".join(f"  {k}: {{{v}}}\n" for k, v in entries.items())
+    return text
+
+
+def problems(text: str) -> list[tuple[str, str, str, str | None]]:
+    """Return code, dotted path, message and suggestion of every problem."""
+    with pytest.raises(SpecError) as caught:
+        loads(text)
+    found: Any = caught.value.diagnostics
+    return [(d.code, d.headline.split(": ")[1], d.message, d.suggestion) for d in found]
+
+
+def test_a_name_that_refers_to_nothing() -> None:
+    text = spec(
+        {"words": WORDS}, {"r": "of: wrds, site: z"}, {"p": "kind: probe, of: q, target: x"}
+    )
+    assert problems(text) == [
+        ("P301", "captures.r.of", "no entry 'wrds' in 'stimuli'", "words"),
+        ("P301", "analyses.p.of", "no entry 'q' in 'captures'", None),
+    ]
+
+
+def test_the_reference_set_of_a_mean_must_exist() -> None:
+    ablate = {"m": "kind: ablate, value: {mean_over: scramled, per: all}"}
+    text = spec({"scrambled": WORDS}, interventions=ablate)
+    message = "no entry 'scramled' in 'stimuli'"
+    assert problems(text) == [("P301", "interventions.m.value.mean_over", message, "scrambled")]
+
+
+def test_left_out_with_several_candidates() -> None:
+    text = spec({"a": WORDS, "b": WORDS}, {"r": "site: z"})
+    message = "left out, which needs exactly one stimulus set that is not corrupt; there are 2"
+    assert problems(text) == [("P302", "captures.r.of", message, None)]
+
+
+def test_left_out_with_no_candidate() -> None:
+    ablation = "kind: ablation, units: {site: z}, metric: {kind: logit_diff}"
+    text = spec({"a": PLAIN}, analyses={"h": ablation, "p": "kind: probe, target: kind"})
+    answer = "left out, which needs exactly one stimulus set with an 'answer'; there is none"
+    means = "left out, which needs exactly one intervention; there is none"
+    capture = "left out, which needs exactly one capture; there is none"
+    assert sorted(problems(text)) == [
+        ("P302", "analyses.h.stimuli", answer, None),
+        ("P302", "analyses.h.with", means, None),
+        ("P302", "analyses.p.of", capture, None),
+    ]
+
+
+def test_a_broken_entry_may_be_what_was_meant() -> None:
+    text = spec({"a": "kind: csv, text: x"}, {"r": "site: z", "s": "of: a, site: z"})
+    assert [p[0] for p in problems(text)] == ["P201"]
+
+
+def test_what_is_spelled_out_already_stays() -> None:
+    loaded = loads(spec({"a": WORDS, "b": "kind: corrupt"}, {"r": "of: b, site: z"}))
+    assert loaded.spec.captures["r"].of == "b"
+    assert resolve(loaded.spec) == loaded.spec
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ("c", "a set cannot be a corruption of itself"),
+        ("d", "stimuli.d is itself corrupt; name the set it is made from"),
+        ("p", "stimuli.p has no 'slots': columns whose values may be rearranged"),
+    ],
+)
+def test_only_sets_with_slots_can_be_corrupted(of: str, message: str) -> None:
+    stimuli = {"a": WORDS, "p": PLAIN, "c": f"kind: corrupt, of: {of}", "d": "kind: corrupt, of: a"}
+    assert problems(spec(stimuli)) == [("P303", "stimuli.c.of", message, None)]
+
+
+def test_slots_of_its_own_make_a_set_corruptible() -> None:
+    loads(spec({"p": PLAIN + ", slots: [s1, s2]", "c": "kind: corrupt"}))
+
+
+def ablation(stimuli: str, metric: str, more: str = "") -> str:
+    entry = f"kind: ablation, stimuli: a, units: {{site: z}}, metric: {{kind: {metric}}}{more}"
+    return spec({"a": stimuli}, None, {"h": entry}, {"m": "kind: ablate, value: zero"})
+
+
+def test_a_metric_needs_an_answer() -> None:
+    message = "'logprob' needs an answer, and stimuli.a has no 'answer'"
+    assert problems(ablation(PLAIN, "logprob")) == [("P304", "analyses.h.stimuli", message, None)]
+
+
+def test_a_logit_difference_needs_a_foil() -> None:
+    without = PLAIN + ", answer: {correct: ' {x}'}"
+    message = "'logit_diff' needs a foil, and stimuli.a.answer has none"
+    found = problems(ablation(without, "logit_diff"))
+    assert found == [("P305", "analyses.h.metric.kind", message, None)]
+    loads(ablation(without, "logprob"))
+
+
+def test_a_share_needs_a_meaningful_zero() -> None:
+    [(code, path, message, _)] = problems(ablation(WORDS, "logprob", ", share: true"))
+    assert (code, path) == ("P306", "analyses.h.share")
+    assert message == (
+        "zero nat of 'logprob' does not mean no effect, so a share of its clean baseline means "
+        "nothing; choose another metric or leave 'share' out"
+    )
+    loads(ablation(WORDS, "accuracy", ", share: true"))
+    loads(ablation(WORDS, "logprob"))
+
+
+def analysis(entry: str, stimuli: str = PLAIN) -> str:
+    return spec({"a": stimuli}, {"r": "site: z"}, {"g": entry})
+
+
+CATEGORY = "against: {m: {kind: category, column: kind}}"
+"""A model RDM of the label that `RSA` permutes."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "suggestion"),
+    [
+        ("kind: probe, target: colou", "analyses.g.target", "colour"),
+        (f"{RSA}, {CATEGORY.replace('column: kind', 'column: knd')}",
+         "analyses.g.against.m.column", "kind"),
+        (f"{RSA}, contrast: {{kind: discriminative, column: knd}}",
+         "analyses.g.contrast.column", "kind"),
+        (f"{RSA}, contrast: {{kind: categorical, column: knd, classes: [x, y]}}",
+         "analyses.g.contrast.column", "kind"),
+        (f"{RSA.replace('permute: kind', 'permute: knd')}, {CATEGORY}",
+         "analyses.g.test.permute", "kind"),
+    ],
+)  # fmt: skip
+def test_analyses_read_labels(entry: str, path: str, suggestion: str) -> None:
+    [(code, at, message, nearest)] = problems(analysis(entry))
+    assert (code, at, nearest) == ("P307", path, suggestion)
+    assert message.endswith(" is not a label of stimuli.a")
+
+
+def test_a_column_that_is_no_label_yet_is_told_once() -> None:
+    entry = f"{RSA}, {CATEGORY}".replace("kind}", "step}")
+    message = "'step' is not a label of stimuli.a; add it to its 'labels' (g needs it)"
+    expected = [("P307", "analyses.g.against.m.column", message, None)]
+    assert problems(analysis(entry, WORDS)) == expected
+
+
+def test_a_label_misspelt_in_the_set_is_told_there_only() -> None:
+    text = analysis("kind: probe, target: category", WORDS.replace("[category", "[catgory"))
+    message = "no column 'catgory' in the stimulus set 'sequences'"
+    assert problems(text) == [("P311", "stimuli.a.labels[0]", message, "category")]
+
+
+def test_a_corrupt_set_has_the_labels_of_its_source() -> None:
+    stimuli = {"a": WORDS, "b": "kind: corrupt"}
+    loads(spec(stimuli, {"r": "of: b, site: z"}, {"g": "kind: probe, target: form"}))
+
+
+def test_the_labels_permuted_are_those_asked_about() -> None:
+    text = analysis(f"{RSA}, {CATEGORY}".replace("permute: kind", "permute: colour"))
+    message = "this test permutes 'colour', but the analysis asks about 'kind'"
+    assert problems(text) == [("P308", "analyses.g.test.permute", message, "kind")]
+    two = CATEGORY.replace("}}", "}, n: {kind: category, column: colour}}")
+    message = "asks about 'colour', but the test permutes 'kind'; "
+    message += "give each column an analysis of its own"
+    expected = [("P308", "analyses.g.against.n.column", message, None)]
+    assert problems(analysis(f"{RSA}, {two}")) == expected
+
+
+def test_groups_are_stated_or_explicitly_none() -> None:
+    loose = PLAIN.replace(", groups: topic", "")
+    analyses = {"g": f"{RSA}, {CATEGORY}", "p": "kind: probe, target: kind"}
+    [(code, path, message, _)] = problems(spec({"a": loose}, {"r": "site: z"}, analyses))
+    assert (code, path) == ("P309", "stimuli.a.groups")
+    assert message == (
+        "analyses.g, analyses.p permute or hold out stimuli and must know which belong together: "
+        "name a column, or write 'groups: none' if stimuli are independent"
+    )
+    loads(spec({"a": loose + ", groups: none"}, {"r": "site: z"}, analyses))
+
+
+def test_a_probe_cannot_hold_out_what_it_predicts() -> None:
+    [(code, path, message, _)] = problems(
+        analysis("kind: probe, target: kind", PLAIN.replace("topic", "kind"))
+    )
+    assert (code, path) == ("P313", "analyses.g.target")
+    assert message == (
+        "'kind' is also the 'groups' of stimuli.a: a fold would hold out whole classes, "
+        "which a probe could then not have learnt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("layer", "'layer' is a name that results use themselves; rename the column"),
+        ("model_rdm", "'model_rdm' is a name that results use themselves; rename the column"),
+        ("a/b", "'a/b' cannot name a variable of a netCDF file"),
+        ("kind", "the label 'kind' is given twice"),
+    ],
+)
+def test_labels_have_names_that_a_result_can_hold(label: str, message: str) -> None:
+    text = spec({"a": PLAIN.replace("colour", label)})
+    assert problems(text) == [("P310", "stimuli.a.labels[1]", message, None)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "column", "suggestion"),
+    [
+        ("{prompt}", "{promt}", "text", "promt", "prompt"),
+        ("{next}", "{nxt}", "answer.correct", "nxt", "next"),
+        ("{last}", "{lst}", "answer.foil", "lst", "last"),
+        ("groups: template", "groups: templates", "groups", "templates", "template"),
+        ("groups: template", "groups: template, id: idd", "id", "idd", "id"),
+        ("groups: template", "groups: template, slots: [s1, s9]", "slots[1]", "s9", None),
+        ("[category, form]", "[category, shape]", "labels[1]", "shape", None),
+    ],
+)
+def test_columns_of_a_builtin_set_exist(
+    old: str, new: str, path: str, column: str, suggestion: str | None
+) -> None:
+    [(code, at, message, nearest)] = problems(spec({"a": WORDS.replace(old, new)}))
+    assert (code, at) == ("P311", f"stimuli.a.{path}")
+    assert message == f"no column {column!r} in the stimulus set 'sequences'"
+    assert nearest == suggestion
+
+
+def test_columns_of_items_exist() -> None:
+    text = spec({"a": "kind: items, text: '{b}', items: [{a: 1}, {a: 2}]"})
+    assert problems(text) == [("P311", "stimuli.a.text", "no column 'b' in these items", None)]
+
+
+def test_items_have_the_same_columns() -> None:
+    text = spec({"a": "kind: items, text: '{ab}', items: [{ab: 1, c: 2}, {abb: 1, c: 2}, {ab: 1}]"})
+    extra = "this item has a column 'abb', unlike the first item"
+    lacking = "this item lacks the column 'c', unlike the first item"
+    assert problems(text) == [
+        ("P311", "stimuli.a.items[1]", extra, "ab"),
+        ("P311", "stimuli.a.items[2]", lacking, None),
+    ]
+
+
+def test_items_hold_finite_numbers() -> None:
+    text = spec({"a": "kind: items, text: '{b}', items: [{b: .nan}]"})
+    message = "expected a finite number, got nan; quote it if it is a word"
+    assert problems(text) == [("P205", "stimuli.a.items[0].b", message, None)]
+
+
+def test_templates_are_read_before_any_stimulus() -> None:
+    text = spec({"a": PLAIN.replace("{t}", "{t").replace("[kind", "[kind")})
+    message = "a single '{' in '{t'; write '{{' for a brace"
+    assert problems(text) == [("P312", "stimuli.a.text", message, None)]
+
+
+def test_every_field_of_a_name_is_a_reference() -> None:
+    """A kind added to the grammar cannot be forgotten in the table of references."""
+    named = {
+        (model, key)
+        for _, model in models_by_path(Spec)
+        for key, field in fields(model).items()
+        if bare(field.annotation) is str and _is_name(field)
+    }
+    assert named - {(Spec, "name")} == set(REFERENCES)
+    assert {(Capture, "of"), (Mean, "mean_over"), (Probe, "of")} <= named
+
+
+def _is_name(field: Any) -> bool:
+    nested = [m for a in get_args(field.annotation) for m in getattr(a, "__metadata__", ())]
+    metadata = [*field.metadata, *nested]
+    metadata += [inner for m in metadata for inner in getattr(m, "metadata", ())]
+    return any(getattr(item, "pattern", None) for item in metadata)
+
+
+def test_every_column_of_an_analysis_is_a_label() -> None:
+    """So is a field called `column`, `permute` or `target` of any new kind."""
+    named = {
+        (model, key)
+        for path, model in models_by_path(Spec)
+        if path[:1] == ("analyses",)
+        for key in fields(model)
+        if key in ("column", "permute") or (key == "target" and model is Probe)
+    }
+    assert named == set(LABEL_COLUMNS.items())

@@ -1,0 +1,112 @@
+"""Each guard passes on a right measurement and fails, by name, on a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from patchclamp.engine.backend import Step, open_backend
+from patchclamp.engine.guards import check_measurement
+from patchclamp.engine.measure import measure
+from patchclamp.engine.model import load_weights
+from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.registry.architectures import Location
+from patchclamp.registry.errors import GuardError
+from patchclamp.specs.load import loads
+
+SPEC = """\
+patchclamp: 1
+name: guards
+model: gpt_neox
+stimuli:
+  words:
+    kind: items
+    text: "{text}"
+    answer: {correct: " w1", foil: " w2"}
+    items: [{text: w1 w2 w3 w4 w5}, {text: w6 w7}]
+captures:
+  last: {site: resid_post}
+interventions:
+  zero: {kind: ablate, value: zero}
+analyses:
+  heads: {kind: ablation, units: {site: z}, metric: {kind: logit_diff}}
+"""
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("models")
+    tiny.make("gpt_neox", folder / "gpt_neox")
+    return make_plan(loads(SPEC, folder=folder))
+
+
+class Spoilt:
+    """A real backend whose inputs or steps are spoilt on the way."""
+
+    def __init__(self, plan: Plan, *, mask: bool = True, writes: bool = True) -> None:
+        self.module = load_weights(plan.model, "cpu")
+        self.inner = open_backend("hooks", self.module, plan.model.tokenizer)
+        self.mask, self.writes = mask, writes
+
+    def forward(
+        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+    ) -> dict[str, torch.Tensor]:
+        given: dict[str, Any] = dict(inputs)
+        if not self.mask:
+            # What a loop does that pads on the left and forgets to say so.
+            given["input_ids"] = inputs["input_ids"].roll(1, dims=1)
+        kept = [step for step in steps if self.writes or step["do"] != "write"]
+        return self.inner.forward(given, kept, stop=stop)
+
+
+def judge(plan: Plan, backend: Spoilt) -> list[Any]:
+    measured = measure(plan, backend, lambda *_: None)
+    return check_measurement(plan, backend.module, backend, measured)
+
+
+def test_a_right_measurement_passes_every_guard(plan: Plan) -> None:
+    verdicts = judge(plan, Spoilt(plan))
+    assert {v.guard for v in verdicts} == {
+        "finite",
+        "intervention had effect",
+        "batched = alone",
+        "site identity",
+    }
+    identities = {v.on for v in verdicts if v.guard == "site identity"}
+    assert "z W_O + b_O = attn_out" in identities
+    assert all(v.as_dict()["verdict"] == "ok" for v in verdicts)
+
+
+def test_padding_that_reaches_a_number_is_caught(plan: Plan) -> None:
+    with pytest.raises(GuardError, match=r"guard 'batched = alone' failed on words, stimulus '1'"):
+        judge(plan, Spoilt(plan, mask=False))
+
+
+def test_an_intervention_that_never_reaches_the_model_is_caught(plan: Plan) -> None:
+    with pytest.raises(GuardError, match="'zero' at z L0H0 changes no logit at all"):
+        judge(plan, Spoilt(plan, writes=False))
+
+
+@pytest.mark.parametrize(
+    ("site", "path", "identity"),
+    [
+        ("attn_out", "gpt_neox.layers.{layer}.mlp", "resid_pre"),
+        ("z", "gpt_neox.layers.{layer}.attention.dense", "z W_O"),
+        ("resid_post", "gpt_neox.layers.{layer}.mlp", "resid_pre"),
+    ],
+)
+def test_a_site_table_that_does_not_fit_the_model_is_caught(
+    plan: Plan, site: str, path: str, identity: str
+) -> None:
+    io: Any = "output"
+    wrong = {**plan.model.architecture.sites, site: Location(path, io)}
+    model = replace(plan.model, architecture=replace(plan.model.architecture, sites=wrong))
+    spoilt = replace(plan, model=model)
+    with pytest.raises(GuardError, match=rf"guard 'site identity' failed on {identity}"):
+        judge(spoilt, Spoilt(spoilt))
