@@ -27,8 +27,9 @@ CANCELLED = 1e-4
 """A squared distance below this share of g_ii + g_jj is computed again; above it, the relative
 error of the Gram form stays under 1e-11."""
 
-IDENTICAL = 1e-7
-"""Within this of |r| = 1 two patterns are the same or opposite in float32, and z is rounding."""
+IDENTICAL = 1e-10
+"""Within this of |r| = 1, z is rounding: activations of one float32 forward pass differ by about
+1e-5 of their scale between batches, which moves 1 - r by half the square of that."""
 
 CONSTANT = 16 * np.finfo(np.float64).eps
 """Deviation per unit, as a share of a pattern's largest value, that centring leaves by rounding."""
@@ -75,28 +76,30 @@ def correlations(patterns: ArrayLike) -> NDArray[np.float64]:
     return 1.0 - dissimilarities(patterns)
 
 
-def fisher_z(r: ArrayLike) -> NDArray[np.float64]:
-    """Return Fisher's z = arctanh(r) of a condensed matrix of correlations.
+def fisher_z(*, dissimilarity: ArrayLike) -> NDArray[np.float64]:
+    """Return Fisher's z = arctanh(r) of each pair, from its `dissimilarity` d = 1 - r.
 
-    `r`: (pair,), dimensionless; result: (pair,), in Fisher z, where sampling error depends
-    little on r. Always of r, never of 1 - r. A pair with |r| > 1 - 1e-7 is refused, not
-    clipped: its z would be rounding error, and one such pair can carry a mean. It raises
+    `dissimilarity`: (pair,), dimensionless; result: (pair,), in Fisher z, where sampling error
+    depends little on r: z = ln((2 - d) / d) / 2. It is the z of r, never of 1 - r; the argument
+    must be named, so that neither is taken for the other. It takes d because a stored r has lost
+    what sets near-duplicates apart. A pair with d or 2 - d below 1e-10 is refused, not clipped:
+    its z would be rounding error, and one such pair can carry a mean. It raises
     `UndefinedError` with the two rows of the first. Source: Fisher 1915, doi:10.2307/2331838.
 
-    >>> fisher_z([0.5, 0.0, -0.5]).round(3)
+    >>> fisher_z(dissimilarity=[0.5, 1.0, 1.5]).round(3)
     array([ 0.549,  0.   , -0.549])
     """
-    r = np.asarray(r, dtype=np.float64)
-    extreme = np.flatnonzero(~(np.abs(r) <= 1 - IDENTICAL))
+    d = np.asarray(dissimilarity, dtype=np.float64)
+    extreme = np.flatnonzero(~((d >= IDENTICAL) & (d <= 2 - IDENTICAL)))
     if extreme.size:
-        rows = pair_rows(int(extreme[0]), r.size)
+        first = int(extreme[0])
         raise UndefinedError(
-            f"Fisher z is decided by rounding for {extreme.size} of {r.size} pairs of patterns, "
-            f"which are (nearly) identical or opposite: |r| > 1 - {IDENTICAL:g}; "
-            f"the first has r = {r[extreme[0]]:.9f}",
-            where=rows,
+            f"Fisher z is decided by rounding for {extreme.size} of {d.size} pairs of patterns, "
+            f"which are identical or opposite: 1 - |r| < {IDENTICAL:g}; "
+            f"the first has 1 - r = {d[first]:.3g}",
+            where=pair_rows(first, d.size),
         )
-    return np.asarray(np.arctanh(r), dtype=np.float64)
+    return np.asarray(0.5 * (np.log(2 - d) - np.log(d)), dtype=np.float64)
 
 
 def pair_rows(pair: int, n_pairs: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from patchclamp.analyses import contrasts
 from patchclamp.analyses.patterns import Capture, Labels, checked_capture, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value, permuted_labels
-from patchclamp.analyses.rdm import correlations, dissimilarities, fisher_z, ranks
+from patchclamp.analyses.rdm import dissimilarities, fisher_z, ranks
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, hint
@@ -141,8 +141,6 @@ def _contrast(capture: Capture, contrast: Discriminative | Categorical) -> Quest
     rows = np.arange(len(labels.codes))
     if isinstance(contrast, Categorical):
         first, second = (_class(labels, name) for name in contrast.classes)
-        if first == second:
-            raise AnalysisError(f"a class is contrasted with itself: {contrast.classes[0]!r}")
         rows = np.flatnonzero(np.isin(labels.codes, [first, second]))
         codes = (labels.codes[rows] == second).astype(np.int64)
         return _z_question(rows, codes, contrasts.categorical, labels.column, contrast.classes)
@@ -165,7 +163,7 @@ def _z_question(
     def contrast(
         patterns: NDArray[np.float64], labellings: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        z = fisher_z(correlations(patterns))
+        z = fisher_z(dissimilarity=dissimilarities(patterns))
         return kernel(contrasts.pair_sums(z, labellings, len(classes)))
 
     return Question(rows, codes, contrast, two_sided=kernel is contrasts.categorical)

@@ -9,6 +9,7 @@ from time import monotonic
 
 import numpy as np
 import xarray as xr
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -60,28 +61,32 @@ def show(result: Result, console: Console) -> None:
     """Print a table for each analysis, where the file is, and what to do next."""
     spec = result.loaded.spec
     for name, entry in spec.analyses.items():
-        console.print(summary_table(name, entry.kind, result.analysis(name)))
-    console.print(f"{len(result.verdicts)} guards passed")
-    console.print(f"\n[bold]result[/bold]  {result.path}", soft_wrap=True)
+        data = result.analysis(name)
+        table, shown = summary_table(entry.kind, data)
+        facts = "  ·  ".join([entry.kind, *shown, *_facts(data)])
+        console.print(f"\n[bold]{name}[/bold]  {facts}", highlight=False, soft_wrap=True)
+        console.print(table)
+    guards = f"{len(result.verdicts)} guards passed"
+    console.print(f"\n[bold]result[/bold]  {result.path}  ({guards})", soft_wrap=True)
     for line in next_steps(result):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
 
 
-def summary_table(name: str, kind: str, data: xr.Dataset) -> Table:
-    """Return a table of an analysis' headline variables, one row for each place.
+def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
+    """Return a table of an analysis' headline variables, and what it leaves out.
 
-    With heads, only those with the largest effects are shown.
+    It has one row for each place; with heads, only those with the largest effects.
     """
     headline = [v for v in ANALYSES[kind].headline if v in data]
     picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
     frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
     order = list(range(frame.sizes["place"]))
-    title = f"[bold]{name}[/bold] · {kind}"
+    shown: list[str] = []
     if "head" in picked.dims:
         largest = np.argsort(-np.abs(frame[headline[0]].to_numpy()), kind="stable")
         order = [int(row) for row in largest[:_TOP]]
-        title += f", {len(order)} largest of {frame.sizes['place']}"
-    table = Table(title=title, title_justify="left", caption=_caption(data), caption_justify="left")
+        shown = [f"{len(order)} largest effects of {frame.sizes['place']}"]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for dim in picked.dims:
         table.add_column(str(dim), justify="right")
     for variable in headline:
@@ -91,14 +96,14 @@ def summary_table(name: str, kind: str, data: xr.Dataset) -> Table:
         labels = [str(part) for part in frame["place"].to_numpy()[row]]
         values = [_SHARE.get(v, "{:.3f}").format(float(frame[v].to_numpy()[row])) for v in headline]
         table.add_row(*labels, *values)
-    return table
+    return table, shown
 
 
-def _caption(data: xr.Dataset) -> str:
-    """Say on how much a table rests."""
+def _facts(data: xr.Dataset) -> list[str]:
+    """Return what a table rests on: stimuli, groups, baseline and controls."""
     parts = [f"{data.attrs['n_stimuli']} stimuli"]
     parts += [
-        f"{str(name).removesuffix('_clean')} of the clean model {float(values.mean()):.3f}"
+        f"clean {str(name).removesuffix('_clean')} {float(values.mean()):.3f}"
         for name, values in data.data_vars.items()
         if str(name).endswith("_clean")
     ]
@@ -107,8 +112,8 @@ def _caption(data: xr.Dataset) -> str:
     if "control_accuracy" in data:
         for control in data["control"].to_numpy():
             accuracy = float(data["control_accuracy"].sel(control=control).mean())
-            parts.append(f"{control} {accuracy:.3f}")
-    return " · ".join(parts)
+            parts.append(f"{control} {accuracy:.3f}".replace("_", " "))
+    return parts
 
 
 def next_steps(result: Result) -> list[str]:

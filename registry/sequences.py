@@ -5,6 +5,8 @@ the index of the first item and the step from one item to the next. Filled from 
 four items, and the fifth is the answer. A second task, copying, repeats a random string of letters after a random gap.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import random

@@ -129,20 +129,31 @@ def test_patterns_that_are_not_finite_are_refused_by_row(patterns, bad):
 
 def test_fisher_z_is_the_inverse_of_tanh():
     z = np.linspace(-3, 3, 10)
-    np.testing.assert_allclose(rdm.fisher_z(np.tanh(z)), z, atol=1e-12)
+    np.testing.assert_allclose(rdm.fisher_z(dissimilarity=1 - np.tanh(z)), z, atol=1e-12)
+
+
+def test_fisher_z_tells_near_duplicates_apart():
+    """r is 1 - 2e-9 and 1 - 8e-9: z differs by ln 2, which a stored float32 r has lost."""
+    z = rdm.fisher_z(dissimilarity=[2e-9, 1.0, 8e-9])
+    assert z[0] - z[2] == pytest.approx(np.log(2), abs=1e-8)
+
+
+def test_fisher_z_must_be_told_what_it_is_given():
+    with pytest.raises(TypeError, match="positional argument"):
+        rdm.fisher_z([0.5, 0.0, -0.5])
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_fisher_z_refuses_identical_and_opposite_patterns(patterns, sign):
     patterns[9] = sign * patterns[4]
     with pytest.raises(UndefinedError, match="decided by rounding for 1 of 435 pairs") as e:
-        rdm.fisher_z(rdm.correlations(patterns))
+        rdm.fisher_z(dissimilarity=rdm.dissimilarities(patterns))
     assert e.value.where == (4, 9)
 
 
 def test_fisher_z_refuses_nan():
-    with pytest.raises(UndefinedError, match="r = nan"):
-        rdm.fisher_z([0.1, np.nan, 0.2])
+    with pytest.raises(UndefinedError, match="1 - r = nan"):
+        rdm.fisher_z(dissimilarity=[0.1, np.nan, 0.2])
 
 
 def test_a_condensed_position_leads_back_to_its_rows():
