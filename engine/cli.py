@@ -1,4 +1,4 @@
-"""The command line: `patchclamp run`, `validate` and `list`.
+"""The command line: what can be asked, what each command is given, and the exit codes.
 
 Nothing heavy is imported here: a command that needs torch imports it itself, so that checking a
 folder of specs takes a blink.
@@ -11,40 +11,26 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
-from patchclamp.registry import (
-    ANALYSES,
-    ARCHITECTURES,
-    BACKENDS,
-    METRICS,
-    MODELS,
-    SITES,
-    STIMULI,
-    PatchclampError,
-)
-from patchclamp.registry.errors import SpecError, UnreadableSpecError, UsageError, nearest
-from patchclamp.registry.table import Entry, load
-from patchclamp.specs.library import shipped, summary
-from patchclamp.specs.load import load as load_spec
+from patchclamp.registry import PatchclampError
+from patchclamp.registry.errors import UsageError, hint
+from patchclamp.registry.table import load
 
 COMMANDS: Mapping[str, str] = {
     "run": "patchclamp.engine.terminal:run_command",
-    "validate": "patchclamp.engine.cli:validate_command",
-    "list": "patchclamp.engine.cli:list_command",
+    "validate": "patchclamp.engine.validate:validate_command",
+    "list": "patchclamp.engine.commands:list_command",
+    "explain": "patchclamp.engine.commands:explain_command",
+    "show": "patchclamp.engine.commands:show_command",
+    "init": "patchclamp.engine.commands:init_command",
 }
 """Command -> the function of it, imported when the command is given."""
 
-TABLES: Mapping[str, Mapping[str, Entry]] = {
-    "models": MODELS,
-    "architectures": ARCHITECTURES,
-    "sites": SITES,
-    "stimuli": STIMULI,
-    "metrics": METRICS,
-    "analyses": ANALYSES,
-    "backends": BACKENDS,
-}
-"""What `list` can list, besides specs."""
+SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, specs"
+"""What `list` can list; written out, so that help imports no table."""
+
+FORMATS = "human, line, json, github, sarif or junit"
+"""What `validate` can write."""
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -52,11 +38,14 @@ USAGE, INTERRUPTED = 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
-    0 fine, 1 findings, 2 usage, 3 something cannot be read, 130 interrupted.
+    0 fine, 1 findings, 2 usage, 3 something cannot be read or written, 130 interrupted.
     """
+    _never_fail_to_print()
     try:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
-        return int(load(COMMANDS[args.command])(args))
+        code = int(load(COMMANDS[args.command])(args))
+        sys.stdout.flush()
+        return code
     except PatchclampError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -71,6 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else USAGE
 
 
+def _never_fail_to_print() -> None:
+    """Write what a console or a file name's encoding cannot hold as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """Return the parser of the program and that of each command."""
     parser = argparse.ArgumentParser(
@@ -82,87 +79,69 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "--version", action="version", version=f"patchclamp {version('patchclamp')}"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run specs", allow_abbrev=False)
-    run.add_argument("spec", nargs="+", help="a spec file, or the name of a shipped one")
-    run.add_argument("--out", default="runs", metavar="FOLDER", help="where results go (runs)")
-    validate = commands.add_parser("validate", help="check specs; runs nothing", allow_abbrev=False)
+    about = {
+        "run": "run specs",
+        "validate": "check specs; runs nothing",
+        "list": "list what names there are",
+        "explain": "explain a code (P104), a kind, a key or a name",
+        "show": "print a spec",
+        "init": "write a first spec",
+    }
+    found = {
+        name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for name, text in about.items()
+    }
+    _add_arguments(found)
+    _add_validate_arguments(found["validate"])
+    return parser, found
+
+
+def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
+    spec = "a spec file, or the name of a shipped one"
+    commands["run"].add_argument("spec", nargs="+", help=spec)
+    commands["run"].add_argument(
+        "--out", default="runs", metavar="FOLDER", help="where results go (runs)"
+    )
+    commands["list"].add_argument("sort", nargs="?", metavar="SORT", help=SORTS)
+    commands["explain"].add_argument(
+        "name", metavar="NAME", help="such as P104, probe, resid_post, positions, probe.cv"
+    )
+    commands["show"].add_argument("spec", metavar="SPEC", help=spec)
+    commands["show"].add_argument(
+        "--resolved", action="store_true", help="with every default and short form spelled out"
+    )
+    commands["init"].add_argument(
+        "name", nargs="?", default="experiment", metavar="NAME", help="its name (experiment)"
+    )
+
+
+def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
     validate.add_argument(
         "path", nargs="+", metavar="PATH", help="a spec, a folder of specs, or a shipped spec"
     )
-    listing = commands.add_parser("list", help="list what names there are", allow_abbrev=False)
-    listing.add_argument("sort", nargs="?", metavar="SORT", help=", ".join([*TABLES, "specs"]))
-    return parser, {"run": run, "validate": validate, "list": listing}
+    validate.add_argument("--format", default="human", metavar="FORMAT", help=FORMATS)
+    validate.add_argument(
+        "--output", metavar="FILE", help="write the report there; people get theirs here"
+    )
+    validate.add_argument(
+        "--fix", action="store_true", help="mend in place what is no matter of choice"
+    )
+    validate.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="check with this value"
+    )
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     """Parse a command line; what it does not know raises `UsageError` with the nearest name."""
     parser, commands = _parsers()
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise UsageError(_unknown("command", argv[0], COMMANDS))
+        raise UsageError(f"unknown command {argv[0]!r}{hint(argv[0], COMMANDS)}")
     args, rest = parser.parse_known_args(argv)
     if rest:
         if not rest[0].startswith("-"):
             raise UsageError(f"unexpected argument {rest[0]!r} after {args.command!r}")
         options = commands[args.command].format_help().replace(",", " ").split()
         known = sorted({word for word in options if word.startswith("--")})
-        raise UsageError(_unknown("option", rest[0].partition("=")[0], known))
+        given = rest[0].partition("=")[0]
+        raise UsageError(f"unknown option {given!r}{hint(given, known)}")
     return args
-
-
-def _unknown(sort: str, given: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    close = nearest(given, known)
-    message = f"unknown {sort} {given!r} (known: {', '.join(known)})"
-    return f"{message}; did you mean {close!r}?" if close else message
-
-
-def validate_command(args: argparse.Namespace) -> int:
-    """Check every spec, print every problem, and count them."""
-    specs = [spec for given in args.path for spec in _specs(given)]
-    valid = errors = code = 0
-    for spec in specs:
-        try:
-            load_spec(spec)
-            valid += 1
-        except SpecError as error:
-            print(f"{error}\n")
-            errors += max(1, len(error.diagnostics))
-            code = max(code, error.exit_code)
-    print(f"{_count(len(specs), 'spec')}, {valid} valid, {_count(errors, 'error')}")
-    return code
-
-
-def _specs(given: str) -> list[str]:
-    """Return the specs that an argument means: a folder's YAML files, or itself."""
-    folder = Path(given)
-    if given in shipped() or not folder.is_dir():
-        return [given]
-    found = sorted(str(path) for path in folder.rglob("*.yaml") if path.is_file())
-    if not found:
-        raise UnreadableSpecError(f"no *.yaml file in the folder {given!r}")
-    return found
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def list_command(args: argparse.Namespace) -> int:
-    """Print the names of one sort of thing, or what sorts there are."""
-    sorts = [*TABLES, "specs"]
-    if args.sort is None:
-        rows = {name: ", ".join(_rows(name)) for name in sorts}
-    elif args.sort in sorts:
-        rows = _rows(args.sort)
-    else:
-        raise UsageError(_unknown("sort", args.sort, sorts))
-    width = max(map(len, rows))
-    for name, text in rows.items():
-        print(f"{name:<{width}}  {text}".rstrip())
-    return 0
-
-
-def _rows(sort: str) -> dict[str, str]:
-    """Return the names of a sort, each with its summary."""
-    if sort == "specs":
-        return {name: summary(path) for name, path in shipped().items()}
-    return {name: entry.summary for name, entry in TABLES[sort].items()}

@@ -36,4 +36,4 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise one `SpecError` with all problems found so far, if there are any."""
         if self.found:
-            raise SpecError(report(self.found, self.loaded.document.text), tuple(self.found))
+            raise SpecError(report(self.found, self.loaded.document.texts), tuple(self.found))

@@ -13,49 +13,109 @@ class Analysis:
 
     `readings(entry, shape)` says what must be measured; `analyse(entry, data, seeds=...)`
     turns the measured, labelled dataset into a labelled result; `headline` names the result
-    variables that a summary table shows.
+    variables that a summary table shows. Without functions a kind is not implemented yet: specs
+    that use it are valid and are not run.
     """
 
     name: str
     summary: str
     spec: str
-    readings: str
-    analyse: str
-    headline: tuple[str, ...]
+    readings: str | None = None
+    analyse: str | None = None
+    headline: tuple[str, ...] = ()
+
+    @property
+    def implemented(self) -> bool:
+        """Whether the engine can run it."""
+        return self.analyse is not None
 
 
-def _entry(name: str, summary: str, spec: str, headline: tuple[str, ...]) -> Analysis:
+def _done(name: str, summary: str, spec: str, headline: tuple[str, ...]) -> Analysis:
+    """An analysis of ours, with its functions in the module of its name."""
     module = f"patchclamp.analyses.{name}"
-    return Analysis(
-        name,
-        summary,
-        f"patchclamp.specs.analyses:{spec}",
-        f"{module}:readings",
-        f"{module}:analyse",
-        headline,
-    )
+    return Analysis(name, summary, spec, f"{module}:readings", f"{module}:analyse", headline)
 
+
+_REPRESENTATION = "patchclamp.specs.analyses_representation"
+_CAUSAL = "patchclamp.specs.analyses_causal"
+_DESCRIPTIVE = "patchclamp.specs.analyses_descriptive"
 
 ANALYSES: Table[Analysis] = Table(
     "analysis",
     [
-        _entry(
+        _done(
             "rsa",
             "representational similarity: model RDMs and contrasts, with label permutation",
-            "Rsa",
+            f"{_REPRESENTATION}:Rsa",
             ("similarity", "contrast", "p", "p_max"),
         ),
-        _entry(
+        _done(
             "probe",
             "cross-validated linear read-out of a label, with controls",
-            "Probe",
+            f"{_REPRESENTATION}:Probe",
             ("accuracy", "balanced_accuracy", "p"),
         ),
-        _entry(
+        Analysis(
+            "contrast",
+            "univariate maps: Welch t and Cohen's d per unit, factorial effects",
+            f"{_REPRESENTATION}:Contrast",
+        ),
+        Analysis(
+            "selection",
+            "ways of choosing units, compared on held-out data",
+            f"{_REPRESENTATION}:Selection",
+        ),
+        _done(
             "ablation",
             "effect of removing each unit on a metric, per stimulus",
-            "Ablation",
+            f"{_CAUSAL}:Ablation",
             ("effect", "share"),
+        ),
+        Analysis(
+            "patching",
+            "activation patching over layers, positions and heads; path patching",
+            f"{_CAUSAL}:Patching",
+        ),
+        Analysis(
+            "attribution",
+            "gradient estimates of patching effects, at nodes or edges, verified by patching",
+            f"{_CAUSAL}:Attribution",
+        ),
+        Analysis(
+            "circuit",
+            "pruning to a circuit, its evaluation, transfer and random controls",
+            f"{_CAUSAL}:Circuit",
+        ),
+        Analysis(
+            "steering",
+            "generation or metrics under interventions, with doses and controls",
+            f"{_CAUSAL}:Steering",
+        ),
+        Analysis(
+            "attention",
+            "attention between named positions, head scores, OV scores",
+            f"{_DESCRIPTIVE}:Attention",
+        ),
+        Analysis("lens", "logit lens and direct logit attribution", f"{_DESCRIPTIVE}:Lens"),
+        Analysis(
+            "norms",
+            "maps of activation and gradient size, massive activations, covariance",
+            f"{_DESCRIPTIVE}:Norms",
+        ),
+        Analysis(
+            "counterfactual",
+            "what is specific to a set after the common mean is removed",
+            f"{_DESCRIPTIVE}:Counterfactual",
+        ),
+        Analysis(
+            "choice",
+            "multiple choice: accuracy, answer mass, option bias, calibration",
+            f"{_DESCRIPTIVE}:Choice",
+        ),
+        Analysis(
+            "sae",
+            "train or load a sparse autoencoder; feature cards and corpus scans",
+            f"{_DESCRIPTIVE}:Sae",
         ),
     ],
 )

@@ -9,11 +9,11 @@ from patchclamp.registry.table import Table
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to run a model; `factory` is `"module:class"`."""
+    """A way to run a model; `factory` is `"module:class"`, None while it is not implemented."""
 
     name: str
     summary: str
-    factory: str
+    factory: str | None
 
 
 BACKENDS: Table[Backend] = Table(
@@ -25,5 +25,6 @@ BACKENDS: Table[Backend] = Table(
             "plain PyTorch hooks: the independent second opinion",
             "patchclamp.engine.hooks_backend:Hooks",
         ),
+        Backend("ndif", "nnsight on a remote NDIF server, reduced there", None),
     ],
 )

@@ -17,13 +17,48 @@ from pathlib import Path
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "numerals": tuple(str(number) for number in range(1, 31)),
     "number_words": tuple(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
+        [
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
     ),
     "months": tuple(
-        "January February March April May June July August September October November December".split()
+        [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ]
     ),
-    "weekdays": tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
+    "weekdays": tuple(
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    ),
     "letters": tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
 }
 CYCLIC = frozenset(
@@ -36,9 +71,45 @@ LONGEST = 8  # items in the longest bare list of the training text
 
 # No name or object is an item (so no April, no May), and no frame needs the words "A" and "I", which are letters.
 NAMES = tuple(
-    "Anna Tom Mary Jack Lucy Paul Emma Henry Clara David Sarah Peter Nora Oscar Helen Simon".split()
+    [
+        "Anna",
+        "Tom",
+        "Mary",
+        "Jack",
+        "Lucy",
+        "Paul",
+        "Emma",
+        "Henry",
+        "Clara",
+        "David",
+        "Sarah",
+        "Peter",
+        "Nora",
+        "Oscar",
+        "Helen",
+        "Simon",
+    ]
 )
-OBJECTS = tuple("cup pen hat bag box key map lamp coat book ring ball rope bell fork plate".split())
+OBJECTS = tuple(
+    [
+        "cup",
+        "pen",
+        "hat",
+        "bag",
+        "box",
+        "key",
+        "map",
+        "lamp",
+        "coat",
+        "book",
+        "ring",
+        "ball",
+        "rope",
+        "bell",
+        "fork",
+        "plate",
+    ]
+)
 JOINERS = (" ", ", ", "; ", " / ", " then ", " and ")
 FRAMES = (
     "{name} took the {object} marked {item}.",

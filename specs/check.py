@@ -5,21 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
 
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import nearest
-from patchclamp.specs.analyses import (
-    Ablation,
-    Categorical,
-    CategoryModel,
-    Discriminative,
-    LabelPermutation,
-    Probe,
-    Rsa,
-)
+from patchclamp.registry.metrics import Metric
+from patchclamp.specs.analyses_representation import LabelTarget, Probe, Rsa, Selection
 from patchclamp.specs.columns import (
     NO_GROUPS,
     check_columns,
@@ -28,28 +21,14 @@ from patchclamp.specs.columns import (
     known_columns,
     slots_of,
 )
+from patchclamp.specs.cross_references import check_circles, check_references
 from patchclamp.specs.diagnostics import Path, Problem, dotted
-from patchclamp.specs.references import (
-    Sections,
-    candidates,
-    fill,
-    models_in,
-    references,
-    sections_of,
-)
+from patchclamp.specs.fields import Label, Ref
+from patchclamp.specs.references import Sections, entries, fill, named, sections_of
 from patchclamp.specs.spec import Spec
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
-LABEL_COLUMNS: Mapping[type[BaseModel], str] = {
-    CategoryModel: "column",
-    Discriminative: "column",
-    Categorical: "column",
-    LabelPermutation: "permute",
-    Probe: "target",
-}
-"""Model -> its field that names a label of the stimulus set."""
-
-GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe)
+GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe, Selection)
 """Analyses that permute or hold out stimuli, and so must know which of them belong together."""
 
 
@@ -64,47 +43,34 @@ def check(sections: Sections) -> tuple[Problem, ...]:
     return tuple(problem for find in CHECKS for problem in find(filled))
 
 
-def _entries(sections: Sections) -> Iterator[tuple[Path, BaseModel]]:
-    for section, entries in sections.entries.items():
-        for name, entry in entries.items():
-            yield (section, name), entry
-
-
 def _sources(sections: Sections) -> Iterator[tuple[Path, Source]]:
-    for path, entry in _entries(sections):
+    for path, entry in entries(sections):
         if is_source(entry):
             yield path, entry  # type: ignore[misc]
 
 
-def _set_of(sections: Sections, entry: BaseModel) -> str | None:
-    """Return the stimulus set that an entry works on, directly or through its capture."""
-    for path, reference, name in references(entry, ()):
-        if len(path) == 1 and reference.section == "stimuli":
-            return name
-        if len(path) == 1 and reference.section == "captures":
-            capture = sections.get("captures", name)
-            return _set_of(sections, capture) if capture else None
-    return None
+def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Source]:
+    """Return the stimulus sets whose labels an entry can name, by their names.
 
-
-def _check_references(sections: Sections) -> Iterator[Problem]:
-    """P301, P302: a name refers to an entry, and one left out to the only candidate."""
-    for place, entry in _entries(sections):
-        for path, reference, name in references(entry, place):
-            known = sections.names(reference.section)
-            if name is not None and name not in known:
-                message = f"no entry {name!r} in {reference.section!r}"
-                yield Problem(path, "P301", message, known, nearest(name, known))
-            if name is None and not sections.broken.get(reference.section):
-                found = candidates(reference, sections)
-                count = f"there are {len(found)}" if found else "there is none"
-                message = f"left out, which needs exactly one {reference.what}; {count}"
-                yield Problem(path, "P302", message, found)
+    They are those it names itself or through its captures; a set's own labels are its own.
+    """
+    if is_source(entry):
+        return {str(place[-1]): entry}  # type: ignore[dict-item]
+    found: dict[str, Source] = {}
+    for reference in named(entry, (), Ref):
+        assert isinstance(reference.mark, Ref)
+        if reference.mark.section == "stimuli":
+            source = sections.source(reference.name)
+            found.update([source] if source else [])
+        elif reference.mark.section == "captures":
+            capture = sections.get("captures", reference.name)
+            found.update(_sets_of(sections, (), capture) if capture else {})
+    return found
 
 
 def _check_corrupt(sections: Sections) -> Iterator[Problem]:
     """P303: a corrupt set rearranges the slots of a set that has rows and slots of its own."""
-    for (section, name), entry in _entries(sections):
+    for (section, name), entry in entries(sections):
         if not isinstance(entry, Corrupt) or entry.of is None:
             continue
         path, origin = (section, name, "of"), sections.get("stimuli", entry.of)
@@ -119,52 +85,69 @@ def _check_corrupt(sections: Sections) -> Iterator[Problem]:
             yield Problem(path, "P303", message)
 
 
+def _metrics(entry: BaseModel, place: Path) -> Iterator[tuple[Path, Metric]]:
+    """Yield the metric that an analysis measures, with its path."""
+    chosen = getattr(entry, "metric", None)
+    if isinstance(chosen, str):
+        yield (*place, "metric"), METRICS[chosen]
+    elif chosen is not None:
+        yield (*place, "metric", "kind"), METRICS[chosen.kind]
+
+
 def _check_answers(sections: Sections) -> Iterator[Problem]:
     """P304, P305, P306: a metric has the answers it reads, and a share has a meaning."""
-    for place, entry in _entries(sections):
-        if not isinstance(entry, Ablation):
+    for place, entry in entries(sections):
+        for path, metric in _metrics(entry, place):
+            yield from _check_metric(sections, place, entry, (path, metric))
+            if getattr(entry, "share", False) and not metric.ratio:
+                message = (
+                    f"zero {metric.units} of {metric.name!r} does not mean no effect, so a share "
+                    "of its clean baseline means nothing; choose another metric or leave 'share' "
+                    "out"
+                )
+                yield Problem((*place, "share"), "P306", message)
+
+
+def _check_metric(
+    sections: Sections, place: Path, entry: BaseModel, chosen: tuple[Path, Metric]
+) -> Iterator[Problem]:
+    path, metric = chosen
+    if metric.needs == "nothing":
+        return
+    for reference in named(entry, place, Ref):
+        mark = reference.mark
+        if not isinstance(mark, Ref) or mark.candidate != "answered":
             continue
-        metric = METRICS[entry.metric.kind]
-        source = sections.source(entry.stimuli)
+        source = sections.source(reference.name)
         if source is not None and source[1].answer is None:
             message = f"{metric.name!r} needs an answer, and stimuli.{source[0]} has no 'answer'"
-            yield Problem((*place, "stimuli"), "P304", message)
-        elif source is not None and metric.needs_foil and _foil(source[1]) is None:
+            yield Problem(reference.path, "P304", message)
+        elif source is not None and metric.needs == "foil" and not _has_foil(source[1]):
             message = f"{metric.name!r} needs a foil, and stimuli.{source[0]}.answer has none"
-            fitting = tuple(name for name, m in METRICS.items() if not m.needs_foil)
-            yield Problem((*place, "metric", "kind"), "P305", message, fitting)
-        if entry.share and not metric.ratio:
-            message = (
-                f"zero {metric.units} of {metric.name!r} does not mean no effect, so a share of "
-                "its clean baseline means nothing; choose another metric or leave 'share' out"
-            )
-            yield Problem((*place, "share"), "P306", message)
+            fitting = tuple(name for name, m in METRICS.items() if m.needs != "foil")
+            yield Problem(path, "P305", message, fitting)
 
 
-def _foil(entry: Source) -> str | None:
-    return entry.answer.foil if entry.answer else None
-
-
-def _labels_used(entry: BaseModel, place: Path) -> dict[Path, str]:
-    """Return the label columns that an analysis names, by path."""
-    return {
-        (*path, LABEL_COLUMNS[type(model)]): getattr(model, LABEL_COLUMNS[type(model)])
-        for path, model in models_in(entry, place)
-        if type(model) in LABEL_COLUMNS
-    }
+def _has_foil(entry: Source) -> bool:
+    return entry.answer is not None and (
+        entry.answer.foil is not None or len(entry.answer.options) > 1
+    )
 
 
 def _check_labels(sections: Sections) -> Iterator[Problem]:
-    """P307: what an analysis calls a label is one; a column used in several places is told once."""
+    """P307: what an entry calls a label is one; a column used in several places is told once."""
     told = set()
-    for place, entry in _entries(sections):
-        source = sections.source(_set_of(sections, entry))
-        if source is None:
-            continue
-        name, stimuli = source
-        for path, column in _labels_used(entry, place).items():
-            if column in stimuli.labels or (name, column) in told:
+    for place, entry in entries(sections):
+        sets = _sets_of(sections, place, entry)
+        for reference in named(entry, place, Label):
+            column = reference.name
+            if column is None or not sets:
                 continue
+            if any(
+                column in source.labels or (name, column) in told for name, source in sets.items()
+            ):
+                continue
+            name, stimuli = next(iter(sets.items()))
             told.add((name, column))
             columns = known_columns(stimuli)
             if columns is not None and not set(stimuli.labels) <= set(columns):
@@ -174,18 +157,39 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
                 close = nearest(column, stimuli.labels)
             if close is None and (columns is None or column in columns):
                 message += f"; add it to its 'labels' ({place[-1]} needs it)"
-            yield Problem(path, "P307", message, stimuli.labels, close)
+            yield Problem(reference.path, "P307", message, stimuli.labels, close)
+
+
+def _check_models(sections: Sections) -> Iterator[Problem]:
+    """P301: a model RDM that names others names some that stand beside it."""
+    for place, entry in entries(sections):
+        if not isinstance(entry, Rsa):
+            continue
+        known = tuple(entry.against or ())
+        used = [((*place, "partial", i), name) for i, name in enumerate(entry.partial)]
+        for key, model in (entry.against or {}).items():
+            if model.kind == "interaction":
+                used += [((*place, "against", key, "of", i), n) for i, n in enumerate(model.of)]
+        for path, name in used:
+            if name not in known:
+                message = f"no model RDM {name!r} under 'against'"
+                yield Problem(path, "P301", message, known, nearest(name, known))
 
 
 def _check_permutations(sections: Sections) -> Iterator[Problem]:
     """P308: the labels that are permuted are those that the question is about."""
-    for place, entry in _entries(sections):
-        source = sections.source(_set_of(sections, entry))
-        if not isinstance(entry, Rsa) or source is None:
+    for place, entry in entries(sections):
+        if not isinstance(entry, Rsa):
             continue
-        used = _labels_used(entry, place)
+        sets = _sets_of(sections, place, entry)
+        used = {
+            r.path: str(r.name)
+            for r in named(entry, place, Label)
+            if r.name is not None and r.path[-1] in ("column", "permute")
+        }
         permuted = used.pop((*place, "test", "permute"))
-        if not {permuted, *used.values()} <= set(source[1].labels):
+        labels = {label for source in sets.values() for label in source.labels}
+        if not used or not {permuted, *used.values()} <= labels:
             continue
         about = tuple(dict.fromkeys(used.values()))
         if permuted not in about:
@@ -207,19 +211,19 @@ def _and(names: tuple[str, ...]) -> str:
 def _check_groups(sections: Sections) -> Iterator[Problem]:
     """P309, P313: what belongs together is stated, and folds do not take whole classes away."""
     needing: dict[str, list[str]] = {}
-    for place, entry in _entries(sections):
-        source = sections.source(_set_of(sections, entry))
-        if source is None or not isinstance(entry, GROUPED):
+    for place, entry in entries(sections):
+        if not isinstance(entry, GROUPED):
             continue
-        name, stimuli = source
-        if stimuli.groups is None:
-            needing.setdefault(name, []).append(dotted(place))
-        elif isinstance(entry, Probe) and entry.target == stimuli.groups:
-            message = (
-                f"{entry.target!r} is also the 'groups' of stimuli.{name}: a fold would hold out "
-                "whole classes, which a probe could then not have learnt"
-            )
-            yield Problem((*place, "target"), "P313", message)
+        for name, stimuli in _sets_of(sections, place, entry).items():
+            target = getattr(entry, "target", None)
+            if stimuli.groups is None:
+                needing.setdefault(name, []).append(dotted(place))
+            elif isinstance(target, LabelTarget) and target.column == stimuli.groups:
+                message = (
+                    f"{target.column!r} is also the 'groups' of stimuli.{name}: a fold would hold "
+                    "out whole classes, which a probe could then not have learnt"
+                )
+                yield Problem((*place, "target"), "P313", message)
     for name, users in needing.items():
         message = (
             f"{', '.join(users)} permute or hold out stimuli and must know which belong together: "
@@ -239,10 +243,12 @@ def _check_sources(sections: Sections) -> Iterator[Problem]:
 Check = Callable[[Sections], Iterator[Problem]]
 
 CHECKS: tuple[Check, ...] = (
-    _check_references,
+    check_references,
+    check_circles,
     _check_corrupt,
     _check_answers,
     _check_labels,
+    _check_models,
     _check_permutations,
     _check_groups,
     _check_sources,

@@ -8,7 +8,8 @@ from math import isfinite
 from patchclamp.registry import STIMULI
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem
-from patchclamp.specs.stimuli import Answer, Builtin, Items, Source
+from patchclamp.specs.expression import ExpressionError, parse
+from patchclamp.specs.stimuli import Builtin, Items, Source, Template
 from patchclamp.specs.template import TemplateError, columns_of
 
 # fmt: off
@@ -19,6 +20,13 @@ RESERVED = frozenset({
 })
 # fmt: on
 """Names of dims and coordinates of a result, which a label may not take."""
+
+COUNTS = ("words", "tokens")
+"""What `where` can name beside columns: how many words and tokens a text has."""
+
+MEASURES = ("rank", "p", "p_foil", "logit_diff", "correct")
+"""What `keep_if` can name: rank and probability of the answer, probability of the foil, logit
+difference, and whether the answer is the most probable token."""
 
 NO_GROUPS = "none"
 """What `groups` says where stimuli are independent of one another."""
@@ -45,46 +53,88 @@ def check_label_names(place: Path, entry: Source) -> Iterator[Problem]:
 
 def check_columns(place: Path, entry: Source) -> Iterator[Problem]:
     """P311, P312: templates can be read, and every column named exists where that is known."""
-    columns = known_columns(entry)
-    for path, used in _columns_named(entry, place):
-        if isinstance(used, TemplateError):
-            yield Problem(path, "P312", str(used))
-        elif columns is not None and used not in columns:
-            if "labels" in path and used in RESERVED:
+    for path, used in _names_used(entry):
+        key = str(path[0])
+        names = _known_names(entry, key)
+        if isinstance(used, TemplateError | ExpressionError):
+            yield Problem((*place, *path), "P312", str(used))
+        elif names is not None and used not in names:
+            if key == "labels" and used in RESERVED:
                 continue  # told as a name that is taken
-            message = f"no column {used!r} in {_where(entry)}"
-            yield Problem(path, "P311", message, columns, nearest(used, columns))
+            message = f"no column {used!r} in {_where(entry, key)}"
+            yield Problem((*place, *path), "P311", message, names, nearest(used, names))
 
 
 def known_columns(entry: Source) -> tuple[str, ...] | None:
     """Return the columns of a set, or None where only its file can tell them."""
-    if isinstance(entry, Builtin):
-        return STIMULI[entry.set].columns
-    return tuple(entry.items[0]) if isinstance(entry, Items) else None
+    match entry:
+        case Builtin():
+            given = STIMULI[entry.set].columns
+        case Items():
+            given = tuple(entry.items[0])
+        case Template():
+            given = (*entry.for_, *entry.draw)
+        case _:
+            return None
+    return (*given, *(column for column in entry.columns if column not in given))
 
 
-def _where(entry: Source) -> str:
-    return f"the stimulus set {entry.set!r}" if isinstance(entry, Builtin) else "these items"
+def _known_names(entry: Source, key: str) -> tuple[str, ...] | None:
+    """Return what a template or condition of a set can name."""
+    if key == "keep_if":
+        return MEASURES
+    columns = known_columns(entry)
+    if columns is None:
+        return None
+    vocabularies = tuple(entry.vocabularies) if isinstance(entry, Template) else ()
+    return (*columns, *vocabularies, *(COUNTS if key == "where" else ()))
 
 
-def _columns_named(entry: Source, place: Path) -> Iterator[tuple[Path, str | TemplateError]]:
-    """Yield every column that a set names, with its path; a bad template yields its error."""
-    templates = {(*place, "text"): entry.text}
-    if isinstance(entry.answer, Answer):
-        templates[(*place, "answer", "correct")] = entry.answer.correct
+def _where(entry: Source, key: str) -> str:
+    if key == "keep_if":
+        return "what a clean run measures"
+    match entry:
+        case Builtin():
+            return f"the stimulus set {entry.set!r}"
+        case Template():
+            return "this template's loops, draws and vocabularies"
+        case _:
+            return "these items"
+
+
+def _templates(entry: Source) -> Iterator[tuple[Path, str]]:
+    """Yield every template of a set with its path inside the entry."""
+    yield ("text",), entry.text
+    yield from ((("columns", name), template) for name, template in entry.columns.items())
+    yield from ((("spans", name), span.text) for name, span in entry.spans.items())
+    if entry.answer is not None:
+        yield ("answer", "correct"), entry.answer.correct
         if entry.answer.foil is not None:
-            templates[(*place, "answer", "foil")] = entry.answer.foil
-    for path, template in templates.items():
+            yield ("answer", "foil"), entry.answer.foil
+
+
+def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | ExpressionError]]:
+    """Yield every name that a set uses, with its path; what cannot be read yields its error."""
+    for path, template in _templates(entry):
         try:
-            yield from ((path, column) for column in columns_of(template))
+            yield from ((path, name) for name in columns_of(template))
         except TemplateError as error:
             yield path, error
+    conditions = {
+        ("where",): entry.where,
+        ("keep_if", "holds"): entry.keep_if and entry.keep_if.holds,
+    }
+    for path, condition in conditions.items():
+        try:
+            yield from ((path, name) for name in (parse(condition).names if condition else ()))
+        except ExpressionError as error:
+            yield path, error
     for key in ("labels", "slots"):
-        yield from (((*place, key, i), column) for i, column in enumerate(getattr(entry, key)))
+        yield from (((key, i), column) for i, column in enumerate(getattr(entry, key)))
     if entry.id is not None:
-        yield (*place, "id"), entry.id
+        yield ("id",), entry.id
     if entry.groups is not None and entry.groups != NO_GROUPS:
-        yield (*place, "groups"), entry.groups
+        yield ("groups",), entry.groups
 
 
 def check_items(place: Path, entry: Source) -> Iterator[Problem]:

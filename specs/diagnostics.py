@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 Path = tuple[str | int, ...]
 """Keys and indexes from the root of a spec to a value."""
+
+Texts = str | Mapping[str, str]
+"""The text that diagnostics are about, or several by the name of their source, the spec first."""
 
 CODES: dict[str, str] = {
     "P101": "the file is not UTF-8 text",
@@ -49,6 +52,7 @@ CODES: dict[str, str] = {
     "P311": "an unknown column",
     "P312": "a template that cannot be read",
     "P313": "a probe whose folds leave whole classes out",
+    "P314": "entries that need each other in a circle",
     "P401": "a stimulus file that cannot be read",
     "P402": "a column that the stimuli lack",
     "P403": "an empty stimulus set",
@@ -63,9 +67,20 @@ CODES: dict[str, str] = {
     "P412": "a layer that the model lacks",
     "P413": "a site that the architecture lacks",
     "P414": "positions without a mean to put in place",
+    "P501": "a base that cannot be read",
+    "P502": "specs that extend each other in a circle",
+    "P503": "too many specs that extend each other in a row",
+    "P504": "an override that cannot be read",
+    "P505": "a path that cannot be read or set",
+    "P506": "paths that cross",
+    "P507": "lists of a zip that differ in length",
+    "P508": "a value that a matrix gives twice",
+    "P509": "an exclude that matches nothing",
+    "P510": "a matrix of too many cells, or of none",
+    "P511": "cells that ask the same",
 }
-"""Every code and its title: P1xx YAML, P2xx grammar, P3xx references, and P4xx what only data, a
-tokenizer or a model's config can tell."""
+"""Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
+tokenizer or a model's config can tell, and P5xx what a spec is composed of."""
 
 WINDOW = 100
 """Columns of a source line that are shown around the caret."""
@@ -91,12 +106,26 @@ class Problem:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of text; lines and columns count code points from 1, the end is exclusive."""
+    """A stretch of text; lines and columns count code points from 1, the end is exclusive.
+
+    `source` names the text; empty means the one at hand.
+    """
 
     line: int
     column: int
     end_line: int
     end_column: int
+    source: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A replacement of a stretch of text that mends a mistake without a choice of anybody's."""
+
+    span: Span
+    replacement: str
+    title: str
+    """What it does, as a sentence without its dot."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +143,8 @@ class Diagnostic:
     allowed: tuple[str, ...] = ()
     suggestion: str | None = None
     severity: Literal["error", "warning"] = "error"
+    fix: Fix | None = None
+    """Filled in by `fixes.with_fixes`, where a mistake can be mended by machine."""
 
     def __post_init__(self) -> None:
         assert self.code in CODES, self.code
@@ -130,7 +161,7 @@ def locate(problem: Problem, source: str, span: Span) -> Diagnostic:
     return Diagnostic(
         code=problem.code,
         message=problem.message,
-        source=source,
+        source=span.source or source,
         line=span.line,
         column=span.column,
         end_line=span.end_line,
@@ -156,10 +187,26 @@ def split_lines(text: str) -> list[str]:
     return _BREAK.split(text)
 
 
-def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Return diagnostics from the top of the file to its end, each once."""
-    distinct = dict.fromkeys(diagnostics)
-    return tuple(sorted(distinct, key=lambda d: (d.line, d.column, d.code, d.message)))
+def line_starts(text: str) -> list[int]:
+    """Return the offset at which each line of a text begins.
+
+    >>> line_starts("a: 1\\r\\nb: 2\\n")
+    [0, 6, 11]
+    """
+    return [0, *(found.end() for found in _BREAK.finditer(text))]
+
+
+def in_order(
+    diagnostics: Iterable[Diagnostic], sources: Iterable[str] = ()
+) -> tuple[Diagnostic, ...]:
+    """Return diagnostics, each once: source by source, from the top of a text to its end."""
+    rank = {source: i for i, source in enumerate(sources)}
+
+    def place(d: Diagnostic) -> tuple[object, ...]:
+        where = (rank.get(d.source, len(rank)), d.source if rank else "")
+        return (*where, d.line, d.column, d.code, d.message)
+
+    return tuple(sorted(dict.fromkeys(diagnostics), key=place))
 
 
 def one_line(diagnostic: Diagnostic) -> str:
@@ -169,19 +216,20 @@ def one_line(diagnostic: Diagnostic) -> str:
     return f"{d.source}:{d.line}:{d.column}: {d.headline}{help_}"
 
 
-def report(diagnostics: Sequence[Diagnostic], text: str) -> str:
-    """Return all diagnostics of one file, rendered, and a line that counts them."""
-    diagnostics = in_order(diagnostics)
+def report(diagnostics: Sequence[Diagnostic], texts: Texts) -> str:
+    """Return all diagnostics of one spec, rendered, and a line that counts them."""
+    sources = () if isinstance(texts, str) else tuple(texts)
+    diagnostics = in_order(diagnostics, sources)
     count = len(diagnostics)
-    rendered = [render(diagnostic, text) for diagnostic in diagnostics]
-    total = f"{diagnostics[0].source}: {count} error{'s' if count != 1 else ''}"
-    return "\n\n".join([*rendered, total])
+    rendered = [render(diagnostic, texts) for diagnostic in diagnostics]
+    spec = sources[0] if sources else diagnostics[0].source
+    return "\n\n".join([*rendered, f"{spec}: {count} error{'s' if count != 1 else ''}"])
 
 
-def render(diagnostic: Diagnostic, text: str) -> str:
+def render(diagnostic: Diagnostic, texts: Texts) -> str:
     """Return a diagnostic with its source line and a caret below what is wrong."""
     d = diagnostic
-    lines = split_lines(text)
+    lines = split_lines(texts if isinstance(texts, str) else texts.get(d.source, ""))
     gutter = " " * len(str(d.line))
     out = [_printable(d.headline), f"{gutter}--> {d.source}:{d.line}:{d.column}"]
     if 1 <= d.line <= len(lines):

@@ -1,5 +1,8 @@
 """YAML text to plain data that remembers where every key and every value stands.
 
+A document is read from one text, or put together from several (`compose`); each of its places
+names the text that it stands in.
+
 1. Characters that a spec cannot hold are refused, with their places.
 2. The text is composed into a node graph of bounded depth (`nodes`).
 3. The graph becomes dicts, tuples and scalars of the YAML 1.2 core schema (`scalars`). Duplicate
@@ -9,8 +12,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
@@ -33,8 +37,20 @@ _UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
+class Source:
+    """A text that a document is made of; `folder` is what its relative paths are relative to."""
+
+    name: str
+    text: str
+    folder: FilePath = FilePath()
+
+
+@dataclass(frozen=True)
 class Document:
-    """A spec file as plain data, with the place of every key and value by path."""
+    """A spec as plain data, with the place of every key and value by path.
+
+    `source` and `text` are those of the spec file itself, which is also the first of `sources`.
+    """
 
     source: str
     text: str
@@ -43,6 +59,15 @@ class Document:
     values: Mapping[Path, Span]
     raw: Mapping[Path, str]
     """Plain scalars that are not text, as they were written."""
+    sources: Mapping[str, Source]
+    """Every text that the document is made of, by name."""
+    swept: frozenset[Path] = frozenset()
+    """The paths that a matrix sets in this document."""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The text of each source by its name, as `report` wants it."""
+        return {name: source.text for name, source in self.sources.items()}
 
     def span(self, path: Path, *, key: bool = False) -> Span:
         """Return where a path stands, or else the key of its nearest parent that exists.
@@ -57,23 +82,31 @@ class Document:
             return value
         return self.keys.get(path, value)
 
-    def get(self, path: Path) -> Any:
-        """Return the value at a path; None where there is none."""
+    def get(self, path: Path, default: Any = None) -> Any:
+        """Return the value at a path, or the default where there is none."""
         value: Any = self.value
         for part in path:
             in_mapping = isinstance(value, dict) and part in value
             in_list = isinstance(value, tuple) and isinstance(part, int) and part < len(value)
             if not (in_mapping or in_list):
-                return None
+                return default
             value = value[part]
         return value
 
     def locate(self, problem: Problem) -> Diagnostic:
-        """Return a problem with its place in this file."""
-        return locate(problem, self.source, self.span(problem.path, key=problem.key))
+        """Return a problem with its place; one that a matrix causes is placed there, and says so."""
+        path = problem.path
+        if any(path[:i] in self.swept for i in range(1, len(path) + 1)):
+            what = "path" if problem.key and path in self.swept else "value"
+            problem = replace(problem, message=f"{problem.message} (matrix {what})")
+        return locate(problem, self.source, self.span(path, key=problem.key))
 
 
-def parse(text: str, source: str = "<text>") -> tuple[Document | None, tuple[Diagnostic, ...]]:
+Read = tuple[Document | None, tuple[Diagnostic, ...]]
+"""A document and what is wrong with its text; None where too little of it could be read."""
+
+
+def parse(text: str, source: str = "<text>", folder: FilePath = FilePath()) -> Read:
     """Read YAML text; the document is None where too little of it could be read.
 
     >>> document, problems = parse("name: first\\nseed: 1e-4\\n")
@@ -81,12 +114,24 @@ def parse(text: str, source: str = "<text>") -> tuple[Document | None, tuple[Dia
     ({'name': 'first', 'seed': 0.0001}, 7)
     """
     text = text.removeprefix("\ufeff")
-    builder = _Builder(source, text)
+    return _read(_Builder(Source(source, text, folder), text), _Builder.build)
+
+
+def parse_value(source: Source, start: int) -> Read:
+    """Read the rest of a one-line text from an offset as one value, the value of the document.
+
+    The value is a scalar, or a list or mapping in brackets; its columns are those of the text.
+    """
+    padded = " " * start + source.text[start:]
+    return _read(_Builder(source, padded), _Builder.build_value)
+
+
+def _read(builder: _Builder, build: Callable[[_Builder], Document | None]) -> Read:
     document = None
     builder.refuse_characters()
     if not builder.problems:
         try:
-            document = builder.build()
+            document = build(builder)
         except NodeError as error:
             builder.report(error.code, error.message, error.span)
     return document, tuple(builder.problems)
@@ -96,7 +141,7 @@ def parse(text: str, source: str = "<text>") -> tuple[Document | None, tuple[Dia
 class _Builder:
     """Turns a node graph into plain data and collects what is wrong with it."""
 
-    source: str
+    source: Source
     text: str
     problems: list[Diagnostic] = field(default_factory=list)
     keys: dict[Path, Span] = field(default_factory=dict)
@@ -107,7 +152,7 @@ class _Builder:
     repeated: int = 0
 
     def report(self, code: str, message: str, span: Span, path: Path = ()) -> None:
-        self.problems.append(locate(Problem(path, code, message), self.source, span))
+        self.problems.append(locate(Problem(path, code, message), self.source.name, span))
 
     def refuse_characters(self) -> None:
         for found in list(_UNREADABLE.finditer(self.text))[:REPORTED]:
@@ -133,10 +178,27 @@ class _Builder:
             return None
         value = self.node(root, ())
         self.keys[()] = self.span(root.value[0][0] if root.value else root)
-        return Document(self.source, self.text, value, self.keys, self.values, self.raw)
+        return self.document(value)
+
+    def build_value(self) -> Document | None:
+        root, second = compose(self.text)
+        flow = root is None or isinstance(root, yaml.ScalarNode) or root.flow_style
+        if second is not None or not flow or len(split_lines(self.text)) > 1:
+            message = "expected one value: text, a number, or a list or mapping in brackets"
+            place = second or self.span(root)
+            self.report("P504", message, replace(place, source=self.source.name))
+            return None
+        start = len(self.text) + 1
+        self.values[()] = Span(1, start - 1, 1, start, self.source.name)
+        return self.document(None if root is None else self.node(root, ()))
+
+    def document(self, value: Any) -> Document:
+        sources = {self.source.name: self.source}
+        name, text = self.source.name, self.source.text
+        return Document(name, text, value, self.keys, self.values, self.raw, sources)
 
     def span(self, node: yaml.Node) -> Span:
-        return span_of(node, self.text)
+        return span_of(node, self.text, self.source.name)
 
     def node(self, node: yaml.Node, path: Path) -> Any:
         """Return the plain value of a node; its children are recorded on the way."""

@@ -1,18 +1,15 @@
-"""Field types that several kinds share: names, layer choices, and the strict base model."""
+"""Field types that several kinds share: names, references, and the strict base model."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from patchclamp.registry.errors import hint
 from patchclamp.registry.table import Table
-
-Layers = tuple[int, ...] | Literal["all", "last"]
-"""Layer numbers in the order given, or `all`, or `last`."""
 
 
 class Model(BaseModel):
@@ -23,6 +20,42 @@ class Model(BaseModel):
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """A name of the user's: lower-case letters, digits and underscores; it becomes a netCDF group."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks a field that names an entry of a section of the spec.
+
+    Left out, it means the only entry of the section that is a `candidate`: `rows` are stimulus
+    sets with rows of their own, `answered` those of them that have an answer.
+    """
+
+    section: Literal["stimuli", "captures", "interventions", "analyses"]
+    candidate: Literal["any", "rows", "answered"] = "any"
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    """Marks a field that names a label of the stimulus set that its entry works on."""
+
+
+StimuliRef = Annotated[Name, Ref("stimuli", "rows")]
+"""The name of a stimulus set."""
+AnsweredRef = Annotated[Name, Ref("stimuli", "answered")]
+"""The name of a stimulus set with an answer."""
+CaptureRef = Annotated[Name, Ref("captures")]
+"""The name of a capture."""
+InterventionRef = Annotated[Name, Ref("interventions")]
+"""The name of an intervention."""
+AnalysisRef = Annotated[Name, Ref("analyses")]
+"""The name of another analysis, whose result is used."""
+SaeRef = Annotated[Name, Ref("analyses", kind="sae")]
+"""The name of a sparse autoencoder under `analyses:`."""
+SelectionRef = Annotated[Name, Ref("analyses", kind="selection")]
+"""The name of a selection of units under `analyses:`."""
+LabelName = Annotated[str, Label()]
+"""The name of a label column."""
 
 PATTERNS: dict[str, str] = {
     r"^[a-z][a-z0-9_]*$": "a name has lower-case letters, digits and '_', and begins with a letter",
@@ -39,42 +72,6 @@ class NotAmongError(ValueError):
     def __init__(self, sort: str, given: object, allowed: Iterable[str]) -> None:
         self.sort, self.given, self.allowed = sort, given, tuple(allowed)
         super().__init__(f"unknown {sort} {given!r}{hint(str(given), self.allowed)}")
-
-
-def _parse_layers(value: Any) -> Layers:
-    """Turn the short forms of a layer choice into numbers; `0..2` includes both ends."""
-    allowed = "all, last, a number, a list of numbers, or a range such as 0..11"
-    if isinstance(value, str):
-        if value in ("all", "last"):
-            return "all" if value == "all" else "last"
-        bounds = re.fullmatch(r"(\d{1,4})\.\.(\d{1,4})", value)
-        if bounds is None:
-            raise ValueError(f"expected layers as {allowed}; got {value!r}")
-        first, last = int(bounds[1]), int(bounds[2])
-        if last < first:
-            raise ValueError(f"a layer range goes upwards; got {value!r}")
-        return tuple(range(first, last + 1))
-    numbers = (value,) if isinstance(value, int) else value
-    if (
-        not isinstance(numbers, list | tuple)
-        or not numbers
-        or not all(type(n) is int and n >= 0 for n in numbers)
-    ):
-        given = list(value) if isinstance(value, tuple) else value
-        raise ValueError(f"expected layers as {allowed}; got {given!r}")
-    if len(set(numbers)) != len(numbers):
-        raise ValueError(f"a layer is named twice; got {list(numbers)}")
-    return tuple(numbers)
-
-
-LayerChoice = Annotated[
-    Layers,
-    PlainValidator(
-        _parse_layers,
-        json_schema_input_type=int | list[int] | Literal["all", "last"] | str,
-    ),
-    PlainSerializer(lambda v: v if isinstance(v, str) else list(v)),
-]
 
 
 def one_of(table: Table[Any]) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from patchclamp.specs.fields import Model, Name
+from patchclamp.registry import SITES
+from patchclamp.specs.fields import AnalysisRef, Model, SaeRef, SelectionRef, StimuliRef, one_of
+from patchclamp.specs.positions import ALL, Positions
+from patchclamp.specs.selections import HeadChoice, LayerChoice
 
 
 class Zero(Model):
@@ -19,33 +22,129 @@ class Mean(Model):
     """Replace by a mean over a stimulus set, run clean; short form `{mean_over: SET}`."""
 
     kind: Literal["mean"]
-    mean_over: Name
+    mean_over: StimuliRef
     """The reference set the mean is taken over."""
-    per: Literal["position", "all"]
-    """`position`: a mean for each token position, counted from the first token; `all`: one mean
-    over all positions. Has no default: published studies differ."""
+    per: Literal["position", "group", "all"]
+    """`position`: a mean for each token position, counted from the first token; `group`: for each
+    position within each group; `all`: one mean over all positions. Has no default: published
+    studies differ."""
+
+
+class Resample(Model):
+    """Replace by the activation of another stimulus; short form `{resample: SET}`."""
+
+    kind: Literal["resample"]
+    resample: StimuliRef
+    """The set that stimuli are drawn from, seeded; its partner where the sets are partners."""
 
 
 def _expand_value(value: Any) -> Any:
     if value == "zero":
         return {"kind": "zero"}
     if isinstance(value, dict) and "kind" not in value:
-        return {"kind": "mean", **value}
+        return {"kind": "resample" if "resample" in value else "mean", **value}
     return value
 
 
 AblationValue = Annotated[
-    Annotated[Zero | Mean, Field(discriminator="kind")],
-    BeforeValidator(_expand_value, json_schema_input_type=Literal["zero"] | Zero | Mean),
+    Annotated[Zero | Mean | Resample, Field(discriminator="kind")],
+    BeforeValidator(_expand_value, json_schema_input_type=Literal["zero"] | Zero | Mean | Resample),
 ]
 
 
-class Ablate(Model):
+class Place(Model):
+    """Where an intervention acts, for analyses that do not say it themselves."""
+
+    site: Annotated[str, one_of(SITES)] | None = None
+    """The site; None leaves it to the analysis."""
+    layers: LayerChoice = "all"
+    """Which blocks."""
+    heads: HeadChoice = "all"
+    """Which heads, at sites that have them."""
+    positions: Positions = ALL
+    """Which tokens."""
+    units: tuple[int, ...] = ()
+    """Which units of the site; none means all of them."""
+    during: Literal["prompt", "generation", "both"] = "both"
+    """Whether generated tokens are intervened on as well as the prompt."""
+
+
+class Ablate(Place):
     """Take a unit's contribution away by putting a fixed value in its place."""
 
     kind: Literal["ablate"]
     value: AblationValue
-    """What stands in for the activation: `zero` or `{mean_over: SET, per: position}`."""
+    """What stands in for the activation: `zero`, `{mean_over: SET, per: position}` or
+    `{resample: SET}`."""
 
 
-Intervention = Ablate
+class Patch(Place):
+    """Put in the activation that the partner stimulus has at the same place."""
+
+    kind: Literal["patch"]
+    source: StimuliRef
+    """The set whose activations are put in, partner by partner."""
+
+
+class Vector(Model):
+    """A direction in the residual stream; short form: the name of the analysis that finds it."""
+
+    of: AnalysisRef
+    """A probe (its direction), a contrast (its mean difference) or a counterfactual."""
+    normalise: Literal["none", "unit", "residual"] = "none"
+    """`unit`: length one; `residual`: length of the mean residual stream at its layer."""
+
+
+def _expand_vector(value: Any) -> Any:
+    return {"of": value} if isinstance(value, str) else value
+
+
+class Add(Place):
+    """Add a vector to the residual stream."""
+
+    kind: Literal["add"]
+    vector: Annotated[Vector, BeforeValidator(_expand_vector, json_schema_input_type=str | Vector)]
+    """What is added."""
+    scale: tuple[float, ...] = (1.0,)
+    """How much of it; several give one condition each."""
+
+
+class Clamp(Place):
+    """Hold features of a sparse autoencoder, or units of a site, at a value."""
+
+    kind: Literal["clamp"]
+    sae: SaeRef | None = None
+    """The autoencoder (`kind: sae`) whose features are held; None holds `units` of the site."""
+    features: tuple[int, ...] = ()
+    """Which features."""
+    chosen_by: SelectionRef | None = None
+    """A `selection` whose chosen features are held, with its signs."""
+    value: tuple[float, ...] = (0.0,)
+    """At what; several give one condition each. With `chosen_by`, in units of its weights."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Clamp:
+        given = [bool(self.features), self.chosen_by is not None, bool(self.units)]
+        if sum(given) != 1:
+            raise ValueError("a clamp needs one of 'features', 'chosen_by' and 'units'")
+        return self
+
+
+class Replace(Place):
+    """Put a reconstruction, or noise of the same size as its error, in place of the activation."""
+
+    kind: Literal["replace"]
+    by: Literal["reconstruction", "noise"]
+    """`reconstruction` of a sparse autoencoder; `noise`: a random vector of equal norm, the
+    control for it."""
+    sae: SaeRef | None = None
+    """The autoencoder; noise is as large as its error where it is given."""
+
+    @model_validator(mode="after")
+    def _by_what(self) -> Replace:
+        if self.by == "reconstruction" and self.sae is None:
+            raise ValueError("'by: reconstruction' needs the autoencoder that reconstructs, 'sae'")
+        return self
+
+
+Intervention = Annotated[Ablate | Patch | Add | Clamp | Replace, Field(discriminator="kind")]

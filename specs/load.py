@@ -1,42 +1,54 @@
 """A spec file or text to a checked, resolved spec, or to every problem in it at once.
 
-1. The text becomes a document (`document`), and the document a `Spec` (`schema`).
-2. What entries say of one another is checked (`check`); where step 1 failed, the entries that are
-   valid by themselves are checked all the same.
+1. The text becomes a document (`document`), put together with its bases, the overrides and the
+   paths of its matrix (`compose`).
+2. Each cell, one if there is no matrix, becomes a `Spec` (`schema`), and what entries say of one
+   another is checked (`check`); where a spec is not valid, the entries that are valid by
+   themselves are checked all the same (`cells`).
 3. What was left out is spelled out (`check.resolve`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from patchclamp.registry.errors import SpecError, UnreadableSpecError, nearest
-from patchclamp.specs.check import check, resolve
-from patchclamp.specs.diagnostics import (
-    Diagnostic,
-    Problem,
-    Span,
-    in_order,
-    locate,
-    report,
-    split_lines,
-)
+from patchclamp.registry.errors import SpecError, UnreadableSpecError
+from patchclamp.specs.cells import Cell, judge
+from patchclamp.specs.compose import Composer
+from patchclamp.specs.diagnostics import Diagnostic, Problem, Texts, in_order, report
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.document import Document, parse
-from patchclamp.specs.library import shipped
-from patchclamp.specs.references import sections_of, valid_sections
-from patchclamp.specs.schema import check_version, validate
+from patchclamp.specs.files import decode, find
 from patchclamp.specs.spec import Spec
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A spec with the file it came from; `folder` is what its relative paths are relative to."""
+    """A spec with the file it came from; `folder` is what its relative paths are relative to.
+
+    `spec` and `document` are those of its first cell; most specs have one. `at` gives the others.
+    """
 
     spec: Spec
     document: Document
     folder: Path
+    cells: tuple[Cell, ...] = ()
+    dims: Mapping[str, str] = field(default_factory=dict)
+    """A name for the dim along each path that a matrix sets."""
+    label: Mapping[str, Any] = field(default_factory=dict)
+    """What a matrix sets in this cell: path -> value."""
+
+    def at(self, cell: Cell) -> Loaded:
+        """Return what is loaded with another of its cells in the place of the first."""
+        return replace(self, spec=cell.spec, document=cell.document, label=cell.label)
+
+    def folder_of(self, path: KeyPath) -> Path:
+        """Return what a relative path in a value is relative to: the folder of its own file."""
+        span = self.document.span(path)
+        return self.document.sources[span.source or self.document.source].folder
 
     def diagnose(
         self,
@@ -55,82 +67,54 @@ class Loaded:
         return self.document.locate(Problem(path, code, message, allowed, suggestion, key))
 
 
-def load(spec: str | Path) -> Loaded:
-    """Load a spec from a file, or a shipped one by its name.
+def load(spec: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Load a spec from a file, or a shipped one by its name; overrides read `path=value`.
 
     Raises `UnreadableSpecError` where there is no such file, and `SpecError` with every problem
     in it.
 
-    >>> load("quickstart").spec.captures["resid"].site
-    'resid_post'
+    >>> load("quickstart", ["model.revision=step0"]).spec.model.revision
+    'step0'
     """
     try:
-        path = _find(spec)
+        path = find(spec)
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnreadableSpecError(f"cannot read {str(spec)!r}: {reason}") from error
-    return loads(_decode(data, str(path)), str(path), path.parent)
+    text, undecodable = decode(data, str(path))
+    if undecodable:
+        raise _refusal(undecodable, {str(path): text})
+    return _loads(text, str(path), path.parent, overrides, path)
 
 
-def loads(text: str, source: str = "<text>", folder: Path = Path()) -> Loaded:
+def loads(
+    text: str, source: str = "<text>", folder: Path = Path(), overrides: Sequence[str] = ()
+) -> Loaded:
     """Load a spec from text; raises `SpecError` with every problem in it."""
-    document, unreadable = parse(text, source)
+    return _loads(text, source, folder, overrides, None)
+
+
+def _loads(
+    text: str, source: str, folder: Path, overrides: Sequence[str], file: Path | None
+) -> Loaded:
+    document, unreadable = parse(text, source, folder)
     if document is None:
-        raise _refusal(unreadable, text)
-    spec, problems = _judge(document)
+        raise _refusal(unreadable, {source: text})
+    composer = Composer(document)
+    composed = composer.compose(file, overrides)
+    texts = {name: of.text for name, of in composer.sources.items()}
+    if composed is None:
+        raise _refusal((*unreadable, *composer.problems), texts)
     # What could not be read as YAML has been told; the same place is not told again.
     told = {diagnostic.path for diagnostic in unreadable if diagnostic.path}
-    rest = [document.locate(problem) for problem in problems if problem.path not in told]
-    if unreadable or rest:
-        raise _refusal((*unreadable, *rest), document.text)
-    assert spec is not None
-    return Loaded(resolve(spec), document, folder)
+    cells, problems = judge(composed, told)
+    if unreadable or problems:
+        raise _refusal((*unreadable, *problems), texts)
+    first = cells[0]
+    return Loaded(first.spec, first.document, folder, cells, composed.dims, first.label)
 
 
-def _judge(document: Document) -> tuple[Spec | None, tuple[Problem, ...]]:
-    """Return the spec, valid by itself, and everything wrong in it or between its entries."""
-    version = check_version(document)
-    if version is not None:
-        return None, (version,)
-    spec, problems = validate(Spec, document)
-    sections = sections_of(spec) if spec is not None else valid_sections(document.value)
-    return spec, (*problems, *check(sections))
-
-
-def _refusal(diagnostics: tuple[Diagnostic, ...], text: str) -> SpecError:
-    ordered = in_order(diagnostics)
-    return SpecError(report(ordered, text), ordered)
-
-
-def _find(spec: str | Path) -> Path:
-    """Return the file that a path or the name of a shipped spec means."""
-    path = Path(spec)
-    known = shipped()
-    if isinstance(spec, str) and spec in known and not path.is_file():
-        return known[spec]
-    if not path.exists() and path.suffix == "" and path.name == str(spec):
-        close = nearest(str(spec), known)
-        raise UnreadableSpecError(
-            f"no spec {str(spec)!r}: neither a file nor one that ships with patchclamp "
-            f"({', '.join(known)})" + (f"; did you mean {close!r}?" if close else "")
-        )
-    return path
-
-
-def _decode(data: bytes, source: str) -> str:
-    """Return UTF-8 text, or refuse with the place of the first byte that is none."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            message, line, column = "this is UTF-16 text; save the file as UTF-8", 1, 1
-        else:
-            before = split_lines(data[: error.start].decode("utf-8"))
-            line, column = len(before), len(before[-1]) + 1
-            byte = f"0x{data[error.start]:02x}"
-            message = f"byte {error.start} ({byte}) is not UTF-8 text; save the file as UTF-8"
-        text = data.decode("utf-8", errors="replace")
-        problem = Problem((), "P101", message)
-        span = Span(line, column, line, column + 1)
-        raise _refusal((locate(problem, source, span),), text) from error
+def _refusal(diagnostics: tuple[Diagnostic, ...], texts: Texts) -> SpecError:
+    ordered = in_order(diagnostics, texts)
+    return SpecError(report(ordered, texts), ordered)

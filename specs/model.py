@@ -9,6 +9,16 @@ from pydantic import Field
 from patchclamp.specs.fields import Model
 
 
+class TokenizerChoice(Model):
+    """How texts become tokens, where the tokenizer's own habit is not wanted."""
+
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Whether a BOS token stands before every text; `auto` does what the tokenizer does. Either
+    way positions count the tokens that are there, and two BOS tokens are an error."""
+    chat: Literal["none", "user"] = "none"
+    """`user` wraps every text as a user's turn in the model's chat template."""
+
+
 class ModelChoice(Model):
     """The model of a spec; `owner/name@revision` is its short form."""
 
@@ -20,6 +30,11 @@ class ModelChoice(Model):
     """Precision of weights and activations; float32, because rounding is science."""
     weights: Literal["trained", "random"] = "trained"
     """`random` builds an untrained twin from the config, seeded by the spec's seed."""
+    tokenizer: TokenizerChoice = TokenizerChoice()
+    """How texts become tokens."""
+    fold: tuple[Literal["layer_norm", "center_unembed", "center_writing_weights"], ...] = ()
+    """Changes of the weights that leave the output's probabilities as they are, which published
+    circuit studies measured under; none, because they move what is read inside the model."""
 
 
 def expand_model(value: Any) -> Any:

@@ -143,12 +143,12 @@ def spelled_tag(node: yaml.Node, text: str) -> str | None:
     return str(node.tag).replace("tag:yaml.org,2002:", "!!")
 
 
-def span_of(node: yaml.Node, text: str) -> Span:
+def span_of(node: yaml.Node, text: str, source: str = "") -> Span:
     """Return where a node stands, without the anchor before it."""
     start, end = node.start_mark, node.end_mark
     anchor = _ANCHOR.match(text, start.index) if text.startswith("&", start.index) else None
     column = start.column + (len(anchor[0]) if anchor else 0)
-    return Span(start.line + 1, column + 1, end.line + 1, end.column + 1)
+    return Span(start.line + 1, column + 1, end.line + 1, end.column + 1, source)
 
 
 def point(mark: Any) -> Span:

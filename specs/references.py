@@ -1,58 +1,40 @@
-"""Which fields of the grammar name another entry, and what stands in where one is left out."""
+"""What entries say of one another: which fields name another entry or a label, and what they say.
+
+The marks `Ref` and `Label` stand on the fields themselves (`fields`), so that a kind that is added
+to the grammar, by a plugin too, is checked without being told of here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from patchclamp.specs import grammar
-from patchclamp.specs.analyses import Ablation, Probe, Rsa
-from patchclamp.specs.captures import Capture
 from patchclamp.specs.diagnostics import Path
-from patchclamp.specs.interventions import Mean
+from patchclamp.specs.fields import Label, Ref
 from patchclamp.specs.spec import Spec
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
 Entries = Mapping[str, Mapping[str, BaseModel]]
 
+FILLED = ("of", "stimuli", "with", "clean")
+"""Keys of references that may be left out where there is one candidate; any other reference that
+is left out means none."""
 
-def _any(entry: BaseModel) -> bool:
-    return True
-
-
-def has_answer(entry: BaseModel) -> bool:
-    """Return whether a stimulus set has rows of its own and an answer to each."""
-    return is_source(entry) and getattr(entry, "answer", None) is not None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A field that names an entry of a section.
-
-    Left out, it means the one entry that is a candidate; `what` says which entries are.
-    """
-
-    section: str
-    candidate: Callable[[BaseModel], bool]
-    what: str
-
-
-_SET = Reference("stimuli", is_source, "stimulus set that is not corrupt")
-_CAPTURE = Reference("captures", _any, "capture")
-
-REFERENCES: Mapping[tuple[type[BaseModel], str], Reference] = {
-    (Corrupt, "of"): _SET,
-    (Capture, "of"): _SET,
-    (Mean, "mean_over"): _SET,
-    (Rsa, "of"): _CAPTURE,
-    (Probe, "of"): _CAPTURE,
-    (Ablation, "stimuli"): Reference("stimuli", has_answer, "stimulus set with an 'answer'"),
-    (Ablation, "with"): Reference("interventions", _any, "intervention"),
+_WHAT = {
+    ("stimuli", "rows"): "stimulus set that is not corrupt",
+    ("stimuli", "answered"): "stimulus set with an 'answer'",
+    ("captures", "any"): "capture",
+    ("interventions", "any"): "intervention",
+    ("analyses", "any"): "analysis",
 }
-"""Model and key -> what the key refers to; a test holds that no field of names is missing."""
+"""What a reference may mean, in words."""
+
+M = TypeVar("M", Ref, Label)
 
 
 @dataclass(frozen=True)
@@ -77,6 +59,27 @@ class Sections:
             name = entry.of
             entry = self.get("stimuli", name)
         return (name, entry) if name is not None and is_source(entry) else None  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A place where an entry names another, or a label; `name` None is one left out."""
+
+    path: Path
+    mark: Ref | Label
+    name: str | None
+
+    @property
+    def filled(self) -> bool:
+        """Whether one that is left out means the only candidate."""
+        return self.path[-1] in FILLED
+
+
+def entries(sections: Sections) -> Iterator[tuple[Path, BaseModel]]:
+    """Yield every valid entry with its path."""
+    for section, members in sections.entries.items():
+        for name, entry in members.items():
+            yield (section, name), entry
 
 
 def sections_of(spec: Spec) -> Sections:
@@ -113,27 +116,60 @@ def _section_types() -> dict[str, Any]:
     }
 
 
-def references(entry: BaseModel, path: Path) -> Iterator[tuple[Path, Reference, str | None]]:
-    """Yield every reference in an entry and below it: its path, its rule, the name given."""
+def named(entry: BaseModel, path: Path, mark: type[M]) -> Iterator[Named]:
+    """Yield every field of an entry and below it that names an entry, or with `Label` a label."""
     for here, model in models_in(entry, path):
-        for key, field in _named(type(model)).items():
-            reference = REFERENCES.get((type(model), key))
-            if reference is not None:
-                yield (*here, key), reference, getattr(model, field)
+        for key, (attribute, found) in marked(type(model)).items():
+            if isinstance(found, mark):
+                value = getattr(model, attribute)
+                yield from _values((*here, key), found, value)
+
+
+def _values(path: Path, mark: Ref | Label, value: Any) -> Iterator[Named]:
+    if isinstance(value, tuple):
+        yield from (Named((*path, i), mark, name) for i, name in enumerate(value))
+    else:
+        yield Named(path, mark, value)
+
+
+@cache
+def marked(model: type[BaseModel]) -> dict[str, tuple[str, Ref | Label]]:
+    """Return the marked keys of a model: the attribute of each and its mark."""
+    found = {}
+    for name, field in model.model_fields.items():
+        marks = [*field.metadata, *_metadata(field.annotation)]
+        mark = next((m for m in marks if isinstance(m, Ref | Label)), None)
+        if mark is not None:
+            found[field.alias or name] = (name, mark)
+    return found
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """Yield what `Annotated` says anywhere in an annotation, except inside models."""
+    if get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]
+        yield from _metadata(get_args(annotation)[0])
+    else:
+        for argument in get_args(annotation):
+            yield from _metadata(argument)
 
 
 def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
     """Yield a model and every model inside it, with their paths."""
     if isinstance(value, BaseModel):
         yield path, value
-        for key, name in _named(type(value)).items():
+        for key, name in _attributes(type(value)).items():
             yield from models_in(getattr(value, name), (*path, key))
     elif isinstance(value, Mapping):
         for key, member in value.items():
             yield from models_in(member, (*path, key))
+    elif isinstance(value, tuple):
+        for index, member in enumerate(value):
+            yield from models_in(member, (*path, index))
 
 
-def _named(model: type[BaseModel]) -> dict[str, str]:
+@cache
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
     """Return the attribute of each key of a model."""
     return {field.alias or name: name for name, field in model.model_fields.items()}
 
@@ -141,26 +177,37 @@ def _named(model: type[BaseModel]) -> dict[str, str]:
 def fill(sections: Sections) -> Sections:
     """Return the entries with every reference that has one candidate spelled out."""
     filled = {
-        section: {name: _fill_entry(entry, name, sections) for name, entry in entries.items()}
+        section: {name: _fill_entry(entry, sections) for name, entry in entries.items()}
         for section, entries in sections.entries.items()
     }
     return Sections(filled, sections.broken)
 
 
-def _fill_entry(entry: BaseModel, name: str, sections: Sections) -> BaseModel:
-    attributes = _named(type(entry))
+def _fill_entry(entry: BaseModel, sections: Sections) -> BaseModel:
     update = {}
-    for key, attribute in attributes.items():
-        reference = REFERENCES.get((type(entry), key))
-        if reference is None or getattr(entry, attribute) is not None:
+    for key, (attribute, mark) in marked(type(entry)).items():
+        if not isinstance(mark, Ref) or key not in FILLED or getattr(entry, attribute) is not None:
             continue
-        found = candidates(reference, sections)
-        if len(found) == 1 and not sections.broken.get(reference.section):
+        found = candidates(mark, sections)
+        if len(found) == 1 and not sections.broken.get(mark.section):
             update[attribute] = found[0]
     return entry.model_copy(update=update) if update else entry
 
 
-def candidates(reference: Reference, sections: Sections) -> tuple[str, ...]:
+def candidates(mark: Ref, sections: Sections) -> tuple[str, ...]:
     """Return the names that a reference may mean where it is left out."""
-    entries = sections.entries.get(reference.section, {})
-    return tuple(name for name, entry in entries.items() if reference.candidate(entry))
+    entries = sections.entries.get(mark.section, {})
+    return tuple(name for name, entry in entries.items() if _fits(mark, entry))
+
+
+def _fits(mark: Ref, entry: BaseModel) -> bool:
+    if mark.candidate == "rows":
+        return is_source(entry)
+    if mark.candidate == "answered":
+        return is_source(entry) and getattr(entry, "answer", None) is not None
+    return mark.kind is None or getattr(entry, "kind", None) == mark.kind
+
+
+def what(mark: Ref) -> str:
+    """Return in words what a reference may mean."""
+    return _WHAT[mark.section, mark.candidate]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from patchclamp.registry import BACKENDS
-from patchclamp.specs.analyses import AnalysisEntry
+from patchclamp.specs.analyses import analysis_entry
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.fields import Model, Name, one_of
 from patchclamp.specs.interventions import Intervention
 from patchclamp.specs.model import ModelChoice, expand_model
+from patchclamp.specs.quantities import Duration, Size
 from patchclamp.specs.stimuli import StimulusSet
 
 
@@ -20,6 +21,28 @@ class Batch(Model):
 
     tokens: int = Field(default=8192, ge=1)
     """Tokens in a batch, padding included; a longer stimulus is a batch of its own."""
+
+
+class Budget(Model):
+    """What a run may cost; a plan that needs more is refused before anything is loaded."""
+
+    time: Duration | None = None
+    """Wall time, such as `20m`."""
+    memory: Size | None = None
+    """Peak memory, such as `8GiB`."""
+    disk: Size | None = None
+    """Bytes written, such as `4GiB`."""
+    download: Size | None = None
+    """Bytes that a remote backend sends back."""
+
+
+class Retry(Model):
+    """How often a remote request is tried again where that is safe."""
+
+    attempts: int = Field(default=5, ge=1, le=100)
+    """Tries in all."""
+    backoff: Duration = 30.0
+    """Wait before the second try; doubled before each next one."""
 
 
 class Run(Model):
@@ -31,9 +54,56 @@ class Run(Model):
     """`auto` takes a GPU where there is one."""
     batch: Batch = Batch()
     """Size of a batch."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads on a CPU; None lets the size of the model decide."""
+    budget: Budget = Budget()
+    """What it may cost."""
+    optimise: bool = True
+    """False takes none of the planner's savings: the oracle that they are compared with."""
+    on_error: Literal["stop", "continue"] = "stop"
+    """Whether the other cells of a matrix run on when one fails."""
+    retry: Retry = Retry()
+    """For remote backends."""
 
 
-class Spec(Model):
+class Expectation(Model):
+    """A claim of the experiment about a result, checked when it has run."""
+
+    var: str = Field(pattern=r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$")
+    """Analysis and variable, such as `decode/accuracy`."""
+    sel: dict[Name, str | int | Literal["last"]] = {}
+    """Labels that pick one value, or several that must all meet the claim; `last` is the largest
+    layer."""
+    ge: float | None = None
+    """At least."""
+    gt: float | None = None
+    """More than."""
+    le: float | None = None
+    """At most."""
+    lt: float | None = None
+    """Less than."""
+    near: float | None = None
+    """Within `atol` of this."""
+    atol: float | None = Field(default=None, gt=0)
+    """For `near`, in the variable's units."""
+    interval: bool = False
+    """Whether the whole interval of the variable must meet the claim."""
+
+    @model_validator(mode="after")
+    def _claim(self) -> Expectation:
+        bounds = (self.ge, self.gt, self.le, self.lt)
+        if (self.near is None) != (self.atol is None):
+            raise ValueError("'near' and 'atol' go together")
+        if (self.near is None) == all(bound is None for bound in bounds):
+            raise ValueError("a claim needs a bound (ge, gt, le, lt), or 'near' with 'atol'")
+        if (self.ge is not None and self.gt is not None) or (
+            self.le is not None and self.lt is not None
+        ):
+            raise ValueError("a claim has one lower and one upper bound at most")
+        return self
+
+
+class _Spec(Model):
     """A whole spec. Science keys enter its digest; `name`, `description` and `run` do not."""
 
     patchclamp: Literal[1]
@@ -43,7 +113,8 @@ class Spec(Model):
     description: str = ""
     """What the experiment asks, for people."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Every random choice derives its own seed from this one and from what it is for."""
+    """Every random choice derives its own seed from this one and from what it is for. A list
+    under `matrix.grid` makes `seed` a dim of the result."""
     model: Annotated[
         ModelChoice, BeforeValidator(expand_model, json_schema_input_type=str | ModelChoice)
     ]
@@ -54,11 +125,25 @@ class Spec(Model):
     """What is recorded, by name."""
     interventions: dict[Name, Intervention] = {}
     """What is done to the model, by name."""
-    analyses: dict[Name, AnalysisEntry] = {}
+    analyses: dict[Name, Any] = {}
     """What is computed, by name."""
+    expect: tuple[Expectation, ...] = ()
+    """What the result should show."""
     run: Run = Run()
     """How it is run."""
 
+
+def build_spec() -> type[_Spec]:
+    """Return the spec model over what the registry knows now; plugins make it grow."""
+    return create_model(
+        "Spec", __base__=_Spec, __doc__=_Spec.__doc__, analyses=(dict[Name, analysis_entry()], {})
+    )
+
+
+if TYPE_CHECKING:
+    Spec = _Spec
+else:
+    Spec = build_spec()
 
 SCIENCE_KEYS = ("patchclamp", "seed", "model", "stimuli", "captures", "interventions", "analyses")
 """The keys that decide what is computed; only they enter the digest."""

@@ -1,0 +1,75 @@
+"""The commands that only say something: `list`, `explain`, `show`, and `init`, which writes it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from patchclamp.registry.errors import StoreError, UnknownNameError, UsageError, hint
+from patchclamp.specs.digest import resolved
+from patchclamp.specs.explain import TABLES, explain
+from patchclamp.specs.library import shipped, summary
+from patchclamp.specs.load import load
+from patchclamp.specs.scalars import dump
+from patchclamp.specs.starter import starter
+
+
+def list_command(args: Namespace) -> int:
+    """Print the names of one sort of thing, or what sorts there are."""
+    sorts = [*TABLES, "specs"]
+    if args.sort is None:
+        rows = {name: ", ".join(_rows(name)) for name in sorts}
+    elif args.sort in sorts:
+        rows = _rows(args.sort)
+    else:
+        raise UsageError(f"unknown sort {args.sort!r}{hint(args.sort, sorts)}")
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        sys.stdout.write(f"{name:<{width}}  {text}".rstrip() + "\n")
+    return 0
+
+
+def _rows(sort: str) -> dict[str, str]:
+    """Return the names of a sort, each with its summary."""
+    if sort == "specs":
+        return {name: summary(path) for name, path in shipped().items()}
+    return {name: entry.summary for name, entry in TABLES[sort].items()}
+
+
+def explain_command(args: Namespace) -> int:
+    """Print what a code, a kind, a key or a name of the registry means."""
+    try:
+        text = explain(args.name)
+    except UnknownNameError as error:
+        close = hint(args.name, error.known).rpartition("; ")[2]
+        tail = f"; {close}" if close.startswith("did you mean") else ""
+        raise UsageError(f"nothing is known by the name {args.name!r}{tail}") from error
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def show_command(args: Namespace) -> int:
+    """Print a spec: as written, or with every default and short form spelled out."""
+    loaded = load(args.spec)
+    if args.resolved:
+        sys.stdout.write(dump(resolved(loaded.spec)))
+    else:
+        text = loaded.document.text
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return 0
+
+
+def init_command(args: Namespace) -> int:
+    """Write a commented first spec; a file that is there is never overwritten."""
+    path = Path(args.name if args.name.endswith((".yaml", ".yml")) else f"{args.name}.yaml")
+    text = starter(path.stem, str(path))
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise UsageError(f"{str(path)!r} is there already; choose another name") from None
+    except OSError as error:
+        raise StoreError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    sys.stdout.write(f"wrote {path}; check it with: patchclamp validate {path}\n")
+    return 0

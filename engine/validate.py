@@ -1,0 +1,165 @@
+"""The command `validate`: checks specs, mends what can be mended, and says what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchclamp.registry.errors import (
+    SpecError,
+    StoreError,
+    UnreadableSpecError,
+    UsageError,
+    hint,
+)
+from patchclamp.specs.diagnostics import Diagnostic
+from patchclamp.specs.document import parse
+from patchclamp.specs.fixes import applicable, apply_fixes, with_fixes
+from patchclamp.specs.formats import FORMATS, Checked, render_as
+from patchclamp.specs.library import shipped
+from patchclamp.specs.load import load
+
+ROUNDS = 10
+"""Most times that a file is mended and read again: a key put right may show a wrong value."""
+
+SUFFIXES = (".yaml", ".yml")
+"""What the files of a folder end in that are taken for specs."""
+
+FINDINGS, UNREADABLE = 1, 3
+
+
+def validate_command(args: Namespace) -> int:
+    """Check every spec and report in the format asked for; with `--fix`, mend first."""
+    if args.format not in FORMATS:
+        raise UsageError(f"unknown format {args.format!r}{hint(args.format, FORMATS)}")
+    specs = list(dict.fromkeys(spec for given in args.path for spec in specs_of(given)))
+    if args.fix:
+        done = [line for spec in specs for line in mend(spec, args.set)]
+        # A script reads the report from stdout; what was mended is news for people.
+        (sys.stdout if args.format == "human" else sys.stderr).write("".join(done))
+        if done and args.format == "human":
+            sys.stdout.write("\n")
+    checked = [check(spec, args.set) for spec in specs]
+    _deliver(checked, args.format, args.output)
+    if any(one.unreadable for one in checked):
+        return UNREADABLE
+    return 0 if all(one.valid for one in checked) else FINDINGS
+
+
+def _deliver(checked: Sequence[Checked], format: str, output: str | None) -> None:
+    """Write the report; beside a file for a machine, people get theirs on the terminal."""
+    text = render_as(format, checked, _root())
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {output!r}: {error.strerror}") from error
+    sys.stdout.write(render_as("human", checked, _root()))
+
+
+def _root() -> Path:
+    """Return the root of the checked-out repository where CI names it, else this folder."""
+    here = Path.cwd()
+    workspace = Path(os.environ.get("GITHUB_WORKSPACE") or here)
+    return workspace if here.is_relative_to(workspace) else here
+
+
+def specs_of(given: str) -> list[str]:
+    """Return the specs that an argument means: a folder's YAML files but hidden ones, or itself."""
+    folder = Path(given)
+    if given in shipped() or not folder.is_dir():
+        return [given]
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in SUFFIXES and path.is_file()
+        # Hidden files are other programs' settings: `.github/workflows`, `.pre-commit-config.yaml`.
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise UnreadableSpecError(f"no *.yaml or *.yml file in the folder {given!r}")
+    return [str(path) for path in found]
+
+
+def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
+    """Return what is wrong with a spec; each mistake carries its fix where it has a safe one."""
+    # TODO: hand `overrides` on by name once `load` takes them.
+    given: dict[str, Any] = {"overrides": tuple(overrides)} if overrides else {}
+    try:
+        load(spec, **given)
+    except UnreadableSpecError as error:
+        return Checked(spec, report=str(error), unreadable=str(error))
+    except SpecError as error:
+        found = tuple(d for d in error.diagnostics if isinstance(d, Diagnostic))
+        for source in {d.source for d in found}:
+            text = _text(source)
+            found = with_fixes(found, text, source) if text is not None else found
+        return Checked(spec, found, str(error))
+    return Checked(spec)
+
+
+def _text(source: str) -> str | None:
+    """Return the text of a file, or None where it is no file or no text."""
+    try:
+        return Path(source).read_bytes().decode("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def mend(spec: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Make every safe fix in a spec's own file, in place, and return a line for each."""
+    path = Path(spec)
+    done: list[str] = []
+    for _ in range(ROUNDS):
+        before = _text(spec)
+        diagnostics = check(spec, overrides).diagnostics
+        fixes = applicable(d for d in diagnostics if d.source == str(path))
+        if before is None or not fixes or not _Rewrite(path, before, fixes).done():
+            break
+        done += [f"fixed {d.source}:{d.line}:{d.column}: {d.fix.title}\n" for d in fixes if d.fix]
+    return done
+
+
+@dataclass(frozen=True)
+class _Rewrite:
+    """A file with its text as it was checked, and the fixes to make in it."""
+
+    path: Path
+    before: str
+    fixes: Sequence[Diagnostic]
+
+    def done(self) -> bool:
+        """Make the fixes; False leaves the file alone, which has changed or would break."""
+        after = apply_fixes(self.before, self.fixes)
+        broken = len(parse(after)[1]) > len(parse(self.before)[1])
+        if broken or _text(str(self.path)) != self.before:
+            return False
+        try:
+            _replace(self.path.resolve(), after.encode("utf-8"))
+        except OSError as error:
+            raise StoreError(f"cannot write {str(self.path)!r}: {error.strerror}") from error
+        return True
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put new content into a file's place at once, with the old one's permissions."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        shutil.copymode(path, name)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

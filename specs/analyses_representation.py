@@ -1,0 +1,379 @@
+"""Analyses of captured activations: RSA, probes, contrasts, and choosing features by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from patchclamp.specs.fields import (
+    CaptureRef,
+    LabelName,
+    Model,
+    Name,
+    SelectionRef,
+    StimuliRef,
+)
+from patchclamp.specs.inference import Bootstrap, Correction, CrossValidation, LabelPermutation
+from patchclamp.specs.selections import LayerChoice
+
+
+class Rdm(Model):
+    """How dissimilar two stimuli are, from their activation patterns."""
+
+    metric: Literal[
+        "correlation",
+        "cosine",
+        "euclidean",
+        "squared_euclidean",
+        "mahalanobis",
+        "crossnobis",
+    ] = "correlation"
+    """`correlation`: 1 - Pearson r; `squared_euclidean` is divided by the number of units;
+    `mahalanobis` and `crossnobis` weigh units by shrinkage noise precision."""
+    average_by: LabelName | None = None
+    """Average the patterns of each value of this label first; the RDM is then between values."""
+    folds: LabelName | None = None
+    """The label whose values are the independent measurements that `crossnobis` needs."""
+
+    @model_validator(mode="after")
+    def _folds(self) -> Rdm:
+        if (self.metric == "crossnobis") != (self.folds is not None):
+            raise ValueError("'folds' is what 'crossnobis' needs, and no other metric has it")
+        return self
+
+
+class CategoryModel(Model):
+    """A model RDM: 0 for two stimuli of one class, 1 for two of different classes."""
+
+    kind: Literal["category"]
+    column: LabelName
+    """The label that says the class."""
+
+
+class OrdinalModel(Model):
+    """A model RDM: how many steps apart two classes stand in an order."""
+
+    kind: Literal["ordinal"]
+    column: LabelName
+    """The label that says the class."""
+    order: tuple[str, ...] = Field(min_length=2)
+    """Its values, from first to last."""
+
+
+class ContinuousModel(Model):
+    """A model RDM: the absolute difference of a number, or a table of ratings of pairs."""
+
+    kind: Literal["continuous"]
+    column: LabelName
+    """The number, or with `ratings` the label that the table names."""
+    ratings: str | None = None
+    """A CSV file with columns a, b and dissimilarity, relative to the spec's own folder."""
+
+
+class InteractionModel(Model):
+    """A model RDM: the product of two others, centred."""
+
+    kind: Literal["interaction"]
+    of: tuple[Name, Name]
+    """The two, by their names beside this one."""
+
+
+class CaptureModel(Model):
+    """A model RDM: that of another capture of the same stimuli, layer by layer or at one."""
+
+    kind: Literal["capture"]
+    of: CaptureRef
+    """The other capture."""
+    layer: int | Literal["same", "last"] = "same"
+    """Which of its layers."""
+
+
+ModelRdm = Annotated[
+    CategoryModel | OrdinalModel | ContinuousModel | InteractionModel | CaptureModel,
+    Field(discriminator="kind"),
+]
+
+
+class Discriminative(Model):
+    """Mean dissimilarity across classes minus within classes, in Fisher z (z = arctanh r).
+
+    contrast = mean of z over pairs within a class - mean of z over pairs across classes.
+    """
+
+    kind: Literal["discriminative"]
+    column: LabelName
+    """The label that says the class."""
+    target: str | None = None
+    """One-sided: only pairs within this class against its pairs with the others."""
+
+
+class Categorical(Model):
+    """Cohesion of one class against another, in Fisher z; says nothing about their separation.
+
+    contrast = mean of z over pairs within the first class - the same within the second.
+    """
+
+    kind: Literal["categorical"]
+    column: LabelName
+    """The label that says the class."""
+    classes: tuple[str, str]
+    """The two classes, first against second."""
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> Categorical:
+        if self.classes[0] == self.classes[1]:
+            raise ValueError(
+                f"a class cannot be compared with itself; got {self.classes[0]!r} twice"
+            )
+        return self
+
+
+Contrasting = Annotated[Discriminative | Categorical, Field(discriminator="kind")]
+
+
+class Rsa(Model):
+    """Representational similarity analysis of a capture, per layer, head and position."""
+
+    kind: Literal["rsa"]
+    of: CaptureRef | None = None
+    """The capture; may be left out where there is one."""
+    rdm: Rdm = Rdm()
+    """The dissimilarity."""
+    pattern: Literal["units", "positions"] = "units"
+    """What a pattern runs over: `units` at one place, or `positions`, the time course of each
+    unit or feature."""
+    features: SelectionRef | None = None
+    """A `selection` whose chosen units make up the pattern; None takes all."""
+    against: dict[Name, ModelRdm] | None = None
+    """Model RDMs to compare with, by name. Give this or `contrast`."""
+    compare: (
+        Literal[
+            "spearman",
+            "pearson",
+            "kendall_tau_a",
+            "rho_a",
+            "cosine",
+            "whitened_cosine",
+            "whitened_correlation",
+            "nnls",
+        ]
+        | None
+    ) = None
+    """How an RDM is compared with a model RDM, over the pairs of stimuli; `spearman` unless said.
+    `nnls` weighs several model RDMs, cross-validated. A contrast has nothing to compare with."""
+    partial: tuple[Name, ...] = ()
+    """Model RDMs whose influence is taken out first."""
+    contrast: Contrasting | None = None
+    """A difference between mean similarities. Give this or `against`."""
+    test: LabelPermutation
+    """Inference: stimulus labels are permuted."""
+    bootstrap: Bootstrap | None = None
+    """An interval over stimuli; None gives none."""
+    noise_ceiling: Literal["none", "seeds", "models"] = "none"
+    """The repetitions that bound how well any model RDM could do."""
+    compat: Literal["none", "feature-study-2025"] = "none"
+    """`feature-study-2025` reproduces a published formula, arctanh(1 - r) with negatives dropped,
+    so that its effect can be shown beside the right one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_comparison(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("against") is not None:
+            return {**value, "compare": value.get("compare") or "spearman"}
+        return value
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Rsa:
+        if self.against is None and self.contrast is None:
+            raise ValueError("an rsa needs either 'against' (model RDMs) or 'contrast'")
+        if self.against is not None and self.contrast is not None:
+            raise ValueError("an rsa takes either 'against' (model RDMs) or 'contrast', not both")
+        if self.against is not None and not self.against:
+            raise ValueError("'against' names no model RDM")
+        if self.contrast is not None and self.compare is not None:
+            raise ValueError("'compare' belongs to 'against': a contrast compares with nothing")
+        return self
+
+
+class Logistic(Model):
+    """L2-regularised multinomial logistic regression on units standardised inside the fold."""
+
+    kind: Literal["logistic"]
+    C: tuple[float, ...] = (1.0,)
+    """Inverse strength of the penalty; several are chosen from inside the fold."""
+    penalty: Literal["l2", "l1"] = "l2"
+    """`l1` chooses units too."""
+
+
+class Ridge(Model):
+    """Least-squares classifier with an L2 penalty; its label null is exact and nearly free."""
+
+    kind: Literal["ridge"]
+    alpha: tuple[float, ...] = (1.0,)
+    """Strength of the penalty; several are chosen from inside the fold."""
+
+
+class LinearSvm(Model):
+    """Linear support vector machine."""
+
+    kind: Literal["svm"]
+    C: tuple[float, ...] = (1.0,)
+    """Inverse strength of the penalty; several are chosen from inside the fold."""
+
+
+class Centroid(Model):
+    """Nearest class mean."""
+
+    kind: Literal["centroid"]
+
+
+class Difference(Model):
+    """Projection on the difference of two class means."""
+
+    kind: Literal["difference"]
+
+
+Estimator = Annotated[
+    Logistic | Ridge | LinearSvm | Centroid | Difference, Field(discriminator="kind")
+]
+
+
+def _expand_strengths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: (member,) if key in ("C", "alpha") and isinstance(member, int | float) else member
+            for key, member in value.items()
+        }
+    return value
+
+
+class LabelTarget(Model):
+    """Read out a label; short form: its name."""
+
+    kind: Literal["label"]
+    column: LabelName
+    """The label."""
+
+
+class LayerTarget(Model):
+    """Read out which layer an activation comes from; each stimulus stays in one fold."""
+
+    kind: Literal["layer"]
+    layers: LayerChoice = "all"
+    """Among which layers."""
+
+
+class PositionTarget(Model):
+    """Read out which position an activation comes from."""
+
+    kind: Literal["position"]
+
+
+class CorrectTarget(Model):
+    """Read out whether the model's own answer is right."""
+
+    kind: Literal["correct"]
+
+
+def _expand_target(value: Any) -> Any:
+    return {"kind": "label", "column": value} if isinstance(value, str) else value
+
+
+Target = Annotated[
+    Annotated[
+        LabelTarget | LayerTarget | PositionTarget | CorrectTarget, Field(discriminator="kind")
+    ],
+    BeforeValidator(
+        _expand_target,
+        json_schema_input_type=str | LabelTarget | LayerTarget | PositionTarget | CorrectTarget,
+    ),
+]
+
+
+class Probe(Model):
+    """Cross-validated linear read-out from a capture, per layer, head and position."""
+
+    kind: Literal["probe"]
+    of: CaptureRef | None = None
+    """The capture; may be left out where there is one."""
+    target: Target
+    """What is read out."""
+    estimator: Annotated[Estimator, BeforeValidator(_expand_strengths)] = Logistic(kind="logistic")
+    """The classifier."""
+    features: SelectionRef | None = None
+    """A `selection`, done anew inside each training part, whose units are used; None takes all."""
+    cv: CrossValidation = CrossValidation()
+    """How stimuli are held out."""
+    test_on: StimuliRef | None = None
+    """Another set to test on: trained on all of one set, tested on all of the other."""
+    controls: tuple[
+        Literal["majority", "shuffled_labels", "bag_of_words", "random_twin", "control_task"], ...
+    ] = ("majority", "shuffled_labels")
+    """What accuracy is compared with; a probe without a control needs an explicit `[]`."""
+    shuffles: int = Field(default=20, ge=19, le=10_000)
+    """Number of label shuffles of the `shuffled_labels` control; 19 is the least that reaches
+    p = 0.05."""
+    erase: bool = False
+    """Also report what is left after LEACE has erased the label: about chance, if it worked."""
+
+
+class Contrast(Model):
+    """Univariate maps: Welch t and Cohen's d per unit and position, or a factorial design."""
+
+    kind: Literal["contrast"]
+    of: CaptureRef | None = None
+    """The capture; may be left out where there is one."""
+    column: LabelName | None = None
+    """The label whose two `classes` are compared."""
+    classes: tuple[str, str] | None = None
+    """First against second."""
+    factors: tuple[LabelName, LabelName] | None = None
+    """Two labels of two values each: main effects and interaction."""
+    correct: Correction = "fdr"
+    """Over units and positions."""
+
+    @model_validator(mode="after")
+    def _design(self) -> Contrast:
+        pair = self.column is not None and self.classes is not None
+        if pair == (self.factors is not None):
+            raise ValueError("a contrast needs either 'column' with 'classes', or 'factors'")
+        return self
+
+
+class Method(Model):
+    """One way of scoring units."""
+
+    kind: Literal["discriminative", "categorical", "contrast", "maximum", "l1", "random"]
+    """The two RSA contrasts per unit, Welch t, the largest mean activation, an L1 probe, chance."""
+    of: CaptureRef
+    """The capture whose units are scored."""
+    pattern: Literal["positions"] | None = None
+    """RSA per unit needs a pattern, its time course: of one number per stimulus it would be an F
+    test in disguise."""
+
+    @model_validator(mode="after")
+    def _pattern(self) -> Method:
+        if (self.kind in ("discriminative", "categorical")) != (self.pattern is not None):
+            raise ValueError(
+                "'pattern: positions' is what RSA per unit needs, and no other method has it"
+            )
+        return self
+
+
+class Selection(Model):
+    """Ways of choosing units, compared by the held-out accuracy of what they choose."""
+
+    kind: Literal["selection"]
+    column: LabelName
+    """The label that units are chosen for."""
+    target: str
+    """The class that chosen units should stand for."""
+    methods: dict[Name, Method] = Field(min_length=1)
+    """The ways, by name."""
+    k: int = Field(default=8, ge=1)
+    """How many units each chooses; a tie at the border is an error."""
+    cv: CrossValidation = CrossValidation()
+    """Choosing and fitting happen inside the training part."""
+    test: LabelPermutation | None = None
+    """Whether held-out accuracy is tested against permuted labels."""

@@ -1,0 +1,189 @@
+"""The cells of a spec, each checked as if it were written by hand, what they share looked at once.
+
+A cell is valid or it has problems. A problem at a value of the matrix points there; one that all
+cells have is told once; one that only some have names the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from patchclamp.specs import grammar
+from patchclamp.specs.check import check, resolve
+from patchclamp.specs.compose import Composed
+from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
+from patchclamp.specs.digest import digest
+from patchclamp.specs.document import Document
+from patchclamp.specs.references import sections_of, valid_sections
+from patchclamp.specs.schema import check_version, validate
+from patchclamp.specs.spec import Spec
+
+FAILING = 100
+"""Most cells whose problems are told; those that show a value for the first time come first."""
+
+LABEL = 60
+"""Longest piece of a value that the name of a cell repeats."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a spec: what the matrix sets in it, and the resolved spec that it is.
+
+    A spec without a matrix is one cell that nothing is set in.
+    """
+
+    label: Mapping[str, Any]
+    """Path -> value."""
+    spec: Spec
+    composed: Composed = field(repr=False, compare=False)
+    step: tuple[int, ...] = field(repr=False, compare=False)
+
+    @cached_property
+    def document(self) -> Document:
+        """The cell as plain data with places; made when it is first asked for."""
+        return self.composed.cell(self.step)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the cell's spec."""
+        return digest(self.spec)
+
+
+def judge(
+    composed: Composed, told: Iterable[Path] = ()
+) -> tuple[tuple[Cell, ...], tuple[Diagnostic, ...]]:
+    """Return every cell, or nothing and the problems of all; `told` are paths known to be bad."""
+    version = check_version(composed.document)
+    if version is not None:
+        return (), (composed.document.locate(version),)
+    judge = _Judge(composed, frozenset(told))
+    steps = composed.cells.steps
+    found = {step: cell for step in _novel_first(steps) if (cell := judge.cell(step))}
+    if not judge.failing:
+        cells = tuple(found[step] for step in steps)
+        judge.refuse_twins(cells)
+        return ((), tuple(judge.problems)) if judge.problems else (cells, ())
+    return (), tuple(judge.in_words())
+
+
+def _novel_first(steps: tuple[tuple[int, ...], ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the cells that show a value of the matrix for the first time before all others."""
+    seen: set[tuple[int, int]] = set()
+    rest = []
+    for step in steps:
+        shown = set(enumerate(step))
+        if shown <= seen:
+            rest.append(step)
+        else:
+            seen |= shown
+            yield step
+    yield from rest if seen else steps
+
+
+@dataclass
+class _Judge:
+    """Looks at cells and keeps what it finds."""
+
+    composed: Composed
+    told: frozenset[Path]
+    looked_at: int = 0
+    failing: int = 0
+    found: dict[Diagnostic, list[tuple[int, ...]]] = field(default_factory=dict)
+    problems: list[Diagnostic] = field(default_factory=list)
+    shared: dict[tuple[int, ...], tuple[Any, Spec]] = field(default_factory=dict)
+
+    def cell(self, step: tuple[int, ...]) -> Cell | None:
+        """Return a cell, or None after noting its problems; beyond a bound it is not judged."""
+        if self.failing >= FAILING:
+            return None
+        self.looked_at += 1
+        value = self.composed.value(step)
+        spec = self.valid(value)
+        if spec is None:
+            self.note(step)
+            return None
+        return Cell(self.composed.cells.label(step), spec, self.composed, step)
+
+    def valid(self, value: dict[str, Any]) -> Spec | None:
+        """Return a cell's resolved spec if nothing is wrong with it."""
+        try:
+            spec = Spec.model_validate(value)
+        except ValidationError:
+            return None
+        # What entries say of one another hangs on the entries alone. Cells that share them, as
+        # the same objects, share the answer; the objects are kept, so that no id is used again.
+        entries = tuple(value.get(section) for section in _sections())
+        key = tuple(id(entry) for entry in entries)
+        if key not in self.shared:
+            if check(sections_of(spec)):
+                return None
+            self.shared[key] = entries, resolve(spec)
+        like = self.shared[key][1]
+        return spec.model_copy(update={name: getattr(like, name) for name in _sections()})
+
+    def note(self, step: tuple[int, ...]) -> None:
+        self.failing += 1
+        document = self.composed.cell(step)
+        for problem in problems_of(document):
+            if problem.path not in self.told:
+                self.found.setdefault(document.locate(problem), []).append(step)
+
+    def in_words(self) -> Iterator[Diagnostic]:
+        """Yield each problem once; one of some cells only says of which."""
+        for diagnostic, steps in self.found.items():
+            if len(steps) == self.looked_at or "(matrix " in diagnostic.message:
+                yield diagnostic
+            else:
+                name = name_of(self.composed.cells.label(steps[0]))
+                yield replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")
+
+    def refuse_twins(self, cells: tuple[Cell, ...]) -> None:
+        """P511: every cell asks something of its own."""
+        first: dict[str, Cell] = {}
+        for cell in cells if len(cells) > 1 else ():
+            twin = first.setdefault(cell.digest, cell)
+            if twin is cell:
+                continue
+            axis = next(i for i, n in enumerate(cell.step) if n != twin.step[i])
+            at = (*self.composed.cells.axes[axis][0].at, cell.step[axis])
+            message = (
+                f"the cells {name_of(twin.label)} and {name_of(cell.label)} compute the same; "
+                "only what decides the numbers tells cells apart"
+            )
+            self.problems.append(self.composed.document.locate(Problem(at, "P511", message)))
+            return
+
+
+def problems_of(document: Document) -> tuple[Problem, ...]:
+    """Return everything wrong in a document or between its entries."""
+    spec, problems = validate(Spec, document)
+    sections = sections_of(spec) if spec is not None else valid_sections(document.value)
+    return (*problems, *check(sections))
+
+
+def name_of(label: Mapping[str, Any]) -> str:
+    """Return a cell's label as people write it.
+
+    >>> name_of({"model.revision": "step0", "analyses.decode.cv.folds": 5})
+    'model.revision=step0, analyses.decode.cv.folds=5'
+    """
+    return ", ".join(f"{path}={_short(value)}" for path, value in label.items())
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= LABEL else text[:LABEL] + "..."
+
+
+def _sections() -> tuple[str, ...]:
+    """Return the keys of a spec that hold named entries."""
+    return tuple(
+        name
+        for name, field_ in grammar.fields(Spec).items()
+        if grammar.member_of(field_.annotation) is not None
+    )

@@ -1,0 +1,77 @@
+"""Whether every name in a spec refers to something, of the right kind, and never in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from patchclamp.registry.errors import nearest
+from patchclamp.specs.diagnostics import Path, Problem, dotted
+from patchclamp.specs.fields import Ref
+from patchclamp.specs.references import Named, Sections, candidates, entries, named, what
+from patchclamp.specs.stimuli import Corrupt
+
+
+def check_references(sections: Sections) -> Iterator[Problem]:
+    """P301, P302: a name refers to an entry, and one left out to the only candidate."""
+    for place, entry in entries(sections):
+        for reference in named(entry, place, Ref):
+            mark = reference.mark
+            assert isinstance(mark, Ref)
+            known = sections.names(mark.section)
+            if reference.name is None:
+                if reference.filled and not sections.broken.get(mark.section):
+                    found = candidates(mark, sections)
+                    count = f"there are {len(found)}" if found else "there is none"
+                    message = f"left out, which needs exactly one {what(mark)}; {count}"
+                    yield Problem(reference.path, "P302", message, found)
+            elif reference.name not in known:
+                message = f"no entry {reference.name!r} in {mark.section!r}"
+                close = nearest(reference.name, known)
+                yield Problem(reference.path, "P301", message, known, close)
+            else:
+                yield from _check_kind(sections, reference, mark)
+
+
+def _check_kind(sections: Sections, reference: Named, mark: Ref) -> Iterator[Problem]:
+    """P301: where an entry of one kind is needed, it is of that kind."""
+    entry = sections.get(mark.section, reference.name)
+    kind = getattr(entry, "kind", None)
+    if mark.kind is not None and entry is not None and kind != mark.kind:
+        fitting = candidates(mark, sections)
+        message = f"{mark.section}.{reference.name} is of kind {kind!r}; {mark.kind!r} is needed"
+        yield Problem(reference.path, "P301", message, fitting)
+
+
+def check_circles(sections: Sections) -> Iterator[Problem]:
+    """P314: no entry needs itself, by way of others."""
+    needs = {
+        place: [
+            (reference.mark.section, reference.name)
+            for reference in named(entry, place, Ref)
+            if isinstance(reference.mark, Ref) and reference.name is not None
+        ]
+        for place, entry in entries(sections)
+        if not isinstance(entry, Corrupt)
+    }
+    told: set[Path] = set()
+    for start in needs:
+        way = _circle(start, needs)
+        if way and not told.intersection(way):
+            told.update(way)
+            message = " needs ".join(dotted(place) for place in (*way, start))
+            yield Problem(start, "P314", f"a circle: {message}")
+
+
+def _circle(start: Path, needs: Mapping[Path, list[tuple[str, str]]]) -> tuple[Path, ...]:
+    """Return the way from an entry back to itself; empty if there is none."""
+    stack: list[tuple[Path, ...]] = [(start,)]
+    seen: set[Path] = set()
+    while stack:
+        way = stack.pop()
+        for following in needs.get(way[-1], ()):
+            if following == start:
+                return way
+            if following not in seen:
+                seen.add(following)
+                stack.append((*way, following))
+    return ()

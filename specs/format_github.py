@@ -1,0 +1,69 @@
+"""What was found as workflow commands, which GitHub Actions shows beside the lines of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from patchclamp.specs.diagnostics import CODES, Diagnostic
+from patchclamp.specs.formats import Checked, count, relative
+
+SHOWN = 10
+"""Annotations of one severity that GitHub shows of a step; it drops the rest without a word."""
+
+
+def render(checked: Sequence[Checked], root: Path) -> str:
+    """Return one command for each mistake, errors first; beyond ten, the tenth counts the rest."""
+    diagnostics = [d for one in checked for d in one.diagnostics]
+    errors = [_unreadable(one, root) for one in checked if one.unreadable]
+    errors += [_annotation(d, root) for d in diagnostics if d.severity == "error"]
+    warnings = [_annotation(d, root) for d in diagnostics if d.severity == "warning"]
+    return "\n".join([*_at_most(errors, "error"), *_at_most(warnings, "warning")])
+
+
+def _at_most(commands: list[str], severity: str) -> list[str]:
+    """Return what GitHub will show: nothing is dropped without being counted."""
+    if len(commands) <= SHOWN:
+        return commands
+    rest = len(commands) - (SHOWN - 1)
+    message = f"{count(rest, f'more {severity}')}: see the log, or run 'patchclamp validate' locally"
+    return [*commands[: SHOWN - 1], _command(severity, {"title": "patchclamp"}, message)]
+
+
+def _unreadable(one: Checked, root: Path) -> str:
+    return _command(
+        "error", {"file": _file(one.source, root), "title": "patchclamp"}, one.unreadable
+    )
+
+
+def _annotation(d: Diagnostic, root: Path) -> str:
+    where = {"file": _file(d.source, root), "line": d.line}
+    if d.line == d.end_line:  # columns mean something to GitHub within one line only
+        where |= {"col": d.column, "endLine": d.end_line, "endColumn": d.end_column}
+    else:
+        where |= {"endLine": d.end_line}
+    lines = [d.headline]
+    if d.allowed:
+        lines.append("allowed: " + ", ".join(d.allowed))
+    if d.suggestion:
+        lines.append(f"help: did you mean {d.suggestion!r}?")
+    return _command(d.severity, {**where, "title": f"{d.code}: {CODES[d.code]}"}, "\n".join(lines))
+
+
+def _file(source: str, root: Path) -> str:
+    below = relative(source, root)
+    return (below or Path(source)).as_posix()
+
+
+def _command(severity: str, properties: Mapping[str, object], message: str) -> str:
+    given = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
+    return f"::{severity} {given}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    # The escapes of actions/toolkit, `command.ts`.
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

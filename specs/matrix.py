@@ -1,0 +1,262 @@
+"""The `matrix` of a spec: which paths it sets to which values, and so which cells there are.
+
+1. Every path is read; paths that cross, values given twice and zips of unequal length are refused.
+2. Each path of `grid`, and all paths of `zip` together, are an axis; a cell is one step on each.
+3. Cells that an `exclude` matches are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from patchclamp.registry.errors import nearest
+from patchclamp.specs.diagnostics import Path, Problem, dotted
+from patchclamp.specs.document import Document
+from patchclamp.specs.fields import Model
+from patchclamp.specs.paths import Part, PathError, read_path
+from patchclamp.specs.schema import validate
+
+CELLS = 10_000
+"""Most cells of a matrix, before exclusions."""
+
+UNSWEPT = ("patchclamp", "name", "extends", "matrix")
+"""Keys that are the same in every cell."""
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+"""The values of one path, each as it would be written there."""
+
+
+class Matrix(Model):
+    """Repeats a spec with other values at some paths, such as `model.revision`; a cell each."""
+
+    grid: dict[str, Values] = {}
+    """Path -> values. Every value goes with every value of the other paths."""
+    zip: dict[str, Values] = {}
+    """Path -> values, lists of one length: the first values together, the second together, ..."""
+    exclude: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = ()
+    """Cells that are left out: path -> a value, or a list of several."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Matrix:
+        if not self.grid and not self.zip:
+            raise ValueError("a matrix needs 'grid' or 'zip': paths, each with a list of values")
+        return self
+
+
+def _as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Extends = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(_as_list, json_schema_input_type=str | tuple[str, ...]),
+]
+"""Spec files that a spec builds on, relative to its own; the names of shipped specs, too."""
+
+
+class Composition(Model):
+    """The keys of a spec that say what it is put together from, and are gone once it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    extends: Extends | None = None
+    """Spec files that this one builds on."""
+    matrix: Matrix | None = None
+    """Cells."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A path that a matrix sets, and where in the spec its values stand."""
+
+    name: str
+    parts: tuple[Part, ...]
+    at: Path
+    values: tuple[Any, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a matrix: for each, the number of a step on each axis."""
+
+    axes: tuple[tuple[Swept, ...], ...]
+    steps: tuple[tuple[int, ...], ...]
+
+    @property
+    def swept(self) -> tuple[Swept, ...]:
+        """Every path that the matrix sets, in the order of the spec."""
+        return tuple(path for axis in self.axes for path in axis)
+
+    def label(self, step: tuple[int, ...]) -> dict[str, Any]:
+        """Return what a cell sets: path -> value."""
+        return {
+            path.name: path.values[i] for i, axis in zip(step, self.axes, strict=True)
+            for path in axis
+        }  # fmt: skip
+
+
+def read_matrix(document: Document) -> tuple[Cells | None, tuple[Problem, ...]]:
+    """Return the cells that a document's matrix asks for, if it has one, and what is wrong."""
+    composition, problems = validate(Composition, document)
+    if composition is None or composition.matrix is None:
+        return None, problems
+    matrix = composition.matrix
+    grid, found = _read_paths(matrix.grid, ("matrix", "grid"))
+    zipped, more = _read_paths(matrix.zip, ("matrix", "zip"))
+    problems = (*found, *more, *_crossings([*grid, *zipped]), *_unequal(zipped))
+    axes = (*((path,) for path in grid), *((zipped,) if zipped else ()))
+    if not problems:
+        problems = (*_repeated(axes), *_too_many(axes))
+    if problems:
+        return None, problems
+    return _without(axes, matrix.exclude)
+
+
+def _read_paths(
+    given: Mapping[str, tuple[Any, ...]], at: Path
+) -> tuple[tuple[Swept, ...], tuple[Problem, ...]]:
+    paths, problems = [], []
+    for name, values in given.items():
+        try:
+            path = Swept(name, read_path(name), (*at, name), values)
+        except PathError as error:
+            problems.append(Problem((*at, name), "P505", str(error), key=True))
+            continue
+        if path.texts[0] in UNSWEPT:
+            message = f"{path.texts[0]!r} is the same in every cell of a matrix"
+            problems.append(Problem(path.at, "P505", message, key=True))
+        paths.append(path)
+    return tuple(paths), tuple(problems)
+
+
+def _crossings(paths: list[Swept]) -> Iterator[Problem]:
+    """P506: no path is part of another, or given in `grid` and in `zip`."""
+    whole: dict[tuple[str, ...], Swept] = {}
+    begun: dict[tuple[str, ...], Swept] = {}
+    for path in paths:
+        heads = [path.texts[:i] for i in range(1, len(path.texts) + 1)]
+        other = begun.get(path.texts) or next((whole[h] for h in heads if h in whole), None)
+        if other is not None:
+            same = other.texts == path.texts
+            how = "is set already" if same else f"crosses {other.name!r}, which is set already"
+            message = f"{path.name!r} {how}, by {dotted(other.at[:-1])}"
+            yield Problem(path.at, "P506", message, key=True)
+        whole.setdefault(path.texts, path)
+        for head in heads:
+            begun.setdefault(head, path)
+
+
+def _unequal(zipped: tuple[Swept, ...]) -> Iterator[Problem]:
+    """P507: the lists of a zip go row by row."""
+    for path in zipped[1:]:
+        first = zipped[0]
+        if len(path.values) != len(first.values):
+            message = (
+                f"the lists of a zip go together value by value: {first.name!r} has "
+                f"{len(first.values)}, this one has {len(path.values)}"
+            )
+            yield Problem(path.at, "P507", message)
+
+
+def _repeated(axes: tuple[tuple[Swept, ...], ...]) -> Iterator[Problem]:
+    """P508: a step of an axis is another than all before it."""
+    for axis in axes:
+        seen = set()
+        for i, row in enumerate(zip(*(path.values for path in axis), strict=True)):
+            if repr(row) in seen:
+                what = "row" if len(axis) > 1 else "value"
+                yield Problem((*axis[0].at, i), "P508", f"this {what} is given twice")
+            seen.add(repr(row))
+
+
+def _too_many(axes: tuple[tuple[Swept, ...], ...]) -> Iterator[Problem]:
+    """P510: a matrix has a size that can be run."""
+    count = prod(len(axis[0].values) for axis in axes)
+    if count > CELLS:
+        message = f"this matrix has {count:,} cells; at most {CELLS:,} are allowed"
+        yield Problem(("matrix",), "P510", message, key=True)
+
+
+def _without(
+    axes: tuple[tuple[Swept, ...], ...], exclude: tuple[Mapping[str, Any], ...]
+) -> tuple[Cells | None, tuple[Problem, ...]]:
+    """Return the cells that no exclude matches; each exclude must match one (P509)."""
+    gone: set[tuple[int, ...]] = set()
+    problems: list[Problem] = []
+    for i, item in enumerate(exclude):
+        here: Path = ("matrix", "exclude", i)
+        steps, found = _matching(axes, item, here)
+        problems += found
+        gone.update(product(*steps) if not found else ())
+        if not found and not all(steps):
+            problems.append(Problem(here, "P509", "no cell has all of these values"))
+    every = product(*(range(len(axis[0].values)) for axis in axes))
+    left = tuple(step for step in every if step not in gone)
+    if not left and not problems:
+        message = "every cell of this matrix is excluded"
+        problems.append(Problem(("matrix", "exclude"), "P510", message, key=True))
+    return (None if problems else Cells(axes, left)), tuple(problems)
+
+
+def _matching(
+    axes: tuple[tuple[Swept, ...], ...], item: Mapping[str, Any], here: Path
+) -> tuple[list[list[int]], list[Problem]]:
+    """Return the steps of each axis that an exclude allows."""
+    problems = []
+    steps = [list(range(len(axis[0].values))) for axis in axes]
+    known = {path.name: (i, path) for i, axis in enumerate(axes) for path in axis}
+    for name, wanted in item.items():
+        if name not in known:
+            message = f"the matrix sets no path {name!r}"
+            names = tuple(known)
+            close = nearest(name, names)
+            problems.append(Problem((*here, name), "P509", message, names, close, key=True))
+            continue
+        i, path = known[name]
+        fits = [step for step, value in enumerate(path.values) if _is_among(value, wanted)]
+        if not fits:
+            message = f"the matrix gives {name!r} no such value"
+            problems.append(Problem((*here, name), "P509", message, _shown(path.values)))
+        steps[i] = [step for step in steps[i] if step in fits]
+    return steps, problems
+
+
+def _is_among(value: Any, wanted: Any) -> bool:
+    """Whether a value is the one wanted, or among several; `1`, `1.0` and `true` differ."""
+    several = wanted if isinstance(wanted, tuple) else ()
+    return repr(value) in {repr(wanted), *map(repr, several)}
+
+
+def _shown(values: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return values as a message lists them; only what is short."""
+    plain = all(isinstance(value, str | int | float) for value in values)
+    return tuple(str(value) for value in values) if plain else ()
+
+
+def dims_of(paths: tuple[Swept, ...]) -> dict[str, str]:
+    """Return a name for the dim of each path: its last part, with as many before it as tell it.
+
+    >>> dims_of(tuple(Swept(p, read_path(p), (), ()) for p in ("model.dtype", "a.cv", "b.cv")))
+    {'model.dtype': 'dtype', 'a.cv': 'a_cv', 'b.cv': 'b_cv'}
+    """
+    names = {}
+    for path in paths:
+        count = next(i for i in range(1, len(path.texts) + 1) if _tells(path, i, paths))
+        names[path.name] = "_".join(path.texts[-count:])
+    return names
+
+
+def _tells(path: Swept, count: int, paths: tuple[Swept, ...]) -> bool:
+    tail = path.texts[-count:]
+    alike = [other for other in paths if other.texts[-count:] == tail]
+    return (len(alike) == 1 and path.parts[-count].index is None) or count == len(path.texts)

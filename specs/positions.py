@@ -1,0 +1,98 @@
+"""Which tokens: by name, by number, or a window of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
+
+from patchclamp.specs.fields import Model
+
+FIXED = ("first", "last", "all", "answer")
+"""Positions that every stimulus has; `answer` is where the answer is read, the last token."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.(first|last|all))?")
+
+
+def _parse_anchor(value: Any) -> str | int:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise ValueError(
+        f"a position is {', '.join(FIXED)}, a number, or a span such as name.last; got {value!r}"
+    )
+
+
+Anchor = Annotated[
+    str | int,
+    PlainValidator(_parse_anchor, json_schema_input_type=str | int),
+    PlainSerializer(lambda v: v),
+]
+"""`first`, `last`, `all`, `answer`, a number counted from the first token (negative: from the
+last), or a span: `name`, `name.first`, `name.last`, `name.all`."""
+
+
+class Named(Model):
+    """Positions by name or number, in this order; short form: one of them, or their list."""
+
+    kind: Literal["named"]
+    at: tuple[Anchor, ...] = Field(min_length=1)
+    """The positions."""
+
+
+class Window(Model):
+    """A stretch of tokens around an anchor; short form: the mapping without `kind`."""
+
+    kind: Literal["window"]
+    align: str
+    """What it is laid along: `left` (from the first token), `centre` (of the text), or a span,
+    `name.first` or `name.last`."""
+    size: int | None = Field(default=None, ge=1)
+    """Number of tokens from `left`."""
+    before: int | None = Field(default=None, ge=0)
+    """Tokens before the centre or span."""
+    after: int | None = Field(default=None, ge=0)
+    """Tokens after it."""
+    skip: Literal["bos", "none"] = "bos"
+    """Whether a BOS token counts; its activations are of another size than all others."""
+    short: Literal["error", "drop", "mask"] = "error"
+    """What happens to a stimulus that does not fill the window: an error, it is dropped and
+    counted, or the missing tokens are masked. It is never filled with zeros."""
+    at_least: float = Field(default=0.9, ge=0, le=1)
+    """Share of stimuli that `drop` must leave; fewer are an error."""
+
+    @model_validator(mode="after")
+    def _extent(self) -> Window:
+        around = self.before is not None and self.after is not None
+        if self.align == "left":
+            if self.size is None or self.before is not None or self.after is not None:
+                raise ValueError("a window aligned left needs 'size', and no 'before' or 'after'")
+        elif not around or self.size is not None:
+            raise ValueError(
+                f"a window aligned at {self.align!r} needs 'before' and 'after', and no 'size'"
+            )
+        return self
+
+
+def _expand_positions(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return {"kind": "named", "at": (value,)}
+    if isinstance(value, list | tuple):
+        return {"kind": "named", "at": tuple(value)}
+    if isinstance(value, dict) and "kind" not in value:
+        return {"kind": "window", **value}
+    return value
+
+
+Positions = Annotated[
+    Annotated[Named | Window, Field(discriminator="kind")],
+    BeforeValidator(
+        _expand_positions, json_schema_input_type=str | int | list[str | int] | Named | Window
+    ),
+]
+"""Which tokens an entry is about."""
+
+LAST = Named(kind="named", at=("last",))
+ALL = Named(kind="named", at=("all",))

@@ -1,0 +1,339 @@
+"""What machines are told: each format by its own rules, and all of them the same findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from patchclamp.engine.validate import check
+from patchclamp.specs.diagnostics import Diagnostic, Fix, Span
+from patchclamp.specs.format_json import Report
+from patchclamp.specs.formats import FORMATS, Checked, render_as
+
+BAD = """\
+patchclamp: 1
+name: x
+modle: "bundled:sequences"
+stimuli: {words: {kind: builtn, set: sequences, text: "{prompt}"}}
+seed: -1
+"""
+ONE = Diagnostic(
+    code="P204",
+    message="unknown site 'a, b: 100%'",
+    source="studies/one, two: 50%.yaml",
+    line=3,
+    column=7,
+    end_line=3,
+    end_column=12,
+    path=("captures", "resid", "site"),
+    allowed=("resid_pre", "resid_post"),
+    suggestion="resid_post",
+    fix=Fix(Span(3, 7, 3, 12), "resid_post", "replace 'a' by 'resid_post'"),
+)
+WARNING = replace(ONE, severity="warning", code="P309", fix=None)
+ROOT = Path()
+
+
+@pytest.fixture
+def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checked:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "é 日本").mkdir()
+    Path("é 日本/bad.yaml").write_text(BAD, encoding="utf-8")
+    return check("é 日本/bad.yaml")
+
+
+def checked(*diagnostics: Diagnostic) -> Checked:
+    return Checked("studies/a.yaml", diagnostics, "the report")
+
+
+def github(*diagnostics: Diagnostic) -> list[str]:
+    return render_as("github", [checked(*diagnostics)], ROOT).splitlines()
+
+
+def sarif(*files: Checked, root: Path = ROOT) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(render_as("sarif", files, root))["runs"][0]
+    return run
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_nothing_found_is_said_in_every_format(format: str) -> None:
+    text = render_as(format, [Checked("a.yaml")], ROOT)
+    assert text == "" or text.endswith("\n")
+    assert "error" not in text.replace("errors", "") or format == "json"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_tells_every_mistake(format: str, bad: Checked) -> None:
+    text = render_as(format, [bad], Path.cwd())
+    assert [d.code for d in bad.diagnostics] == ["P202", "P207", "P205"]
+    for code in ("P202", "P207", "P205"):
+        assert code in text
+
+
+def test_people_get_reports_and_a_count(bad: Checked) -> None:
+    text = render_as("human", [bad, Checked("b"), Checked("c", unreadable="no", report="no")], ROOT)
+    assert text.startswith("error[P202]")
+    assert text.endswith("\n\nno\n\n3 specs, 1 valid, 4 errors (2 can be fixed with --fix)\n")
+
+
+def test_warnings_are_counted_and_leave_a_spec_valid() -> None:
+    one = Checked("a", (WARNING,), "")
+    assert one.valid
+    assert render_as("human", [one], ROOT) == "1 spec, 1 valid, 0 errors, 1 warning\n"
+
+
+def test_editors_get_one_line_each(bad: Checked) -> None:
+    lines = render_as("line", [bad, Checked("b", unreadable="no\nfile")], ROOT).splitlines()
+    assert [line.split(" error")[0] for line in lines] == [
+        "é 日本/bad.yaml:3:1:",
+        "é 日本/bad.yaml:4:25:",
+        "é 日本/bad.yaml:5:7:",
+        "b:1:1:",
+    ]
+    assert lines[-1] == "b:1:1: error: no file"
+
+
+def test_json_keeps_to_its_schema(bad: Checked) -> None:
+    text = render_as("json", [bad, Checked("\udcff", unreadable="no", report="no")], ROOT)
+    text.encode("ascii")
+    report: Any = TypeAdapter(Report).validate_json(text, strict=True)
+    assert report["version"] == 1
+    assert [file["errors"] for file in report["files"]] == [3, 1]
+    found = report["diagnostics"][0]
+    assert found["fix"] == {
+        "line": 3,
+        "column": 1,
+        "end_line": 3,
+        "end_column": 6,
+        "replacement": "model",
+        "title": "replace 'modle' by 'model'",
+    }
+    assert (found["file"], found["path"], found["severity"]) == ("é 日本/bad.yaml", [], "error")
+    assert report["diagnostics"][2]["fix"] is None
+
+
+def test_github_properties_and_messages_are_escaped() -> None:
+    (line,) = github(ONE)
+    assert line == (
+        "::error file=studies/one%2C two%3A 50%25.yaml,line=3,col=7,endLine=3,endColumn=12,"
+        "title=P204%3A a value that is not among those allowed::error[P204]: "
+        "captures.resid.site: unknown site 'a, b: 100%25'%0A"
+        "allowed: resid_pre, resid_post%0Ahelp: did you mean 'resid_post'?"
+    )
+
+
+def test_github_reads_columns_within_one_line_only() -> None:
+    (line,) = github(replace(ONE, end_line=5, end_column=2))
+    assert ",line=3,endLine=5,title=" in line
+    assert "col=" not in line
+
+
+def test_github_puts_errors_first_and_counts_what_it_would_drop() -> None:
+    many = [replace(ONE, line=n) for n in range(1, 15)]
+    lines = github(WARNING, *many[:10])
+    assert [line.split()[0] for line in lines] == ["::error"] * 10 + ["::warning"]
+    assert "more" not in "".join(lines)
+    lines = github(*[replace(WARNING, line=n) for n in range(1, 13)], *many)
+    assert [line.split()[0] for line in lines] == ["::error"] * 10 + ["::warning"] * 10
+    assert lines[9].startswith("::error title=patchclamp::5 more errors: ")
+    assert lines[19].startswith("::warning title=patchclamp::3 more warnings: ")
+
+
+def test_github_names_files_from_the_root_of_the_repository(bad: Checked, tmp_path: Path) -> None:
+    text = render_as("github", [bad, Checked("/else/a.yaml", unreadable="no")], tmp_path.parent)
+    first, second, *_ = text.splitlines()
+    assert first == "::error file=/else/a.yaml,title=patchclamp::no"
+    assert second.startswith(f"::error file={tmp_path.name}/é 日本/bad.yaml,line=3,")
+
+
+class Sarif(BaseModel):
+    """What the standard (SARIF 2.1.0, section 3) says of the objects that are written here."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Text(Sarif):
+    text: str = Field(min_length=1)
+    markdown: str | None = None
+
+
+class ArtifactLocation(Sarif):  # 3.4
+    uri: str = Field(pattern=r"^[!-~]+$")
+    uriBaseId: str | None = None  # noqa: N815
+
+
+class Region(Sarif):  # 3.30
+    startLine: int = Field(ge=1)  # noqa: N815
+    startColumn: int = Field(ge=1)  # noqa: N815
+    endLine: int = Field(ge=1)  # noqa: N815
+    endColumn: int = Field(ge=1)  # noqa: N815
+
+
+class Physical(Sarif):  # 3.29
+    artifactLocation: ArtifactLocation  # noqa: N815
+    region: Region | None = None
+
+
+class Logical(Sarif):  # 3.33
+    fullyQualifiedName: str  # noqa: N815
+    kind: Literal["member"]
+
+
+class Location(Sarif):  # 3.28
+    physicalLocation: Physical  # noqa: N815
+    logicalLocations: list[Logical] | None = None  # noqa: N815
+
+
+class Replacement(Sarif):  # 3.57
+    deletedRegion: Region  # noqa: N815
+    insertedContent: Text  # noqa: N815
+
+
+class Change(Sarif):  # 3.56
+    artifactLocation: ArtifactLocation  # noqa: N815
+    replacements: list[Replacement] = Field(min_length=1)
+
+
+class SarifFix(Sarif):  # 3.55
+    description: Text
+    artifactChanges: list[Change] = Field(min_length=1)  # noqa: N815
+
+
+class Result(Sarif):  # 3.27
+    ruleId: str  # noqa: N815
+    ruleIndex: int = Field(ge=0)  # noqa: N815
+    level: Literal["none", "note", "warning", "error"]
+    message: Text
+    locations: list[Location]
+    partialFingerprints: dict[str, str]  # noqa: N815
+    fixes: list[SarifFix] | None = None
+
+
+class Configuration(Sarif):  # 3.50
+    level: Literal["none", "note", "warning", "error"]
+
+
+class Rule(Sarif):  # 3.49
+    id: str
+    shortDescription: Text  # noqa: N815
+    fullDescription: Text  # noqa: N815
+    help: Text
+    defaultConfiguration: Configuration  # noqa: N815
+
+
+class Driver(Sarif):  # 3.19
+    name: str
+    version: str
+    rules: list[Rule]
+
+
+class Tool(Sarif):  # 3.18
+    driver: Driver
+
+
+class Notification(Sarif):  # 3.58
+    level: Literal["none", "note", "warning", "error"]
+    message: Text
+    locations: list[Location]
+
+
+class Invocation(Sarif):  # 3.20
+    executionSuccessful: bool  # noqa: N815
+    toolExecutionNotifications: list[Notification]  # noqa: N815
+
+
+class Artifact(Sarif):  # 3.24
+    location: ArtifactLocation
+
+
+class Run(Sarif):  # 3.14
+    tool: Tool
+    columnKind: Literal["utf16CodeUnits", "unicodeCodePoints"]  # noqa: N815
+    invocations: list[Invocation]
+    artifacts: list[Artifact]
+    results: list[Result]
+
+
+class Log(Sarif):  # 3.13
+    schema_: Literal[
+        "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+    ] = Field(alias="$schema")
+    version: Literal["2.1.0"]
+    runs: list[Run] = Field(min_length=1)
+
+
+def test_sarif_keeps_to_the_standard(bad: Checked) -> None:
+    unread = Checked("nope\udcff.yaml", unreadable="no", report="no")
+    text = render_as("sarif", [bad, unread, checked(ONE, WARNING)], Path.cwd())
+    text.encode("ascii")
+    (run,) = Log.model_validate_json(text).runs
+    rules = run.tool.driver.rules
+    assert [rules[result.ruleIndex].id for result in run.results] == [
+        result.ruleId for result in run.results
+    ]
+    assert [rule.id for rule in rules] == ["P202", "P204", "P205", "P207", "P309"]
+    assert all("To mend it" in rule.help.text for rule in rules)
+    assert not run.invocations[0].executionSuccessful
+    assert len(run.artifacts) == 3
+    assert [bool(result.fixes) for result in run.results] == [True, True, False, True, False]
+
+
+def test_sarif_names_files_relative_to_the_root(bad: Checked, tmp_path: Path) -> None:
+    where = sarif(bad, root=tmp_path)["results"][0]["locations"][0]["physicalLocation"]
+    assert where["artifactLocation"]["uriBaseId"] == "%SRCROOT%"
+    assert unquote(where["artifactLocation"]["uri"]) == "é 日本/bad.yaml"
+    (artifact,) = sarif(Checked("/else/a.yaml"), root=tmp_path)["artifacts"]
+    assert artifact["location"] == {"uri": "file:///else/a.yaml"}
+    (artifact,) = sarif(Checked("../a.yaml"), root=tmp_path)["artifacts"]
+    assert artifact["location"]["uri"].startswith("file:///")
+
+
+def prints(found: Sequence[Diagnostic]) -> list[str]:
+    results = sarif(checked(*found))["results"]
+    return [result["partialFingerprints"]["patchclamp/v1"] for result in results]
+
+
+def test_a_fingerprint_stays_while_lines_move_and_tells_twins_apart() -> None:
+    moved = replace(ONE, line=30, end_line=30, column=1)
+    assert prints([ONE]) == prints([moved])
+    assert len(set(prints([ONE, moved, WARNING, replace(ONE, message="m")]))) == 4
+
+
+def test_junit_has_a_case_for_each_file(bad: Checked) -> None:
+    files = [bad, Checked("good.yaml"), Checked("w", (WARNING,)), Checked("n", unreadable="no")]
+    suite = ElementTree.fromstring(render_as("junit", files, ROOT)).find("testsuite")
+    assert suite is not None
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == ["4", "1", "1", "0"]
+    cases = suite.findall("testcase")
+    assert [[child.tag for child in case] for case in cases] == [
+        ["failure"],
+        [],
+        ["system-out"],
+        ["error"],
+    ]
+    failure = cases[0][0]
+    assert failure.get("message") == "3 errors: P202, P207, P205"
+    assert failure.text == bad.report
+    assert cases[0].get("file") == "é 日本/bad.yaml"
+
+
+@given(st.text(), st.text(min_size=1))
+def test_junit_and_github_hold_any_text(message: str, source: str) -> None:
+    found = replace(ONE, message=message, source=source, path=())
+    files = [Checked(source, (found,), message or "x"), Checked(source, unreadable=message)]
+    root = ElementTree.fromstring(render_as("junit", files, ROOT))
+    assert root.get("tests") == "2"
+    lines = render_as("github", files, ROOT).rstrip("\n").split("\n")
+    assert all(line.startswith("::error file=") and line.count("::") >= 2 for line in lines)
+    assert len(lines) == 1 + bool(message)
