@@ -1,12 +1,11 @@
 """Train the bundled model `sequences` and write its revisions, its card and its stimulus set.
 
-1. Build a tokenizer in which every word of the artificial language is one token, and every other
-   text is bytes.
+1. Build a tokenizer in which every word of the language is one token, and other text is bytes.
 2. Train a small GPT-NeoX model on passages drawn on the fly from the training split, and keep it
    at three steps. Once the tasks are learnt, a penalty on the norms of the heads gathers in a few
-   heads what many would share, so that ablating single heads has something to find.
-3. Round the weights of each revision to float16, write it in Hugging Face format, load it again,
-   and measure its accuracy on prompts of the evaluation split.
+   what many would share, so that ablating single heads has something to find.
+3. Round each revision to float16, write it in Hugging Face format, load it again, and measure
+   its accuracy on prompts of the evaluation split.
 
 Run it as `python -m patchclamp.engine.bundle --out FOLDER --stimuli FILE`. With one thread, one
 seed gives the same weights again on the same machine.
@@ -15,14 +14,13 @@ seed gives the same weights again on the same machine.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-import math
 import platform
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import tokenizers
@@ -30,12 +28,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
-from transformers import (
-    AutoModelForCausalLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, GPTNeoXConfig
+from transformers import GPTNeoXForCausalLM as Model
+from transformers import PreTrainedTokenizerFast as Tokens
 
 from patchclamp.registry import sequences
 from patchclamp.registry.sequences import Passage, Prompt
@@ -56,14 +51,14 @@ class Recipe:
     rows: int = 48
     """Passages of each kind (bare, sentence, copying) in one step."""
     learning_rate: float = 3e-3
-    """Its peak, which `rate_factor` scales."""
-    warm_up: int = 100
-    """Steps to the peak, from where a cosine leads to zero."""
+    """Its peak."""
+    warm_up: float = 0.05
+    """The share of the steps in which the learning rate rises; from there it falls to zero."""
     weight_decay: float = 0.1
     filler_weight: float = 0.1
     """In the loss, of a word that the text before it does not determine; the others count 1."""
     head_penalty: float = 0.1
-    """In the loss, of the logarithm of each head's norm; below 0.06, heads go on sharing work."""
+    """In the loss, of the logarithm of each head's norm; at a fifth of it, heads share work."""
     head_floor: float = 0.2
     """The norm below which a head is not penalised: idle heads stay faint, not exactly zero."""
     penalty_from: int = 300
@@ -79,17 +74,17 @@ class Recipe:
         return {0: "step0", self.early: f"step{self.early}", self.steps: "main"}
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token for every word of the language, and one for every byte of any other text."""
+def build_tokenizer() -> Tokens:
+    """A tokenizer with one token for every word of the language, and bytes for any other text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     spaced = [SPACE + word for word in sequences.words()]
     vocabulary = {token: number for number, token in enumerate([END_OF_TEXT, *alphabet, *spaced])}
-    # Without merges, ignore_merges leaves two outcomes: a piece that is in the vocabulary as a whole, or its bytes.
+    # Without merges two things can happen to a word: it is in the vocabulary, or falls to bytes.
     backend = Tokenizer(BPE(vocabulary, [], ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.ByteLevel(trim_offsets=True)
-    return PreTrainedTokenizerFast(
+    return Tokens(
         tokenizer_object=backend,
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
@@ -98,7 +93,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(recipe: Recipe, vocabulary: int) -> GPTNeoXForCausalLM:
+def build_model(recipe: Recipe, vocabulary: int) -> Model:
     """A GPT-NeoX model with the random weights of the seed; global random state is left alone."""
     config = GPTNeoXConfig(
         vocab_size=vocabulary,
@@ -114,48 +109,40 @@ def build_model(recipe: Recipe, vocabulary: int) -> GPTNeoXForCausalLM:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return GPTNeoXForCausalLM(config)
+        return Model(config)
 
 
-def train(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast
-) -> Iterator[tuple[str, GPTNeoXForCausalLM]]:
-    """Train a model, and hand it over with its revision's name at each step that the recipe keeps."""
+def train(recipe: Recipe, tokenizer: Tokens) -> Iterator[tuple[str, Model]]:
+    """Train a model, and hand it over with a revision's name at each step that is kept."""
     rng = random.Random(recipe.seed)
     model = build_model(recipe, len(tokenizer)).train()
     optimiser = torch.optim.AdamW(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=recipe.weight_decay,
+        model.parameters(), betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(rate_factor, recipe))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=recipe.learning_rate,
+        total_steps=recipe.steps,
+        pct_start=recipe.warm_up,
+        cycle_momentum=False,
+    )
     revisions = recipe.revisions()
     yield revisions[0], model
     for step in range(1, recipe.steps + 1):
         optimiser.zero_grad(set_to_none=True)
-        for passages in draw_batches(rng, recipe.rows):
-            batch_loss(model, tokenizer, passages, recipe.filler_weight).backward()
+        losses = [
+            batch_loss(model, tokenizer, passages, recipe.filler_weight)
+            for passages in draw_batches(rng, recipe.rows)
+        ]
         if step > recipe.penalty_from:
             norms = head_norms(model).clamp(min=recipe.head_floor)
-            (recipe.head_penalty * norms.log().sum()).backward()
+            losses.append(recipe.head_penalty * norms.log().sum())
+        torch.autograd.backward(losses)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if step in revisions:
             yield revisions[step], model
-
-
-def rate_factor(recipe: Recipe, step: int) -> float:
-    """The learning rate after `step` steps, as a share of its peak.
-
-    >>> [round(rate_factor(Recipe(steps=300), step), 2) for step in (0, 50, 99, 200, 300)]
-    [0.01, 0.51, 1.0, 0.5, 0.0]
-    """
-    if step < recipe.warm_up:
-        return (step + 1) / recipe.warm_up
-    done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
-    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def draw_batches(rng: random.Random, rows: int) -> list[list[Passage]]:
@@ -169,12 +156,9 @@ def draw_batches(rng: random.Random, rows: int) -> list[list[Passage]]:
 
 
 def batch_loss(
-    model: GPTNeoXForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    passages: list[Passage],
-    filler_weight: float,
+    model: Model, tokenizer: Tokens, passages: list[Passage], filler_weight: float
 ) -> torch.Tensor:
-    """The weighted mean cross-entropy of the next token: known words count 1, all others `filler_weight`."""
+    """The mean cross-entropy of the next token; words that do not follow count `filler_weight`."""
     batch = tokenizer([passage.text for passage in passages], return_offsets_mapping=True)
     longest = max(map(len, batch["input_ids"]))
     tokens = torch.zeros(len(passages), longest, dtype=torch.long)
@@ -195,7 +179,7 @@ def batch_loss(
     return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
-def head_norms(model: GPTNeoXForCausalLM) -> torch.Tensor:
+def head_norms(model: Model) -> torch.Tensor:
     """The norm of each head's value and output weights, as (layer, head).
 
     The penalty is the sum of their logarithms, which is concave: what a head loses by growing
@@ -204,17 +188,14 @@ def head_norms(model: GPTNeoXForCausalLM) -> torch.Tensor:
     heads = model.config.num_attention_heads
     norms = []
     for layer in model.gpt_neox.layers:
-        fused = layer.attention.query_key_value.weight.unflatten(
-            0, (heads, 3, -1)
-        )  # GPT-NeoX interleaves q, k, v
+        # GPT-NeoX keeps query, key and value of one head together.
+        fused = layer.attention.query_key_value.weight.unflatten(0, (heads, 3, -1))
         output = layer.attention.dense.weight.unflatten(1, (heads, -1))
         norms.append((fused[:, 2].square().sum((1, 2)) + output.square().sum((0, 2))).sqrt())
     return torch.stack(norms)
 
 
-def measure_accuracy(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: Recipe
-) -> dict[str, float]:
+def measure_accuracy(folder: Path, tokenizer: Tokens, recipe: Recipe) -> dict[str, float]:
     """The share of held-out prompts that a written revision continues correctly, for each task."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return {
@@ -241,29 +222,22 @@ def evaluation_prompts(recipe: Recipe) -> dict[str, list[Prompt]]:
 
 
 @torch.no_grad()
-def continue_prompts(
-    model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[Prompt]
-) -> list[bool]:
+def continue_prompts(model: Model, tokenizer: Tokens, prompts: list[Prompt]) -> list[bool]:
     """Whether the likeliest next token of each prompt, over the whole vocabulary, is its answer."""
-    batch = tokenizer(
-        [prompt.text for prompt in prompts], padding=True, padding_side="right", return_tensors="pt"
-    )
+    texts, answers = [prompt.text for prompt in prompts], [prompt.answer for prompt in prompts]
+    batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
     last = batch["attention_mask"].sum(dim=1) - 1
     logits = model(input_ids=batch["input_ids"], use_cache=False).logits
     best = logits[torch.arange(len(prompts)), last].argmax(dim=-1)
-    answers = tokenizer([prompt.answer for prompt in prompts], return_tensors="pt")["input_ids"][
-        :, 0
-    ]
-    return (best == answers).tolist()
+    right: list[bool] = (
+        best == tokenizer(answers, return_tensors="pt")["input_ids"][:, 0]
+    ).tolist()
+    return right
 
 
-def write_revision(
-    model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> None:
+def write_revision(model: Model, tokenizer: Tokens, folder: Path) -> None:
     """Write a revision in Hugging Face format with float16 weights; the model stays as it is."""
-    rounded = GPTNeoXForCausalLM(model.config)
-    rounded.load_state_dict(model.state_dict())
-    rounded.half().save_pretrained(folder)
+    copy.deepcopy(model).half().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner only
     tokenizer.save_pretrained(folder)
     # The name that transformers 4 and 5 both know; 5 writes its own new one.
@@ -275,19 +249,19 @@ def write_revision(
 def bundle(recipe: Recipe, out: Path, report: Callable[[str], None]) -> None:
     """Train the model of a recipe and write its revisions and its card into a folder."""
     tokenizer = build_tokenizer()
-    started, accuracy, model = time.process_time(), {}, None
+    started, accuracy, parameters = time.process_time(), {}, 0
     for revision, model in train(recipe, tokenizer):
+        parameters = model.num_parameters()
         write_revision(model, tokenizer, out / revision)
         accuracy[revision] = measure_accuracy(out / revision, tokenizer, recipe)
         mean = sum(accuracy[revision].values()) / len(accuracy[revision])
-        report(
-            f"{revision}: mean accuracy {mean:.3f} after {time.process_time() - started:.0f} CPU seconds"
-        )
+        seconds = round(time.process_time() - started)
+        report(f"{revision}: mean accuracy {mean:.3f} after {seconds} CPU seconds")
     card = {
         "name": "sequences",
         "licence": "MIT",
         "about": "Continues sequences and copies letters; trained by patchclamp.engine.bundle.",
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "parameters": parameters,
         "dtype": "float16",
         "revisions": list(accuracy),
         "recipe": asdict(recipe),
@@ -307,15 +281,11 @@ def bundle(recipe: Recipe, out: Path, report: Callable[[str], None]) -> None:
 def main() -> None:
     """Read the command line, and write the bundle."""
     parser = argparse.ArgumentParser(description="Train the bundled model `sequences`.")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the revisions and card.json"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the revisions")
     parser.add_argument("--stimuli", type=Path, help="csv file for the stimulus set")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument(
-        "--early", type=int, default=Recipe.early, help="step of the half-trained revision"
-    )
+    parser.add_argument("--early", type=int, default=Recipe.early, help="step to keep")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a sum split over threads depends on their number
     transformers.utils.logging.disable_progress_bar()

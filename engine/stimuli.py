@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, permutations
-from typing import Any
 
 import numpy as np
 
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.rows import Row, origin, read_rows
 from patchclamp.registry import STIMULI
 from patchclamp.registry.errors import nearest
-from patchclamp.specs.stimuli import Builtin, Corrupt, Csv, Items, Jsonl, Source
+from patchclamp.specs.stimuli import Builtin, Corrupt, Source
 from patchclamp.specs.template import columns_of, render
-
-Row = Mapping[str, str]
 
 _ENUMERABLE = 8
 """Slots up to which every order is tried; 8! = 40,320 takes a blink, 9! does not."""
@@ -74,11 +70,11 @@ def read_stimuli(problems: Problems, seed: int) -> dict[str, StimulusTable]:
 def _read_source(name: str, entry: Source, problems: Problems) -> StimulusTable | None:
     """Read and render one set; None where it has a problem."""
     here = ("stimuli", name)
-    rows = _rows(entry, here, problems)
+    rows = read_rows(entry, here, problems)
     if rows is None:
         return None
     if not rows:
-        problems.add(here, "P403", f"stimulus set {name!r} is empty: {_origin(entry)} has no rows")
+        problems.add(here, "P403", f"stimulus set {name!r} is empty: {origin(entry)} has no rows")
         return None
     slots = _slot_columns(entry)
     before = len(problems)
@@ -108,89 +104,6 @@ def _read_source(name: str, entry: Source, problems: Problems) -> StimulusTable 
         foil=tuple(render(answer.foil, row) for row in rows) if answer and answer.foil else None,
         slots=tuple(tuple(row[slot] for slot in slots) for row in rows),
     )
-
-
-def _rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[Row] | None:
-    """Return the rows of a source as text, or None after reporting why they can't be read."""
-    if isinstance(entry, Items):
-        rows: list[Row] = [{k: _as_text(v) for k, v in item.items()} for item in entry.items]
-        where = "items"
-    else:
-        where = "set" if isinstance(entry, Builtin) else "path"
-        path = (
-            STIMULI[entry.set].path
-            if isinstance(entry, Builtin)
-            else problems.loaded.folder / entry.path
-        )
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            rows = _jsonl(text) if isinstance(entry, Jsonl) else _csv(text)
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            problems.add((*here, where), "P401", f"cannot read {_origin(entry)}: {reason}")
-            return None
-    for number, row in enumerate(rows):
-        if row.keys() != rows[0].keys():
-            odd = sorted(row.keys() ^ rows[0].keys())
-            problems.add(
-                (*here, where),
-                "P401",
-                f"row {number + 1} of {_origin(entry)} has other columns than row 1: "
-                f"{', '.join(odd)}",
-            )
-            return None
-    return rows
-
-
-def _csv(text: str) -> list[Row]:
-    """Parse CSV with a header line; a row of another length is an error."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
-    twice = {column for column in header if header.count(column) > 1}
-    if twice:
-        raise ValueError(f"the header names {', '.join(sorted(twice))} twice")
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise ValueError(
-                f"row {number + 1} has {len(row)} values, the header names {len(header)} columns"
-            )
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def _jsonl(text: str) -> list[Row]:
-    """Parse one JSON object a line, keeping its scalar members as text."""
-    rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"line {number} is not JSON: {error.msg}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"line {number} is not a JSON object")
-        scalar = {k: v for k, v in record.items() if isinstance(v, str | int | float)}
-        rows.append({k: _as_text(v) for k, v in scalar.items()})
-    return rows
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _origin(entry: Source) -> str:
-    """Name a source for a message."""
-    match entry:
-        case Builtin():
-            return f"the bundled set {entry.set!r}"
-        case Csv() | Jsonl():
-            return entry.path
-        case Items():
-            return "items"
 
 
 def _slot_columns(entry: Source) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from patchclamp.engine.run import Result, run
 from patchclamp.registry import ANALYSES
+from patchclamp.specs.library import shipped
 
 _TOP = 5
 """Rows shown of a table with a row for each head."""
@@ -117,11 +118,13 @@ def _facts(data: xr.Dataset) -> list[str]:
 
 
 def next_steps(result: Result) -> list[str]:
-    """Return three things to try with a result."""
-    first = next(iter(result.loaded.spec.analyses), None)
-    look = f"xr.open_datatree('{result.path}')" + (f"['analyses/{first}']" if first else "")
+    """Return three things to try after a run."""
+    group = next((f"['analyses/{name}']" for name in result.loaded.spec.analyses), "")
+    look = f"import xarray as xr; print(xr.open_datatree('{result.path}'){group})"
+    other = next(name for name in shipped() if name != result.loaded.spec.name)
+    copy = result.path.with_name("spec.yaml")
     return [
-        f'look at it:     python -c "import xarray as xr; print({look})"',
-        f"see the spec:   {result.path.parent / 'resolved.yaml'} spells every default out",
-        "try a twin:     patchclamp run untrained   (the same questions to random weights)",
+        f'look inside    python -c "{look}"',
+        f"run another    patchclamp run {other}",
+        f"make it yours  cp {copy} mine.yaml, change it, patchclamp validate mine.yaml",
     ]

@@ -33,7 +33,7 @@ MODELS: Table[BundledModel] = Table(
             "bundled:sequences",
             "3-layer GPT-NeoX that continues sequences and copies; trained by engine/bundle.py",
             "sequences",
-            ("step0", "step400", "main"),
+            ("step0", "step80", "main"),
             "MIT",
         ),
     ],

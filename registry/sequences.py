@@ -1,8 +1,9 @@
-"""The artificial language of the bundled model: items that follow one another, in bare lists and in short sentences.
+"""The artificial language of the bundled model: items in order, in bare lists and in sentences.
 
-An item is a word of one of five categories. A template fixes everything but the category: the layout around the items,
-the index of the first item and the step from one item to the next. Filled from a category it gives a prompt that shows
-four items, and the fifth is the answer. A second task, copying, repeats a random string of letters after a random gap.
+An item is a word of one of five categories. A template fixes everything but the category: the
+layout around the items, the index of the first item, and the step from one item to the next.
+Filled from a category it gives a prompt that shows four items; the fifth is the answer. A second
+task, copying, repeats a random string of letters after a random gap.
 """
 
 from __future__ import annotations
@@ -14,102 +15,44 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# fmt: off
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "numerals": tuple(str(number) for number in range(1, 31)),
-    "number_words": tuple(
-        [
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
+    "number_words": (
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+        "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+        "nineteen", "twenty",
     ),
-    "months": tuple(
-        [
-            "January",
-            "February",
-            "March",
-            "April",
-            "May",
-            "June",
-            "July",
-            "August",
-            "September",
-            "October",
-            "November",
-            "December",
-        ]
+    "months": (
+        "January", "February", "March", "April", "May", "June", "July", "August", "September",
+        "October", "November", "December",
     ),
-    "weekdays": tuple(
-        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    "weekdays": (
+        "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
     ),
     "letters": tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
 }
-CYCLIC = frozenset(
-    {"months", "weekdays"}
-)  # January follows December; nothing follows 30, twenty or Z
+# fmt: on
+# January follows December; nothing follows 30, twenty and Z.
+CYCLIC = frozenset({"months", "weekdays"})
 STEPS = (1, 2, -1)
 FORMS = ("bare", "sentence")
-SHOWN = 4  # items in a prompt: two fix the step, and a shuffle of four destroys it
-LONGEST = 8  # items in the longest bare list of the training text
+# Items in a prompt: two fix the step, and four leave many orders to shuffle them into.
+SHOWN = 4
+# Items in the longest list to train on, so that a fifth item is not always the last.
+LONGEST = 8
 
-# No name or object is an item (so no April, no May), and no frame needs the words "A" and "I", which are letters.
-NAMES = tuple(
-    [
-        "Anna",
-        "Tom",
-        "Mary",
-        "Jack",
-        "Lucy",
-        "Paul",
-        "Emma",
-        "Henry",
-        "Clara",
-        "David",
-        "Sarah",
-        "Peter",
-        "Nora",
-        "Oscar",
-        "Helen",
-        "Simon",
-    ]
+# No name or object is an item (no April, no May), and no frame needs "A" or "I", which are.
+# fmt: off
+NAMES = (
+    "Anna", "Tom", "Mary", "Jack", "Lucy", "Paul", "Emma", "Henry", "Clara", "David", "Sarah",
+    "Peter", "Nora", "Oscar", "Helen", "Simon",
 )
-OBJECTS = tuple(
-    [
-        "cup",
-        "pen",
-        "hat",
-        "bag",
-        "box",
-        "key",
-        "map",
-        "lamp",
-        "coat",
-        "book",
-        "ring",
-        "ball",
-        "rope",
-        "bell",
-        "fork",
-        "plate",
-    ]
+OBJECTS = (
+    "cup", "pen", "hat", "bag", "box", "key", "map", "lamp", "coat", "book", "ring", "ball",
+    "rope", "bell", "fork", "plate",
 )
+# fmt: on
 JOINERS = (" ", ", ", "; ", " / ", " then ", " and ")
 FRAMES = (
     "{name} took the {object} marked {item}.",
@@ -120,31 +63,29 @@ FRAMES = (
     "On the {object} {name} saw {item}.",
 )
 
-LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")  # of the copying task
-COPIED = (4, 8)  # letters that are repeated, fewest and most
-GAP = (
-    0,
-    8,
-)  # letters before the repetition; a random number, so that no fixed distance finds the first occurrence
-LEAD = (
-    0,
-    4,
-)  # letters before the string that is repeated, so that it does not always start the text
+# Of the copying task, the fewest and the most letters: of the string that stands twice, between
+# its two places (at random, so that no fixed distance leads to the first), and before it.
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+COPIED = (4, 8)
+GAP = (0, 8)
+LEAD = (0, 4)
 
-HELD_OUT = 5  # one template in this many is kept from training
-SPLIT_SALT = "sequences-34"  # the first salt that holds out 8 to 10 bare templates of each step, and 3 of each joiner
+# One template in five is kept from training. Bare templates are few (6 joiners x 7 starts x 3
+# steps), and this is the first salt that keeps at least 8 of each step and 3 of each joiner.
+HELD_OUT = 5
+SPLIT_SALT = "sequences-34"
 
-ALIGNED = len(
-    CATEGORIES["months"]
-)  # a stimulus starts below this index, where months count like longer categories
-WEEK = len(CATEGORIES["weekdays"])
+# The stimulus set: 2 forms x 3 steps x 8 = 48 templates, which start before index 12, where
+# the months begin again and the longer categories do not.
 STIMULI_SEED = 1
-PER_FORM_AND_STEP = 8  # templates of the stimulus set: 2 forms x 3 steps x 8 = 48
+PER_FORM_AND_STEP = 8
+ALIGNED = len(CATEGORIES["months"])
+WEEK = len(CATEGORIES["weekdays"])
 
 
 @dataclass(frozen=True)
 class Template:
-    """A layout with a `{}` for each item, the index of the first item, and the step between items."""
+    """A layout with `{}` for each item, the index of the first item, and the step between two."""
 
     form: str
     layout: str
@@ -167,7 +108,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text to train on, and the character offsets of the words that the text before them determines."""
+    """A text to train on, and the offsets of the words that follow from what is before."""
 
     text: str
     known: tuple[int, ...]
@@ -182,7 +123,8 @@ def items(category: str, *, start: int, step: int, count: int) -> tuple[str, ...
     words = CATEGORIES[category]
     if start not in starts(category, step=step, count=count):
         raise ValueError(
-            f"{count} {category} by step {step:+d} do not fit from index {start}: there are {len(words)}"
+            f"{count} {category} by step {step:+d} do not fit from index {start}: "
+            f"there are {len(words)}"
         )
     return tuple(words[(start + place * step) % len(words)] for place in range(count))
 
@@ -201,23 +143,18 @@ def starts(category: str, *, step: int, count: int) -> range:
 def held_out(template: Template) -> bool:
     """Whether a template is kept from training, by a hash of its visible frame, step and start.
 
-    The start counts modulo seven, so that a template is held out in all categories or in none: weekdays wrap there.
+    The start counts modulo seven, where weekdays wrap, so that a template is held out in all
+    categories or in none.
     """
     return _hashes_to_zero(f"{template.frame()}|{template.start % WEEK}|{template.step}")
 
 
 def draw_template(
-    rng: random.Random,
-    *,
-    form: str,
-    step: int,
-    among: range,
-    slots: int = SHOWN + 1,
-    evaluate: bool = False,
+    rng: random.Random, *, form: str, step: int, among: range, evaluate: bool = False
 ) -> Template:
-    """A random template that starts at one of the indexes `among`, from the training or the evaluation split."""
+    """A random template of one of the splits, which starts at one of the indexes `among`."""
     while True:
-        layout = _bare(rng, slots) if form == "bare" else _sentences(rng)
+        layout = _bare(rng) if form == "bare" else _sentences(rng)
         template = Template(form, layout, rng.choice(among), step)
         if held_out(template) == evaluate:
             return template
@@ -229,8 +166,7 @@ def fill(template: Template, category: str) -> Prompt:
     >>> fill(Template("bare", "{} {} {} {} {}", start=2, step=1), "months")
     Prompt(text='March April May June', shown=('March', 'April', 'May', 'June'), answer='July')
     """
-    # The count runs over a cyclic category's end, and a template of another category may start beyond its length.
-    start = template.start % len(CATEGORIES[category]) if category in CYCLIC else template.start
+    start = template.start % WEEK if category == "weekdays" else template.start
     *shown, answer = items(category, start=start, step=template.step, count=SHOWN + 1)
     return Prompt(template.frame().format(*shown), tuple(shown), answer)
 
@@ -242,23 +178,23 @@ def draw_prompt(rng: random.Random, *, category: str, form: str, step: int) -> P
 
 
 def draw_passage(rng: random.Random, form: str) -> Passage:
-    """A random text of the training split; its items are known from the third on."""
+    """A random text of the training split that ends with an item; from the third on, all follow."""
     category, step = rng.choice(tuple(CATEGORIES)), rng.choice(STEPS)
-    slots = rng.randint(SHOWN + 1, LONGEST) if form == "bare" else SHOWN + 1
-    while not (among := starts(category, step=step, count=slots)):
-        slots -= 1
-    template = draw_template(rng, form=form, step=step, among=among, slots=slots)
-    words = items(category, start=template.start, step=step, count=slots)
-    pieces = template.layout.split("{}")
-    text, known = pieces[0], []
-    for word, piece in zip(words, pieces[1:], strict=True):
-        known.append(len(text))
-        text += word + piece
-    return Passage(text, tuple(known[2:]))
+    count = rng.randint(SHOWN + 1, LONGEST) if form == "bare" else SHOWN + 1
+    template = draw_template(
+        rng, form=form, step=step, among=starts(category, step=step, count=count)
+    )
+    text, offsets = "", []
+    shown = items(category, start=template.start, step=step, count=count)
+    for before, item in zip(template.layout.split("{}"), shown, strict=False):
+        text += before
+        offsets.append(len(text))
+        text += item
+    return Passage(text, tuple(offsets[2:]))
 
 
 def draw_copying(rng: random.Random, *, evaluate: bool = False) -> Passage:
-    """Random letters in which a string stands twice; the second time, its letters are known from the second on."""
+    """Random letters in which a string stands twice; the second time, all but its first follow."""
     while True:
         copied, gap, lead = (rng.randint(*bounds) for bounds in (COPIED, GAP, LEAD))
         letters = rng.sample(LETTERS, copied + gap + lead)
@@ -309,8 +245,8 @@ def words() -> tuple[str, ...]:
     return tuple(sorted({*NAMES, *OBJECTS, *LETTERS, *fixed}.union(*CATEGORIES.values())))
 
 
-def _bare(rng: random.Random, slots: int) -> str:
-    return rng.choice(JOINERS).join(["{}"] * slots)
+def _bare(rng: random.Random) -> str:
+    return rng.choice(JOINERS).join(["{}"] * LONGEST)
 
 
 def _sentences(rng: random.Random) -> str:

@@ -1,0 +1,99 @@
+"""Rows: what a stimulus file or a spec holds, as text by column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from patchclamp.engine.problems import Problems
+from patchclamp.registry import STIMULI
+from patchclamp.specs.stimuli import Builtin, Csv, Items, Jsonl, Source
+
+Row = Mapping[str, str]
+"""The columns of one stimulus."""
+
+
+def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[Row] | None:
+    """Return the rows of a source as text, or None after reporting why they can't be read."""
+    if isinstance(entry, Items):
+        rows: list[Row] = [{k: _as_text(v) for k, v in item.items()} for item in entry.items]
+        where = "items"
+    else:
+        where = "set" if isinstance(entry, Builtin) else "path"
+        path = (
+            STIMULI[entry.set].path
+            if isinstance(entry, Builtin)
+            else problems.loaded.folder / entry.path
+        )
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            rows = _jsonl(text) if isinstance(entry, Jsonl) else _csv(text)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            problems.add((*here, where), "P401", f"cannot read {origin(entry)}: {reason}")
+            return None
+    for number, row in enumerate(rows):
+        if row.keys() != rows[0].keys():
+            odd = sorted(row.keys() ^ rows[0].keys())
+            problems.add(
+                (*here, where),
+                "P401",
+                f"row {number + 1} of {origin(entry)} has other columns than row 1: "
+                f"{', '.join(odd)}",
+            )
+            return None
+    return rows
+
+
+def _csv(text: str) -> list[Row]:
+    """Parse CSV with a header line; a row of another length is an error."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    twice = {column for column in header if header.count(column) > 1}
+    if twice:
+        raise ValueError(f"the header names {', '.join(sorted(twice))} twice")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(
+                f"row {number + 1} has {len(row)} values, the header names {len(header)} columns"
+            )
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _jsonl(text: str) -> list[Row]:
+    """Parse one JSON object a line, keeping its scalar members as text."""
+    rows: list[Row] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number} is not JSON: {error.msg}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"line {number} is not a JSON object")
+        scalar = {k: v for k, v in record.items() if isinstance(v, str | int | float)}
+        rows.append({k: _as_text(v) for k, v in scalar.items()})
+    return rows
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def origin(entry: Source) -> str:
+    """Name a source for a message."""
+    match entry:
+        case Builtin():
+            return f"the bundled set {entry.set!r}"
+        case Csv() | Jsonl():
+            return entry.path
+        case Items():
+            return "items"
