@@ -12,7 +12,7 @@ from patchclamp.analyses.readings import Change, Condition, MetricReading, Model
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses import Ablation
+from patchclamp.specs.analyses_causal import Ablation
 
 _DRAWS = 2000
 """Bootstrap draws; the ends of a 95 % interval then rest on 50 draws each."""

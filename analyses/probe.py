@@ -28,7 +28,7 @@ from patchclamp.analyses.permutation import description, p_max, p_value, permute
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses import Probe
+from patchclamp.specs.analyses_representation import LabelTarget, Logistic, Probe
 
 DRAWS = 1000
 """Bootstrap draws of the interval of accuracy."""
@@ -54,6 +54,19 @@ def readings(entry: Probe, shape: ModelShape) -> CaptureReading:
     return CaptureReading(entry.of)
 
 
+def _column(entry: Probe) -> str:
+    """Return the label that is read out."""
+    assert isinstance(entry.target, LabelTarget), "the planner refuses other targets"
+    return entry.target.column
+
+
+def _strength(entry: Probe) -> float:
+    """Return the inverse strength of the penalty."""
+    assert isinstance(entry.estimator, Logistic), "the planner refuses other estimators"
+    (strength,) = entry.estimator.C
+    return strength
+
+
 def analyse(entry: Probe, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     """Return how well a label can be read out of a capture, place by place.
 
@@ -74,7 +87,7 @@ def analyse(entry: Probe, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     that are not finite raise `UndefinedError`.
     """
     capture = checked_capture(data)
-    labels, groups = capture.labels(entry.target), capture.groups()
+    labels, groups = capture.labels(_column(entry)), capture.groups()
     units = np.array(capture.ids) if groups is None else groups
     folds = group_folds(units, entry.cv.folds, seeds.generator("cv"))
     _need_every_class(labels, folds)
@@ -86,7 +99,7 @@ def analyse(entry: Probe, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
         predicted = capture.each_place(
             lambda patterns: held_out_predictions(
-                patterns, labellings, folds, inverse_penalty=entry.estimator.C
+                patterns, labellings, folds, inverse_penalty=_strength(entry)
             )
         )
     scores = Scores(
@@ -212,9 +225,9 @@ def _attributes(
     if "shuffled_labels" in entry.controls:
         design = {**description(labels.codes, groups, entry.shuffles), "tail": "greater"}
     return {
-        "target": entry.target,
+        "target": _column(entry),
         "estimator": entry.estimator.kind,
-        "C": entry.estimator.C,
+        "C": _strength(entry),
         "n_stimuli": len(labels.codes),
         "n_groups": len(labels.codes) if groups is None else len(np.unique(groups)),
         "n_classes": len(labels.classes),

@@ -23,7 +23,7 @@ from patchclamp.analyses.rdm import dissimilarities, fisher_z, ranks
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, hint
-from patchclamp.specs.analyses import Categorical, CategoryModel, Discriminative, Rsa
+from patchclamp.specs.analyses_representation import Categorical, CategoryModel, Discriminative, Rsa
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 
@@ -84,6 +84,7 @@ def analyse(entry: Rsa, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
             return _contrast_result(entry.contrast, entry, capture, answer)
         answers = {}
         for name, model in (entry.against or {}).items():
+            assert isinstance(model, CategoryModel), "the planner refuses other model RDMs"
             _same_column(entry, model.column, f"model RDM {name!r} is")
             question = _category(capture, model, entry.compare)
             answers[name] = _ask(entry, capture, question, seeds)

@@ -110,6 +110,10 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     commands["show"].add_argument(
         "--resolved", action="store_true", help="with every default and short form spelled out"
     )
+    commands["show"].add_argument(
+        "--origin", action="store_true", help="with the place that each value comes from"
+    )
+    _add_overrides(commands["show"])
     commands["init"].add_argument(
         "name", nargs="?", default="experiment", metavar="NAME", help="its name (experiment)"
     )
@@ -126,8 +130,16 @@ def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
     validate.add_argument(
         "--fix", action="store_true", help="mend in place what is no matter of choice"
     )
-    validate.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="check with this value"
+    _add_overrides(validate)
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="put a value in its place; may be given again",
     )
 
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from patchclamp.registry.errors import StoreError, UnknownNameError, UsageError, hint
+from patchclamp.specs.diagnostics import Path as KeyPath
+from patchclamp.specs.diagnostics import dotted
 from patchclamp.specs.digest import resolved
 from patchclamp.specs.explain import TABLES, explain
 from patchclamp.specs.library import shipped, summary
-from patchclamp.specs.load import load
+from patchclamp.specs.load import Loaded, load
+from patchclamp.specs.origins import origins
 from patchclamp.specs.scalars import dump
 from patchclamp.specs.starter import starter
+from patchclamp.specs.wording import flow
+
+COLUMN = 60
+"""Where origins begin, unless a value is longer."""
 
 
 def list_command(args: Namespace) -> int:
@@ -51,13 +59,35 @@ def explain_command(args: Namespace) -> int:
 
 def show_command(args: Namespace) -> int:
     """Print a spec: as written, or with every default and short form spelled out."""
-    loaded = load(args.spec)
-    if args.resolved:
+    loaded = load(args.spec, args.set)
+    if args.origin:
+        sys.stdout.write(_with_origins(loaded))
+    elif args.resolved:
         sys.stdout.write(dump(resolved(loaded.spec)))
     else:
         text = loaded.document.text
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return 0
+
+
+def _with_origins(loaded: Loaded) -> str:
+    """Return every value of a resolved spec, one a line, with the place that gives it."""
+    values = resolved(loaded.spec)
+    rows = [
+        (f"{dotted(path)}: {flow(_at(values, path))}", str(origin))
+        for path, origin in origins(loaded.cells[0]).items()
+    ]
+    width = min(COLUMN, max(len(value) for value, _ in rows))
+    lines = [f"{value:<{width}}  # {origin}\n" for value, origin in rows]
+    if len(loaded.cells) > 1:
+        lines.insert(0, f"# the first of {len(loaded.cells)} cells\n")
+    return "".join(lines)
+
+
+def _at(values: Any, path: KeyPath) -> Any:
+    for part in path:
+        values = values[part]
+    return values
 
 
 def init_command(args: Namespace) -> int:

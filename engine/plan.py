@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from patchclamp.analyses.readings import CaptureReading, Change, MetricReading, Reading
 from patchclamp.engine.batches import Batch, pack
+from patchclamp.engine.implemented import check_implemented
 from patchclamp.engine.model import ModelSource, find_model
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
@@ -14,9 +15,12 @@ from patchclamp.engine.tokens import TokenTable, tokenise
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.table import load
 from patchclamp.specs.captures import Capture
-from patchclamp.specs.fields import Layers
 from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
+from patchclamp.specs.positions import Named
+from patchclamp.specs.selections import BeyondError, Layers
+from patchclamp.specs.selections import resolve_layers as layer_numbers
+from patchclamp.specs.stimuli import Corrupt
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def make_plan(loaded: Loaded) -> Plan:
     Raises `SpecError` with every problem found.
     """
     problems = Problems(loaded)
+    check_implemented(problems)
+    problems.raise_if_any()
     model = find_model(problems)
     tables = read_stimuli(problems, loaded.spec.seed)
     if model is None:
@@ -106,6 +112,7 @@ def make_plan(loaded: Loaded) -> Plan:
     )
     readings = _plan_readings(model, problems)
     problems.raise_if_any()
+    _check_lengths(loaded, sets, problems)
     means = _plan_means(loaded, readings, sets, problems)
     problems.raise_if_any()
     return Plan(loaded, model, sets, captures, means, readings)
@@ -124,12 +131,32 @@ def _plan_sets(
     return sets
 
 
+def _check_lengths(loaded: Loaded, sets: Mapping[str, SetPlan], problems: Problems) -> None:
+    """A corrupted stimulus has as many tokens as the clean one, unless the spec says otherwise."""
+    for name, entry in loaded.spec.stimuli.items():
+        if not isinstance(entry, Corrupt) or entry.equal_length == "any":
+            continue
+        clean, corrupt = sets[str(entry.of)], sets[name]
+        pairs = zip(clean.table.ids, clean.tokens.ids, corrupt.tokens.ids, strict=True)
+        for id_, before, after in pairs:
+            if len(before) != len(after):
+                problems.add(
+                    ("stimuli", name),
+                    "P405",
+                    f"corrupted, stimulus {id_!r} has {len(after)} tokens instead of "
+                    f"{len(before)}; write 'equal_length: any' if lengths may differ",
+                )
+                break
+
+
 def _plan_capture(name: str, entry: Capture, model: ModelSource, problems: Problems) -> CapturePlan:
     """Resolve a capture's layers and check that the architecture has its site."""
     here = ("captures", name)
     _check_site(entry.site, (*here, "site"), model, problems)
     layers = resolve_layers(entry.layers, (*here, "layers"), model, problems)
-    return CapturePlan(name, str(entry.of), entry.site, layers, entry.positions)
+    assert isinstance(entry.positions, Named)
+    (position,) = entry.positions.at
+    return CapturePlan(name, str(entry.of), entry.site, layers, str(position))
 
 
 def _check_site(
@@ -145,23 +172,14 @@ def _check_site(
 
 
 def resolve_layers(
-    layers: Layers, path: tuple[str | int, ...], model: ModelSource, problems: Problems
+    choice: Layers, path: tuple[str | int, ...], model: ModelSource, problems: Problems
 ) -> tuple[int, ...]:
     """Turn a layer choice into numbers; a layer beyond the model is a problem."""
-    count = model.shape.layers
-    if layers == "all":
-        return tuple(range(count))
-    if layers == "last":
-        return (count - 1,)
-    beyond = [layer for layer in layers if layer >= count]
-    if beyond:
-        problems.add(
-            path,
-            "P412",
-            f"{model.choice.id!r} has {count} layers, 0..{count - 1}; there is no layer "
-            f"{', '.join(map(str, beyond))}",
-        )
-    return tuple(layer for layer in layers if layer not in beyond)
+    try:
+        return layer_numbers(choice, model.shape.layers)
+    except BeyondError as error:
+        problems.add(path, "P412", f"{model.choice.id!r}: {error}")
+        return ()
 
 
 def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]:
@@ -175,7 +193,9 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]
             layers = resolve_layers(units.layers, (*path, "layers"), model, problems)
             resolved = units.model_copy(update={"layers": layers})
             entry = entry.model_copy(update={"units": resolved})
-        readings[name] = load(ANALYSES[entry.kind].readings)(entry, model.shape)
+        reference = ANALYSES[entry.kind].readings
+        assert reference is not None, "checked by check_implemented"
+        readings[name] = load(reference)(entry, model.shape)
     return readings
 
 

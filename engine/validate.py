@@ -10,7 +10,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchclamp.registry.errors import (
     SpecError,
@@ -81,7 +80,8 @@ def specs_of(given: str) -> list[str]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix in SUFFIXES and path.is_file()
+        if path.suffix in SUFFIXES
+        and path.is_file()
         # Hidden files are other programs' settings: `.github/workflows`, `.pre-commit-config.yaml`.
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
@@ -92,10 +92,8 @@ def specs_of(given: str) -> list[str]:
 
 def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
     """Return what is wrong with a spec; each mistake carries its fix where it has a safe one."""
-    # TODO: hand `overrides` on by name once `load` takes them.
-    given: dict[str, Any] = {"overrides": tuple(overrides)} if overrides else {}
     try:
-        load(spec, **given)
+        load(spec, overrides)
     except UnreadableSpecError as error:
         return Checked(spec, report=str(error), unreadable=str(error))
     except SpecError as error:

@@ -12,10 +12,10 @@ from patchclamp.registry.table import Table
 class Metric:
     """A metric; `function` is `"module:function"` over the answer readings of a pass.
 
-    `needs` says what a stimulus must come with. `estimand` names the quantity and its version, so that a fraction is never compared with
-    percentage points. `ratio` says whether zero means *no effect at all*, without which a
-    share of the clean baseline has no meaning. None as `function` is one that is not implemented
-    yet: specs that name it are valid and are not run.
+    `needs` says what a stimulus must come with. `estimand` names the quantity and its version,
+    so that a fraction is never compared with percentage points. `ratio` says whether zero means
+    *no effect at all*, without which a share of the clean baseline has no meaning. None as
+    `function` is one that is not implemented yet: specs that name it are valid and are not run.
     """
 
     name: str

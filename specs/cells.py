@@ -23,7 +23,7 @@ from patchclamp.specs.references import sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.spec import Spec
 
-FAILING = 100
+FAILING = 20
 """Most cells whose problems are told; those that show a value for the first time come first."""
 
 LABEL = 60
@@ -93,45 +93,56 @@ class _Judge:
     told: frozenset[Path]
     looked_at: int = 0
     failing: int = 0
-    found: dict[Diagnostic, list[tuple[int, ...]]] = field(default_factory=dict)
+    found: dict[Diagnostic, dict[tuple[int, ...], None]] = field(default_factory=dict)
+    """Each problem with the cells that have it."""
     problems: list[Diagnostic] = field(default_factory=list)
-    shared: dict[tuple[int, ...], tuple[Any, Spec]] = field(default_factory=dict)
+    shared: dict[tuple[int, ...], Spec] = field(default_factory=dict)
+    """The entries of valid cells, resolved, by the steps that change any entry."""
 
     def cell(self, step: tuple[int, ...]) -> Cell | None:
         """Return a cell, or None after noting its problems; beyond a bound it is not judged."""
         if self.failing >= FAILING:
             return None
         self.looked_at += 1
-        value = self.composed.value(step)
-        spec = self.valid(value)
+        spec = self.valid(step)
         if spec is None:
             self.note(step)
             return None
         return Cell(self.composed.cells.label(step), spec, self.composed, step)
 
-    def valid(self, value: dict[str, Any]) -> Spec | None:
+    def valid(self, step: tuple[int, ...]) -> Spec | None:
         """Return a cell's resolved spec if nothing is wrong with it."""
         try:
-            spec = Spec.model_validate(value)
+            spec = Spec.model_validate(self.composed.value(step))
         except ValidationError:
             return None
-        # What entries say of one another hangs on the entries alone. Cells that share them, as
-        # the same objects, share the answer; the objects are kept, so that no id is used again.
-        entries = tuple(value.get(section) for section in _sections())
-        key = tuple(id(entry) for entry in entries)
+        # What entries say of one another hangs on the entries alone, and takes most of the time.
+        key = tuple(step[axis] for axis in self.changing)
         if key not in self.shared:
             if check(sections_of(spec)):
                 return None
-            self.shared[key] = entries, resolve(spec)
-        like = self.shared[key][1]
-        return spec.model_copy(update={name: getattr(like, name) for name in _sections()})
+            self.shared[key] = resolve(spec)
+        like = self.shared[key]
+        return spec.model_copy(update={name: getattr(like, name) for name in self.sections})
+
+    @cached_property
+    def sections(self) -> tuple[str, ...]:
+        """The keys of a spec that hold named entries."""
+        known = grammar.fields(Spec).items()
+        return tuple(name for name, of in known if grammar.member_of(of.annotation) is not None)
+
+    @cached_property
+    def changing(self) -> tuple[int, ...]:
+        """The axes of the matrix that change an entry."""
+        axes = enumerate(self.composed.cells.axes)
+        return tuple(i for i, axis in axes if {p.texts[0] for p in axis} & {*self.sections})
 
     def note(self, step: tuple[int, ...]) -> None:
         self.failing += 1
         document = self.composed.cell(step)
         for problem in problems_of(document):
             if problem.path not in self.told:
-                self.found.setdefault(document.locate(problem), []).append(step)
+                self.found.setdefault(document.locate(problem), {})[step] = None
 
     def in_words(self) -> Iterator[Diagnostic]:
         """Yield each problem once; one of some cells only says of which."""
@@ -139,8 +150,13 @@ class _Judge:
             if len(steps) == self.looked_at or "(matrix " in diagnostic.message:
                 yield diagnostic
             else:
-                name = name_of(self.composed.cells.label(steps[0]))
+                name = name_of(self.composed.cells.label(next(iter(steps))))
                 yield replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")
+        unseen = len(self.composed.cells.steps) - self.looked_at
+        if unseen:
+            message = f"{self.failing} cells have problems; {unseen:,} more were not looked at"
+            problem = Problem(("matrix",), "P512", message, key=True)
+            yield replace(self.composed.document.locate(problem), severity="warning")
 
     def refuse_twins(self, cells: tuple[Cell, ...]) -> None:
         """P511: every cell asks something of its own."""
@@ -176,14 +192,16 @@ def name_of(label: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else str(value)
+    text = _flow(value)
     return text if len(text) <= LABEL else text[:LABEL] + "..."
 
 
-def _sections() -> tuple[str, ...]:
-    """Return the keys of a spec that hold named entries."""
-    return tuple(
-        name
-        for name, field_ in grammar.fields(Spec).items()
-        if grammar.member_of(field_.annotation) is not None
-    )
+def _flow(value: Any) -> str:
+    """Return a value as a spec writes it on one line."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_flow(member)}' for key, member in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)

@@ -186,6 +186,8 @@ def _check_permutations(sections: Sections) -> Iterator[Problem]:
             r.path: str(r.name)
             for r in named(entry, place, Label)
             if r.name is not None and r.path[-1] in ("column", "permute")
+            # A model RDM that is only controlled for is not what is asked about.
+            and not set(r.path) & set(entry.partial)
         }
         permuted = used.pop((*place, "test", "permute"))
         labels = {label for source in sets.values() for label in source.labels}

@@ -120,10 +120,8 @@ def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | Exp
             yield from ((path, name) for name in columns_of(template))
         except TemplateError as error:
             yield path, error
-    conditions = {
-        ("where",): entry.where,
-        ("keep_if", "holds"): entry.keep_if and entry.keep_if.holds,
-    }
+    holds = entry.keep_if.holds if entry.keep_if else None
+    conditions = {("where",): entry.where, ("keep_if", "holds"): holds}
     for path, condition in conditions.items():
         try:
             yield from ((path, name) for name in (parse(condition).names if condition else ()))

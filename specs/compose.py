@@ -64,9 +64,7 @@ class Composed:
         return replace(document, swept=frozenset(touched))
 
     def _set(self, step: tuple[int, ...]) -> list[tuple[Swept, int]]:
-        return [
-            (swept, i) for i, axis in zip(step, self.cells.axes, strict=True) for swept in axis
-        ]
+        return [(swept, i) for i, axis in zip(step, self.cells.axes, strict=True) for swept in axis]
 
 
 @dataclass
@@ -88,10 +86,10 @@ class Composer:
         document = documents[0]
         for over in documents[1:]:
             document = merge(document, over)
-        swept = [self.override(text) for text in overrides]
-        for given in swept:
-            document = given.apply(document, self) if given else document
-        return None if self.problems else self.expand(document, [g for g in swept if g])
+        read = [given for text in overrides if (given := self.override(text))]
+        for given in read:
+            document = given.apply(document, self)
+        return None if self.problems else self.expand(document, read)
 
     def override(self, text: str) -> _Override | None:
         """Return an override `path=value` as it reads, or None with a problem."""
@@ -100,7 +98,7 @@ class Composer:
         path, equals, _ = text.partition("=")
         whole = Span(1, 1, 1, max(2, len(path) + 1), source.name)
         if not equals:
-            message = f"an override is written path=value, such as model.dtype=float16; got {text!r}"
+            message = f"expected path=value, such as model.dtype=float16; got {text!r}"
             self.report(Problem((), "P504", message), whole)
             return None
         try:
@@ -151,6 +149,7 @@ class Composer:
             self.report(Problem((), "P506", message), over.spans[-1])
 
     def report(self, problem: Problem, span: Span) -> None:
+        """Note a problem at a place of an override."""
         self.problems.append(locate(problem, span.source, span))
 
 

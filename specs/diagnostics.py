@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,6 +68,7 @@ CODES: dict[str, str] = {
     "P412": "a layer that the model lacks",
     "P413": "a site that the architecture lacks",
     "P414": "positions without a mean to put in place",
+    "P415": "something that is valid and not implemented yet",
     "P501": "a base that cannot be read",
     "P502": "specs that extend each other in a circle",
     "P503": "too many specs that extend each other in a row",
@@ -78,6 +80,7 @@ CODES: dict[str, str] = {
     "P509": "an exclude that matches nothing",
     "P510": "a matrix of too many cells, or of none",
     "P511": "cells that ask the same",
+    "P512": "cells that were not looked at",
 }
 """Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
 tokenizer or a model's config can tell, and P5xx what a spec is composed of."""
@@ -220,10 +223,11 @@ def report(diagnostics: Sequence[Diagnostic], texts: Texts) -> str:
     """Return all diagnostics of one spec, rendered, and a line that counts them."""
     sources = () if isinstance(texts, str) else tuple(texts)
     diagnostics = in_order(diagnostics, sources)
-    count = len(diagnostics)
     rendered = [render(diagnostic, texts) for diagnostic in diagnostics]
     spec = sources[0] if sources else diagnostics[0].source
-    return "\n\n".join([*rendered, f"{spec}: {count} error{'s' if count != 1 else ''}"])
+    counts = Counter(d.severity for d in diagnostics)
+    total = ", ".join(f"{n} {sort}{'s' if n != 1 else ''}" for sort, n in sorted(counts.items()))
+    return "\n\n".join([*rendered, f"{spec}: {total}"])
 
 
 def render(diagnostic: Diagnostic, texts: Texts) -> str:

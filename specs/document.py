@@ -72,12 +72,14 @@ class Document:
     def span(self, path: Path, *, key: bool = False) -> Span:
         """Return where a path stands, or else the key of its nearest parent that exists.
 
-        A value over several lines is pointed at by its key.
+        A value over several lines is pointed at by its key, and what a value of a matrix lacks by
+        that value.
         """
         found = path in self.values
         while path not in self.values:
             path = path[:-1]
         value = self.values[path]
+        found = found or path in self.swept
         if found and not key and value.line == value.end_line:
             return value
         return self.keys.get(path, value)
@@ -94,7 +96,7 @@ class Document:
         return value
 
     def locate(self, problem: Problem) -> Diagnostic:
-        """Return a problem with its place; one that a matrix causes is placed there, and says so."""
+        """Return a problem with its place; one that a matrix causes says so."""
         path = problem.path
         if any(path[:i] in self.swept for i in range(1, len(path) + 1)):
             what = "path" if problem.key and path in self.swept else "value"
@@ -182,14 +184,13 @@ class _Builder:
 
     def build_value(self) -> Document | None:
         root, second = compose(self.text)
-        flow = root is None or isinstance(root, yaml.ScalarNode) or root.flow_style
-        if second is not None or not flow or len(split_lines(self.text)) > 1:
+        end = len(self.text)
+        self.values[()] = self.span(root) if root else Span(1, end, 1, end + 1, self.source.name)
+        block = isinstance(root, yaml.CollectionNode) and not root.flow_style
+        if second is not None or block or len(split_lines(self.text)) > 1:
             message = "expected one value: text, a number, or a list or mapping in brackets"
-            place = second or self.span(root)
-            self.report("P504", message, replace(place, source=self.source.name))
+            self.report("P504", message, self.values[()])
             return None
-        start = len(self.text) + 1
-        self.values[()] = Span(1, start - 1, 1, start, self.source.name)
         return self.document(None if root is None else self.node(root, ()))
 
     def document(self, value: Any) -> Document:

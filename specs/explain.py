@@ -132,7 +132,7 @@ def _model(path: Path, model: type[BaseModel]) -> str:
     where = dotted(path).removesuffix(".*") or "a spec"
     head = f"{where}, kind: {kind}" if kind else where
     parts = [f"{head}\n\n{textwrap.indent(model_doc(model), '  ')}"]
-    if path[:1] == ("analyses",) and len(path) == 2 and kind in ANALYSES:
+    if kind and path[:1] == ("analyses",) and len(path) == 2 and kind in ANALYSES:
         parts.append(f"Headline results: {', '.join(ANALYSES[kind].headline)}")
     keys = list(describe_fields(model))
     parts += ["Keys:\n\n" + "\n".join(keys)] if keys else []
@@ -155,9 +155,9 @@ def _paths(name: str) -> Iterator[str]:
                 found += _walk(model, tuple(rest), path)
     for path, annotation, owner, field in found:
         if field is None or owner is None:
-            model = grammar.as_model(annotation)
-            if model is not None:
-                yield _model(path, model)
+            whole = grammar.as_model(annotation)
+            if whole is not None:
+                yield _model(path, whole)
         else:
             yield _field(path, owner, field)
 
@@ -208,7 +208,9 @@ def _values(name: str) -> Iterator[str]:
     """Yield the keys that have a value among those they allow."""
     for path, model in grammar.models_by_path(Spec):
         for key, field in grammar.fields(model).items():
-            if key != grammar.KIND and name in grammar.choices(field.annotation):
+            # A kind that stands for a model has been told as such.
+            chosen = key == grammar.KIND and grammar.kind_of(model) is not None
+            if not chosen and name in grammar.choices(field.annotation):
                 yield _field((*path, key), model, field)
 
 
@@ -220,10 +222,11 @@ def _field(path: Path, owner: type[BaseModel], field: FieldInfo) -> str:
     )
     where = dotted(path).replace(".*", "") + (f" (kind: {kind})" if kind else "")
     parts = [where, describe_field(str(path[-1]), field, field_docs(owner).get(attribute, ""))]
-    inner = grammar.as_model(grammar.bare(grammar.member_of(field.annotation) or field.annotation))
+    below = grammar.member_of(field.annotation) or field.annotation
+    inner = grammar.as_model(grammar.bare(below))
     if inner is not None:
         parts.append("Keys:\n\n" + "\n".join(describe_fields(inner)))
-    for name, model in grammar.tagged(grammar.member_of(field.annotation) or field.annotation).items():
+    for name, model in grammar.tagged(below).items():
         summary = model_doc(model).partition("\n\n")[0]
         text = textwrap.fill(f"kind: {name}. {summary}", WIDTH - 4)
         parts.append(textwrap.indent(text, "  "))

@@ -206,5 +206,22 @@ DATA = (
               mean: {kind: ablate, value: {mean_over: short, per: all}}
             """,
     ),
+    Explanation(
+        "P415",
+        what="The spec is valid, and asks for something that this patchclamp cannot do yet.",
+        why="""The grammar is ahead of the engine. What is not there is refused by name before
+        anything runs, rather than left out of the result.""",
+        fix="leave the part out, or install a version that has it.",
+        wrong="""
+            expect:
+              - {var: decode/accuracy, ge: 0.9}
+            analyses:
+              decode: {kind: probe, target: category}
+            """,
+        right="""
+            analyses:
+              decode: {kind: probe, target: category}
+            """,
+    ),
 )
 """P4xx, in order."""

@@ -22,7 +22,7 @@ GRAMMAR = (
     ),
     Explanation(
         "P202",
-        what="A key is not known where it stands: misspelt, at the wrong level, or of another kind.",
+        what="A key is not known here: it is misspelt, at the wrong level, or of another kind.",
         why="""Ignored, it would leave its default in force: the run would look as if it had been
         asked for, with other layers, other folds or no control.""",
         fix="""take the proposed name, or move the key to where the message says it belongs;

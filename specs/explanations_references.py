@@ -8,7 +8,7 @@ REFERENCES = (
     Explanation(
         "P301",
         what="A key names an entry that the spec does not have.",
-        why="An analysis of a set that is not there cannot be run, and must not run on another one.",
+        why="An analysis of a set that is not there must not run on another one instead.",
         fix="take the proposed name, or add the entry.",
         wrong="""
             captures:
@@ -109,7 +109,7 @@ REFERENCES = (
     ),
     Explanation(
         "P306",
-        what="`share: true` is asked of a metric whose zero does not mean no effect.",
+        what="A share (`share: true`) is asked of a metric whose zero does not mean no effect.",
         why="""A share is a quotient. Log-probabilities are negative and their zero is certainty, so
         a percentage of a clean baseline flips its sign and means nothing.""",
         fix="leave `share` out, or take a metric with a meaningful zero such as logit_diff.",
@@ -214,7 +214,7 @@ REFERENCES = (
     Explanation(
         "P312",
         what="A template has a brace that is not closed, or something in braces that is no column.",
-        why="Templates only put columns in; what else stands in braces would be shown to the model.",
+        why="Templates only put columns in; anything else in braces would be shown to the model.",
         fix="close the brace; a brace that is meant is written twice, `{{`.",
         wrong="""
             stimuli:
@@ -252,6 +252,25 @@ REFERENCES = (
                 groups: template
             analyses:
               decode: {kind: probe, target: category}
+            """,
+    ),
+    Explanation(
+        "P314",
+        what="Entries need each other in a circle, so that none of them can be computed first.",
+        why="An analysis works on the finished result of those it names.",
+        fix="follow the circle that the message shows, and break it where it was not meant.",
+        wrong="""
+            interventions:
+              push: {kind: add, vector: push_effect}
+            analyses:
+              push_effect: {kind: steering, with: [push], metric: {kind: logprob}}
+            """,
+        right="""
+            interventions:
+              push: {kind: add, vector: decode}
+            analyses:
+              decode: {kind: probe, target: category}
+              push_effect: {kind: steering, with: [push], metric: {kind: logprob}}
             """,
     ),
 )

@@ -20,7 +20,7 @@ YAML = (
         only some readers know; or an escape in double quotes asks for one of them.""",
         why="""Such characters are invisible in editors and cannot be kept in a result file, so
         nobody could see or reproduce what the model was shown.""",
-        fix="delete the character; a wanted one is written as an escape such as \"\\t\".",
+        fix='delete the character; a wanted one is written as an escape such as "\\t".',
         wrong=r'description: "where \0 is it?"',
         right="description: where is it?",
     ),

@@ -17,16 +17,14 @@ from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Diagnostic, Fix, Path, Span, line_starts
 from patchclamp.specs.document import Document, parse
 from patchclamp.specs.scalars import NumberError, read_plain
+from patchclamp.specs.slips import clear_name
 from patchclamp.specs.spec import Spec
-
-SHORTEST, LONG = 4, 8
-"""Names shorter than `SHORTEST` are mended in case only (`q` is no slip for `z`); two slips are
-forgiven in names of `LONG` letters and more."""
 
 NAMES = frozenset({"P202", "P203", "P204", "P207", "P301", "P307", "P311"})
 """Codes whose suggestion is a known name, near to the one given. P308 is not among them: which
 column a test permutes is a question of science."""
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _UNQUOTED = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PLACEHOLDER = re.compile(r"(?<!\{)\{([^{}]+)\}(?!\})")
 
@@ -181,6 +179,8 @@ def _rename(diagnostic: Diagnostic, file: _File, written: str) -> Fix | None:
         return None
     if diagnostic.code == "P206":
         clear = suggestion.casefold() == slot.given.casefold()
+    elif diagnostic.code == "P301" and not _NAME.fullmatch(suggestion):
+        return None  # that name is wrong itself, and is mended where it is given
     else:
         known = diagnostic.allowed if suggestion in diagnostic.allowed else (suggestion,)
         clear = diagnostic.code in NAMES and clear_name(slot.given, known) == suggestion
@@ -252,49 +252,3 @@ def _quoted_like(written: str, name: str) -> str:
     if written[0] != '"' and _UNQUOTED.fullmatch(name) and isinstance(read_plain(name), str):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def clear_name(given: str, known: Iterable[str]) -> str | None:
-    """Return the one known name that a mistyped one must have meant, or None.
-
-    It differs in case only, or: it begins with the same letter and holds the same digits, it is
-    one slip away (two in long names; a slip is a letter more, less, other or swapped with its
-    neighbour), and every other name is at least twice as far.
-
-    >>> clear_name("resid_pst", ["resid_pre", "resid_post"])
-    'resid_post'
-    >>> clear_name("spearson", ["spearman", "pearson"]), clear_name("step1001", ["step1000"])
-    (None, None)
-    """
-    known = list(dict.fromkeys(known))
-    folded = given.casefold()
-    same = [name for name in known if name.casefold() == folded]
-    if same:
-        return same[0] if len(same) == 1 and same[0] != given else None
-    ranked = sorted((_slips(folded, name.casefold()), name) for name in known)
-    if not ranked or not folded:
-        return None
-    (slips, best), others = ranked[0], ranked[1:]
-    forgiven = 0 if len(best) < SHORTEST else 2 if len(best) >= LONG else 1
-    alike = best[:1].casefold() == folded[0] and _digits(best) == _digits(given)
-    alone = not others or others[0][0] >= 2 * slips
-    return best if alike and alone and slips <= forgiven else None
-
-
-def _digits(name: str) -> str:
-    return re.sub(r"\D", "", name)
-
-
-def _slips(a: str, b: str) -> int:
-    """Return the optimal string alignment distance of two words (Damerau 1964, Boytsov 2011)."""
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        now = [i]
-        for j, y in enumerate(b, start=1):
-            cost = min(row[j] + 1, now[j - 1] + 1, row[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
-                cost = min(cost, before[j - 2] + 1)
-            now.append(cost)
-        before, row = row, now
-    return row[-1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from patchclamp.specs.diagnostics import CODES, Diagnostic
-from patchclamp.specs.formats import Checked, count, relative
+from patchclamp.specs.formats import Checked, count, in_files, relative
 
 SHOWN = 10
 """Annotations of one severity that GitHub shows of a step; it drops the rest without a word."""
@@ -14,7 +14,7 @@ SHOWN = 10
 
 def render(checked: Sequence[Checked], root: Path) -> str:
     """Return one command for each mistake, errors first; beyond ten, the tenth counts the rest."""
-    diagnostics = [d for one in checked for d in one.diagnostics]
+    diagnostics = [d for one in checked for d in in_files(one)]
     errors = [_unreadable(one, root) for one in checked if one.unreadable]
     errors += [_annotation(d, root) for d in diagnostics if d.severity == "error"]
     warnings = [_annotation(d, root) for d in diagnostics if d.severity == "warning"]
@@ -26,7 +26,7 @@ def _at_most(commands: list[str], severity: str) -> list[str]:
     if len(commands) <= SHOWN:
         return commands
     rest = len(commands) - (SHOWN - 1)
-    message = f"{count(rest, f'more {severity}')}: see the log, or run 'patchclamp validate' locally"
+    message = f"{count(rest, f'more {severity}')}: run 'patchclamp validate' to see them"
     return [*commands[: SHOWN - 1], _command(severity, {"title": "patchclamp"}, message)]
 
 

@@ -15,9 +15,11 @@ from typing import Any
 
 from patchclamp.specs.diagnostics import CODES, Diagnostic, Span, dotted
 from patchclamp.specs.explanations import EXPLANATIONS
-from patchclamp.specs.formats import Checked, uri
+from patchclamp.specs.formats import Checked, in_files, uri
 
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
 
 ROOT = "%SRCROOT%"
 """What a relative URI is relative to: the root of the checked-out repository."""
@@ -28,7 +30,7 @@ FINGERPRINT = "patchclamp/v1"
 
 def render(checked: Sequence[Checked], root: Path) -> str:
     """Return a SARIF log of one run as JSON text in ASCII."""
-    diagnostics = [d for one in checked for d in one.diagnostics]
+    diagnostics = [d for one in checked for d in in_files(one)]
     codes = sorted({d.code for d in diagnostics})
     run = {
         "tool": {"driver": _driver(codes)},
@@ -67,7 +69,9 @@ def _invocation(checked: Sequence[Checked], root: Path) -> dict[str, Any]:
             {
                 "level": "error",
                 "message": {"text": one.unreadable},
-                "locations": [{"physicalLocation": {"artifactLocation": _artifact(one.source, root)}}],
+                "locations": [
+                    {"physicalLocation": {"artifactLocation": _artifact(one.source, root)}}
+                ],
             }
             for one in unread
         ],

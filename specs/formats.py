@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from patchclamp.registry.table import load
+from patchclamp.specs.compose import OVERRIDE
 from patchclamp.specs.diagnostics import Diagnostic, one_line
 
 
@@ -89,6 +90,17 @@ def summary(checked: Sequence[Checked]) -> str:
     fixable = sum(d.fix is not None for d in diagnostics)
     tail = f" ({fixable} can be fixed with --fix)" if fixable else ""
     return ", ".join(parts) + tail
+
+
+def in_files(one: Checked) -> Iterator[Diagnostic]:
+    """Yield the diagnostics of a file; one in an override is placed at the head of the spec."""
+    for d in one.diagnostics:
+        if not d.source.startswith(OVERRIDE):
+            yield d
+            continue
+        message = f"{d.message} (in {d.source})"
+        head = replace(d, line=1, column=1, end_line=1, end_column=2)
+        yield replace(head, source=one.source, message=message, fix=None)
 
 
 def count(number: int, noun: str) -> str:

@@ -65,7 +65,7 @@ class Composition(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    extends: Extends | None = None
+    extends: Extends = ()
     """Spec files that this one builds on."""
     matrix: Matrix | None = None
     """Cells."""
@@ -82,6 +82,7 @@ class Swept:
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """The parts of the path, as text."""
         return tuple(part.text for part in self.parts)
 
 
@@ -148,8 +149,10 @@ def _crossings(paths: list[Swept]) -> Iterator[Problem]:
         other = begun.get(path.texts) or next((whole[h] for h in heads if h in whole), None)
         if other is not None:
             same = other.texts == path.texts
-            how = "is set already" if same else f"crosses {other.name!r}, which is set already"
-            message = f"{path.name!r} {how}, by {dotted(other.at[:-1])}"
+            where = dotted(other.at[:-1])
+            message = f"{where} sets {path.name!r} already"
+            if not same:
+                message = f"{path.name!r} crosses {other.name!r}, which {where} sets"
             yield Problem(path.at, "P506", message, key=True)
         whole.setdefault(path.texts, path)
         for head in heads:

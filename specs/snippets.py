@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path
+from patchclamp.specs.fields import Label, Ref
+from patchclamp.specs.references import marked
 from patchclamp.specs.scalars import dump
 
 TEXTS: Mapping[str, str] = {
@@ -22,17 +24,36 @@ TEXTS: Mapping[str, str] = {
     "target": "category",
     "permute": "category",
     "label": "category",
-    "of": "words",
     "id": "bundled:sequences",
     "name": "my-experiment",
 }
 """Key -> a value that a reader will recognise, for keys that take any text."""
 
+ENTRIES: Mapping[str, str] = {
+    "stimuli": "words",
+    "captures": "resid",
+    "interventions": "zeroed",
+    "analyses": "decode",
+}
+"""Section -> the entry that a snippet refers to."""
+
+PARTNERS = ("corrupt", "resample", "source")
+"""Keys that name a set's partner, which is called `scrambled`."""
+
 NEEDED: Mapping[str, Mapping[str, Any]] = {
-    "rsa": {"contrast": {"kind": "discriminative", "column": "category"}},
-    "items": {"text": "{word}", "items": [{"word": "one"}, {"word": "two"}]},
     "ablation": {"metric": {"kind": "logit_diff"}},
     "categorical": {"classes": ["weekdays", "months"]},
+    "circuit": {"circuits": {"pruned": {"kind": "prune", "keep_above": 0.8}}},
+    "clamp": {"site": "resid_post", "units": [0]},
+    "contrast": {"column": "category", "classes": ["weekdays", "months"]},
+    "items": {"text": "{word}", "items": [{"word": "one"}, {"word": "two"}]},
+    "patching": {"units": {"site": "resid_post"}, "metric": {"kind": "logit_diff"}},
+    "replace": {"by": "noise"},
+    "rsa": {"contrast": {"kind": "discriminative", "column": "category"}},
+    "sae": {"train": {"on": "resid", "features": 256}},
+    "selection": {"methods": {"welch": {"kind": "contrast", "of": "resid"}}},
+    "steering": {"with": ["zeroed"], "metric": {"kind": "logprob"}},
+    "template": {"text": "{day} is", "for": {"day": ["Monday", "Tuesday"]}},
 }
 """Kind -> keys that it cannot do without, though each may be left out by itself."""
 
@@ -51,7 +72,7 @@ BY_TABLE: Mapping[str, str] = {
 def snippet(path: Path, model: type[BaseModel]) -> str:
     """Return the shortest YAML that puts a model where a spec has it; `*` is any name.
 
-    >>> from patchclamp.specs.analyses import Probe
+    >>> from patchclamp.specs.analyses_representation import Probe
     >>> print(snippet(("analyses", "*"), Probe), end="")
     analyses:
       probe:
@@ -68,12 +89,22 @@ def snippet(path: Path, model: type[BaseModel]) -> str:
 def example(model: type[BaseModel]) -> dict[str, Any]:
     """Return the required keys of a model, each with a value it takes."""
     needed = NEEDED.get(grammar.kind_of(model) or "", {})
+    marks = {key: mark for key, (_, mark) in marked(model).items()}
     required = {
-        key: _value(key, field.annotation, field)
+        key: _value(key, field.annotation, field) if key not in marks else _name(key, marks, field)
         for key, field in grammar.fields(model).items()
         if field.is_required() and key not in needed
     }
     return {**required, **needed}
+
+
+def _name(key: str, marks: Mapping[str, Ref | Label], field: FieldInfo) -> Any:
+    """Return the name of an entry or a label, in a list where a list is wanted."""
+    mark = marks[key]
+    name = TEXTS["label"]
+    if isinstance(mark, Ref):
+        name = "scrambled" if key in PARTNERS else ENTRIES[mark.section]
+    return [name] if get_origin(grammar.bare(field.annotation)) is tuple else name
 
 
 def _value(key: str, annotation: Any, field: FieldInfo | None = None) -> Any:

@@ -35,7 +35,7 @@ captures:                         # what is recorded: `patchclamp list sites`
   resid: {{of: words, site: resid_post, layers: all, positions: last}}
 
 interventions:                    # what is done to the model
-  off: {{kind: ablate, value: zero}}
+  zeroed: {{kind: ablate, value: zero}}
 
 analyses:                         # what is computed: `patchclamp list analyses`
   separates:                      # are patterns more alike within categories than across?
@@ -51,7 +51,7 @@ analyses:                         # what is computed: `patchclamp list analyses`
   heads:                          # what does each head contribute to the right answer?
     kind: ablation
     stimuli: words
-    with: off
+    with: zeroed
     units: {{site: z, layers: all, heads: all}}
     metric: {{kind: logit_diff}}
 

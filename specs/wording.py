@@ -32,7 +32,7 @@ _WORDS = {str: "text", int: "whole number", float: "number", bool: "true | false
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """Return the descriptions of a model's fields, by attribute.
 
-    >>> from patchclamp.specs.analyses import Probe
+    >>> from patchclamp.specs.analyses_representation import Probe
     >>> field_docs(Probe)["target"]
     'The label column to read out.'
     """
@@ -40,13 +40,17 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     for ancestor in reversed(model.__mro__):
         if not issubclass(ancestor, BaseModel) or ancestor is BaseModel:
             continue
-        (source,) = ast.parse(textwrap.dedent(inspect.getsource(ancestor))).body
+        try:
+            text = inspect.getsource(ancestor)
+        except (OSError, TypeError):
+            continue  # made at run time from a class that has its source
+        (source,) = ast.parse(textwrap.dedent(text)).body
         assert isinstance(source, ast.ClassDef)
         for field, below in zip(source.body, source.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                text = _text_of(below)
-                if text is not None:
-                    found[field.target.id] = text
+                said = _text_of(below)
+                if said is not None:
+                    found[field.target.id] = said
     return found
 
 
@@ -62,9 +66,7 @@ def model_doc(model: type[BaseModel]) -> str:
     return inspect.cleandoc(model.__doc__ or "")
 
 
-def describe_fields(
-    model: type[BaseModel], prefix: str = "", *, depth: int = 2
-) -> Iterator[str]:
+def describe_fields(model: type[BaseModel], prefix: str = "", *, depth: int = 2) -> Iterator[str]:
     """Yield a line for each key of a model and the description below it; models within follow."""
     docs = field_docs(model)
     attributes = {info.alias or name: name for name, info in model.model_fields.items()}
@@ -113,7 +115,7 @@ def default_of(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default is None or default is PydanticUndefined:
         return "may be left out"
-    return f"default {_flow(default)}"
+    return f"default {flow(default)}"
 
 
 def type_text(annotation: Any) -> str:
@@ -140,11 +142,11 @@ def type_text(annotation: Any) -> str:
         return f"mapping of names to: {type_text(arguments[1])}"
     if origin in (tuple, list):
         return _list_text(arguments)
-    if arguments and not grammar.choices(annotation) == arguments:  # a union
+    if arguments and grammar.choices(annotation) != arguments:  # a union
         parts = [type_text(branch) for branch in arguments if branch is not NoneType]
         return ", or ".join(dict.fromkeys(parts))
     if grammar.choices(annotation):
-        return " | ".join(map(_flow, arguments))
+        return " | ".join(map(flow, arguments))
     return _WORDS.get(annotation, "any value")
 
 
@@ -171,13 +173,13 @@ def _limits(metadata: Iterable[Any]) -> Iterator[str]:
                 yield words.format(value)
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Return plain data or a model as one line of YAML."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow, value)) + "]"
     plain = isinstance(value, str) and value.replace("_", "").replace(":", "").isalnum()
     return value if plain else json.dumps(value, ensure_ascii=False)

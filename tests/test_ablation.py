@@ -10,7 +10,7 @@ from patchclamp.analyses.ablation import analyse, readings
 from patchclamp.analyses.readings import Change, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses import Ablation
+from patchclamp.specs.analyses_causal import Ablation
 
 SEEDS = Seeds(0, "analyses.heads")
 

@@ -1,17 +1,17 @@
 """What entries say of one another: references, labels, groups, answers, columns; each by text."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from patchclamp.registry.errors import SpecError
 from patchclamp.specs import loads
-from patchclamp.specs.analyses import Probe
 from patchclamp.specs.captures import Capture
-from patchclamp.specs.check import LABEL_COLUMNS, resolve
-from patchclamp.specs.grammar import bare, fields, models_by_path
+from patchclamp.specs.check import resolve
+from patchclamp.specs.fields import Label, Ref
+from patchclamp.specs.grammar import fields, models_by_path
 from patchclamp.specs.interventions import Mean
-from patchclamp.specs.references import REFERENCES
+from patchclamp.specs.references import _metadata, marked
 from patchclamp.specs.spec import Spec
 
 HEAD = "patchclamp: 1\nname: x\nmodel: bundled:sequences\n"
@@ -283,32 +283,32 @@ def test_templates_are_read_before_any_stimulus() -> None:
     assert problems(text) == [("P312", "stimuli.a.text", message, None)]
 
 
+FREE = {"stimuli": {"source", "share"}, "analyses": {"of", "partial"}}
+"""Names that stand for something beside them in the same entry, not for another entry."""
+
+
 def test_every_field_of_a_name_is_a_reference() -> None:
-    """A kind added to the grammar cannot be forgotten in the table of references."""
-    named = {
-        (model, key)
-        for _, model in models_by_path(Spec)
+    """A field that holds a name and is not marked would never be checked."""
+    unmarked = {
+        (str(path[0]), key)
+        for path, model in models_by_path(Spec)
         for key, field in fields(model).items()
-        if bare(field.annotation) is str and _is_name(field)
+        if path and _is_name(field) and key not in marked(model)
     }
-    assert named - {(Spec, "name")} == set(REFERENCES)
-    assert {(Capture, "of"), (Mean, "mean_over"), (Probe, "of")} <= named
+    assert unmarked <= {(section, key) for section, keys in FREE.items() for key in keys}
+    assert marked(Capture)["of"][1] == Ref("stimuli", "rows")
+    assert marked(Mean)["mean_over"][1] == Ref("stimuli", "rows")
 
 
 def _is_name(field: Any) -> bool:
-    nested = [m for a in get_args(field.annotation) for m in getattr(a, "__metadata__", ())]
-    metadata = [*field.metadata, *nested]
-    metadata += [inner for m in metadata for inner in getattr(m, "metadata", ())]
-    return any(getattr(item, "pattern", None) for item in metadata)
+    return any(getattr(m, "pattern", None) for m in _metadata(field.annotation)) or any(
+        getattr(m, "pattern", None) for m in field.metadata
+    )
 
 
 def test_every_column_of_an_analysis_is_a_label() -> None:
-    """So is a field called `column`, `permute` or `target` of any new kind."""
-    named = {
-        (model, key)
-        for path, model in models_by_path(Spec)
-        if path[:1] == ("analyses",)
-        for key in fields(model)
-        if key in ("column", "permute") or (key == "target" and model is Probe)
-    }
-    assert named == set(LABEL_COLUMNS.items())
+    """So is a field called `column` or `permute` of any new kind."""
+    for path, model in models_by_path(Spec):
+        for key in fields(model):
+            if path[:1] == ("analyses",) and key in ("column", "permute", "by"):
+                assert isinstance(marked(model)[key][1], Label), (model, key)

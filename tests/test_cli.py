@@ -1,13 +1,15 @@
 """The command line: what it prints, its exit codes, and what it does not import."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from patchclamp.engine import cli
-from patchclamp.registry.errors import ModelError
+from patchclamp.engine import cli, commands, validate
+from patchclamp.registry.errors import ModelError, SpecError
+from patchclamp.specs.load import load
 
 GOOD = "patchclamp: 1\nname: x\nmodel: m\nstimuli: {a: {kind: csv, path: x.csv, text: '{t}'}}\n"
 BAD = GOOD.replace("csv, path", "cvs, path").replace("name: x", "name: a b")
@@ -31,7 +33,8 @@ def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert f"--> {bad}:2:7" in out
     assert "error[P207]: stimuli.a.kind: unknown kind 'cvs'" in out
-    assert out.endswith(f"{bad}: 2 errors\n\n2 specs, 1 valid, 2 errors\n")
+    tail = f"{bad}: 2 errors\n\n2 specs, 1 valid, 2 errors (1 can be fixed with --fix)\n"
+    assert out.endswith(tail)
 
 
 def test_what_cannot_be_read_weighs_most(
@@ -42,19 +45,27 @@ def test_what_cannot_be_read_weighs_most(
     assert cli.main(["validate", "quikstart", str(bad), "quickstart"]) == 3
     out = capsys.readouterr().out
     assert "did you mean 'quickstart'?" in out
-    assert out.endswith("3 specs, 1 valid, 3 errors\n")
+    assert out.endswith("3 specs, 1 valid, 3 errors (1 can be fixed with --fix)\n")
 
 
 def test_a_folder_without_specs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["validate", str(tmp_path)]) == 3
-    assert capsys.readouterr().err == f"no *.yaml file in the folder {str(tmp_path)!r}\n"
+    assert capsys.readouterr().err == f"no *.yaml or *.yml file in the folder {str(tmp_path)!r}\n"
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["validat"], "unknown command 'validat' (known: run, validate, list); "
-         "did you mean 'validate'?"),
+        (["validat"], "unknown command 'validat' (known: run, validate, list, explain, show, "
+         "init); did you mean 'validate'?"),
+        (["validate", "x", "--format", "jsn"], "unknown format 'jsn' (known: human, line, json, "
+         "github, sarif, junit); did you mean 'json'?"),
+        (["validate", "x", "--formt", "json"], "did you mean '--format'?"),
+        (["explain", "spearmn"], "nothing is known by the name 'spearmn'; did you mean "
+         "'spearman'?"),
+        (["explain", "qqqqqq"], "nothing is known by the name 'qqqqqq'\n"),
+        (["explain"], "the following arguments are required: NAME"),
+        (["init", "a b"], "begins with a letter or a digit; got 'a b'"),
         (["list", "site"], "did you mean 'sites'?"),
         (["list", "sites", "more"], "unexpected argument 'more' after 'list'"),
         (["run", "x", "--ot=y"], "unknown option '--ot' (known: --help, --out); "
@@ -71,11 +82,11 @@ def test_usage_errors_propose_what_was_meant(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sort", [*cli.TABLES, "specs"])
+@pytest.mark.parametrize("sort", [*commands.TABLES, "specs"])
 def test_lists_are_aligned(sort: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", sort]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = list(cli.TABLES.get(sort, cli.shipped()))
+    names = list(commands.TABLES.get(sort, commands.shipped()))
     assert [line.split()[0] for line in lines] == names
     width = max(map(len, names))
     assert all(line[width : width + 2] == "  " and line[width + 2] != " " for line in lines)
@@ -84,7 +95,7 @@ def test_lists_are_aligned(sort: str, capsys: pytest.CaptureFixture[str]) -> Non
 def test_list_without_a_sort_lists_the_sorts(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == [*cli.TABLES, "specs"]
+    assert [line.split()[0] for line in out.splitlines()] == [*commands.TABLES, "specs"]
     assert "resid_post" in out
 
 
@@ -124,15 +135,32 @@ def test_an_interrupt_has_its_own_code(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("argv", [["validate", "quickstart"], ["validate", "nowhere"], ["list"]])
-def test_checking_imports_nothing_heavy(argv: list[str]) -> None:
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["validate", "quickstart"],
+        ["validate", "nowhere"],
+        ["validate", "bad.yaml", "--fix"],
+        *(["validate", "bad.yaml", "--format", name] for name in validate.FORMATS),
+        ["list"],
+        ["explain", "probe"],
+        ["explain", "P104"],
+        ["show", "quickstart", "--resolved"],
+        ["init", "new"],
+    ],
+    ids=" ".join,
+)
+def test_checking_imports_nothing_heavy(argv: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BAD.replace("model:", "modle:"))
     code = (
         "import sys; from patchclamp.engine.cli import main\n"
         f"main({argv!r})\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_the_specs_door_imports_nothing_heavy() -> None:
@@ -142,3 +170,168 @@ def test_the_specs_door_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_hidden_files_of_a_folder_are_no_specs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".github").mkdir()
+    (tmp_path / ".github" / "ci.yml").write_text("on: push")
+    (tmp_path / ".hook.yaml").write_text("repos: []")
+    (tmp_path / "a.yml").write_text(GOOD)
+    assert cli.main(["validate", str(tmp_path), str(tmp_path / "a.yml")]) == 0
+    assert capsys.readouterr().out == "1 spec, 1 valid, 0 errors\n"
+
+
+def test_a_report_goes_to_a_file_and_people_get_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, out = tmp_path / "b.yaml", tmp_path / "o.json"
+    bad.write_text(BAD)
+    assert cli.main(["validate", str(bad), "--format", "json", "--output", str(out)]) == 1
+    assert len(json.loads(out.read_text())["diagnostics"]) == 2
+    assert capsys.readouterr().out.startswith("error[P206]")
+    assert cli.main(["validate", str(bad), "--output", str(tmp_path / "no" / "o")]) == 3
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_github_names_files_from_the_workspace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.yaml").write_text(BAD)
+    monkeypatch.chdir(tmp_path / "sub")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    assert cli.main(["validate", "b.yaml", "--format", "github"]) == 1
+    assert capsys.readouterr().out.startswith("::error file=sub/b.yaml,line=2,")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "elsewhere"))
+    assert cli.main(["validate", "b.yaml", "--format", "github"]) == 1
+    assert capsys.readouterr().out.startswith("::error file=b.yaml,line=2,")
+
+
+SLIPS = (
+    "\ufeff# \u00e9\r\npatchclamp: 1\r\nname: x  # kept\r\nmodle: m\r\nstimuli: {a: {kind: cvx, "
+    "path: p, text: t}}\r\n"
+).encode()
+
+
+def test_fix_mends_in_place_and_says_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "target.yaml"
+    path.write_bytes(SLIPS)
+    path.chmod(0o640)
+    (tmp_path / "link.yaml").symlink_to(path)
+    # `cvx` is too short to be surely a slip for `csv`.
+    assert cli.main(["validate", "link.yaml", "--fix"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("fixed link.yaml:4:1: replace 'modle' by 'model'\n\nerror[P207]")
+    assert path.read_bytes() == SLIPS.replace(b"modle", b"model")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "target.yaml"]
+    assert (tmp_path / "link.yaml").is_symlink()
+
+
+def test_fix_leaves_a_machine_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(GOOD.replace("model", "modle").replace("path", "paht"))
+    assert cli.main(["validate", str(path), "--fix", "--format", "json"]) == 0
+    done = capsys.readouterr()
+    assert json.loads(done.out)["diagnostics"] == []
+    assert len(done.err.splitlines()) == 2
+    assert path.read_text() == GOOD
+
+
+def test_fix_changes_nothing_that_needs_no_mending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(GOOD)
+    bad.write_text(GOOD.replace("kind: csv", "kind: quux"))
+    before = [(p.stat().st_mtime_ns, p.read_bytes()) for p in (good, bad)]
+    assert cli.main(["validate", str(tmp_path), "quickstart", "nowhere", "--fix"]) == 3
+    assert [(p.stat().st_mtime_ns, p.read_bytes()) for p in (good, bad)] == before
+
+
+def test_a_file_that_cannot_be_written_is_left_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(SLIPS)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(validate.os, "fsync", full)
+    assert cli.main(["validate", str(path), "--fix"]) == 3
+    assert capsys.readouterr().err == f"cannot write {str(path)!r}: No space left on device\n"
+    assert path.read_bytes() == SLIPS
+    assert [p.name for p in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def test_a_file_that_changes_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(SLIPS)
+    real = validate.check
+
+    def slow(*given: object) -> object:
+        found = real(*given)  # type: ignore[arg-type]
+        path.write_bytes(SLIPS + b"# mine\r\n")
+        return found
+
+    monkeypatch.setattr(validate, "check", slow)
+    assert validate.mend(str(path)) == []
+    assert path.read_bytes() == SLIPS + b"# mine\r\n"
+
+
+def test_show_prints_a_spec_as_written_or_resolved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(GOOD.rstrip())
+    assert cli.main(["show", str(path)]) == 0
+    assert capsys.readouterr().out == GOOD
+    assert cli.main(["show", str(path), "--resolved"]) == 0
+    out = capsys.readouterr().out
+    assert "dtype: float32\n" in out
+    path.write_text(out)
+    assert load(path).spec == load(path).spec.model_copy()
+    assert cli.main(["show", str(path), "--resolved"]) == 0
+    assert capsys.readouterr().out == out
+    path.write_text(BAD)
+    assert cli.main(["show", str(path)]) == 1
+    assert "error[P206]" in capsys.readouterr().err
+
+
+def test_init_writes_a_spec_that_is_valid_and_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init"]) == 0
+    assert cli.main(["init", "my-study"]) == 0
+    assert cli.main(["init", "other.yml"]) == 0
+    assert cli.main(["validate", "."]) == 0
+    assert capsys.readouterr().out.endswith("3 specs, 3 valid, 0 errors\n")
+    assert load(tmp_path / "my-study.yaml").spec.name == "my-study"
+    before = (tmp_path / "my-study.yaml").read_bytes()
+    assert cli.main(["init", "my-study.yaml"]) == 2
+    assert "'my-study.yaml' is there already" in capsys.readouterr().err
+    assert (tmp_path / "my-study.yaml").read_bytes() == before
+    assert cli.main(["init", "no/folder"]) == 3
+
+
+def test_names_that_no_console_can_hold_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\udcff.yaml"
+    path.write_text(BAD)
+    for name in validate.FORMATS:
+        assert cli.main(["validate", str(path), "--format", name]) == 1
+    assert "a\\udcff.yaml" in capsys.readouterr().out
+    with pytest.raises(SpecError):
+        load(path)

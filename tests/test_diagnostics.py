@@ -94,6 +94,15 @@ def test_a_report_is_in_order_without_repetition_and_counted() -> None:
     assert report([SITE], TEXT).endswith("\n\nbad.yaml: 1 error")
 
 
+def test_a_report_over_several_texts_quotes_each_and_begins_with_the_spec() -> None:
+    base = replace(SITE, source="base.yaml", line=1, end_line=1, column=1, end_column=2)
+    warning = replace(SITE, line=1, end_line=1, severity="warning")
+    text = report([base, SITE, warning], {"bad.yaml": TEXT, "base.yaml": "nothing else"})
+    assert text.index("--> bad.yaml:1:") < text.index("--> bad.yaml:10") < text.index("--> base")
+    assert "1 | nothing else" in text
+    assert text.endswith("\n\nbad.yaml: 2 errors, 1 warning")
+
+
 def test_paths_are_written_with_dots_and_brackets() -> None:
     assert dotted(("a", "b", 0, "c", 12)) == "a.b[0].c[12]"
     assert dotted(()) == ""
@@ -101,7 +110,7 @@ def test_paths_are_written_with_dots_and_brackets() -> None:
 
 def test_codes_are_grouped_and_titled() -> None:
     assert list(CODES) == sorted(CODES)
-    assert {code[:2] for code in CODES} == {"P1", "P2", "P3", "P4"}
+    assert {code[:2] for code in CODES} == {"P1", "P2", "P3", "P4", "P5"}
     assert len(set(CODES.values())) == len(CODES)
     with pytest.raises(AssertionError):
         replace(SITE, code="P999")

@@ -1,5 +1,6 @@
 """The identity of a spec: what changes it, what does not, and that it survives being written."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchclamp.specs import digest, load, loads, resolved
+from patchclamp.specs.grammar import KIND, fields, models_by_path
 from patchclamp.specs.library import shipped
 from patchclamp.specs.scalars import dump
+from patchclamp.specs.spec import Spec
 
 SHORT = """\
 patchclamp: 1
@@ -72,10 +75,25 @@ def test_ways_of_writing_make_no_difference() -> None:
     assert digest(loads(SHORT).spec) == digest(loads(LONG).spec)
 
 
+def test_a_field_at_its_default_is_not_hashed() -> None:
+    text = "patchclamp: 1\nname: x\nmodel: m\nstimuli: {a: {kind: csv, path: b.csv, text: '{t}'}}\n"
+    canonical = (
+        '2\n{"model":{"id":"m"},"patchclamp":1,'
+        '"stimuli":{"a":{"kind":"csv","path":"b.csv","text":"{t}"}}}'
+    )
+    assert digest(loads(text).spec) == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_no_kind_has_a_default_that_would_leave_it_out() -> None:
+    for _, model in models_by_path(Spec):
+        field = fields(model).get(KIND)
+        assert field is None or field.is_required(), model
+
+
 def test_a_digest_is_the_same_on_every_machine() -> None:
     # Changes only with the grammar: results found under an older digest are found no more.
     text = "patchclamp: 1\nname: x\nmodel: m\nstimuli: {a: {kind: csv, path: é.csv, text: '{t}'}}\n"
-    expected = "2c3922dcda3c86e42d269604efdb005596c28af184bbb8b117c9a354b037048b"
+    expected = "ee28cba3de4a4f468729a11a6f6392308828300ab377e658bf17a129de669b28"
     assert digest(loads(text).spec) == expected
 
 
@@ -110,9 +128,9 @@ def test_a_resolved_spec_spells_every_default_out() -> None:
     plain = resolved(loads(SHORT).spec)
     assert plain["model"]["dtype"] == "float32"
     assert plain["analyses"]["heads"]["with"] == "mean"
-    assert plain["captures"]["resid"] == {
-        "of": "words", "site": "resid_post", "layers": [0, 1, 2], "positions": "last",
-    }  # fmt: skip
+    assert plain["captures"]["resid"]["of"] == "words"
+    assert plain["captures"]["resid"]["layers"] == [0, 1, 2]
+    assert plain["captures"]["resid"]["positions"] == {"kind": "named", "at": ["last"]}
     assert plain["run"]["batch"] == {"tokens": 8192}
 
 

@@ -1,6 +1,7 @@
 """YAML text to plain data with places: the YAML 1.2 scalars, limits, and every refusal by text."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from patchclamp.specs import nodes
 from patchclamp.specs.diagnostics import Span
-from patchclamp.specs.document import Document, parse
+from patchclamp.specs.document import Document, Source, parse, parse_value
 from patchclamp.specs.scalars import dump, read_plain
 
 SCALARS = {
@@ -88,6 +89,41 @@ def test_a_place_that_is_left_out_is_that_of_its_nearest_parent() -> None:
     assert document.span(("zzz",)) == Span(1, 1, 1, 2)
     assert document.get(("a", "b", "c")) == 1
     assert document.get(("a", 0)) is None
+
+
+def test_a_place_names_its_text() -> None:
+    document, _ = parse("a: {b: 1}\n", "x.yaml", Path("folder"))
+    assert document is not None
+    assert {span.source for span in (*document.keys.values(), *document.values.values())} == {
+        "x.yaml"
+    }
+    assert document.sources == {"x.yaml": Source("x.yaml", "a: {b: 1}\n", Path("folder"))}
+    assert document.texts == {"x.yaml": "a: {b: 1}\n"}
+    assert document.get(("a", "x"), 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "column"),
+    [
+        ("a=1e-4", 1e-4, 3), ("a=no", "no", 3), ("a=", None, 2), ("a=null", None, 3),
+        ("a= 'x: y' ", "x: y", 4), ("a=[1, {b: x}]", (1, {"b": "x"}), 3),
+    ],
+)  # fmt: skip
+def test_the_rest_of_a_line_is_one_value(
+    text: str, value: object, column: int, loader: str
+) -> None:
+    document, problems = parse_value(Source("--set", text), 2)
+    assert document is not None
+    assert not problems
+    assert (document.value, document.values[()].column) == (value, column)
+
+
+@pytest.mark.parametrize("text", ["a=b: c", "a=- x", "a=x\ny", "a=1\n---\n2", "a=? x"])
+def test_a_value_is_not_spread_over_lines(text: str, loader: str) -> None:
+    document, (problem,) = parse_value(Source("--set", text), 2)
+    assert document is None
+    assert (problem.code, problem.column) == ("P504", 3)
+    assert problem.message == "expected one value: text, a number, or a list or mapping in brackets"
 
 
 REFUSED = [

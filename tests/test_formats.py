@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from patchclamp.engine.validate import check
 from patchclamp.specs.diagnostics import Diagnostic, Fix, Span
@@ -103,10 +103,27 @@ def test_editors_get_one_line_each(bad: Checked) -> None:
     assert lines[-1] == "b:1:1: error: no file"
 
 
+def conforms(value: Any, schema: Any) -> None:
+    """Hold JSON data against a schema of typed dicts, lists and unions."""
+    if is_typeddict(schema):
+        assert value.keys() == get_type_hints(schema).keys()
+        for key, inner in get_type_hints(schema).items():
+            conforms(value[key], inner)
+    elif get_origin(schema) is list:
+        for item in value:
+            conforms(item, get_args(schema)[0])
+    elif get_args(schema) and any(map(is_typeddict, get_args(schema))):
+        if value is not None:
+            conforms(value, get_args(schema)[0])
+    else:
+        assert isinstance(value, schema)
+
+
 def test_json_keeps_to_its_schema(bad: Checked) -> None:
     text = render_as("json", [bad, Checked("\udcff", unreadable="no", report="no")], ROOT)
     text.encode("ascii")
-    report: Any = TypeAdapter(Report).validate_json(text, strict=True)
+    report = json.loads(text)
+    conforms(report, Report)
     assert report["version"] == 1
     assert [file["errors"] for file in report["files"]] == [3, 1]
     found = report["diagnostics"][0]

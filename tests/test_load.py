@@ -122,8 +122,8 @@ PLANTED: list[tuple[str, str, int, int, str, str, str | None]] = [
      "a layer range goes upwards; got '2..0'", None),
     ("layers: 0..2", "layers: [1, 1]", 14, 37, "P208", "a layer is named twice; got [1, 1]", None),
     ("layers: 0..2", "layers: 0-2", 14, 37, "P208",
-     "expected layers as all, last, a number, a list of numbers, or a range such as 0..11; "
-     "got '0-2'", None),
+     "expected layers as all, last, a number, a range such as 0..11, a percentage such as 50%, a "
+     "range such as 25%..75%, or a list of these; got '0-2'", None),
     ("layers: 0..2", "dtype: x", 14, 29, "P202",
      "unknown key 'dtype'; 'dtype' belongs under 'model'", None),
     ("per: position", "per: pos", 16, 59, "P204", "unknown value 'pos'", None),
@@ -147,7 +147,7 @@ PLANTED: list[tuple[str, str, int, int, str, str, str | None]] = [
     ("target: category", "target: category, estimator: {kind: lgistic}", 18, 61, "P207",
      "unknown kind 'lgistic'", "logistic"),
     ("target: category", "target: category, estimator: {C: 1}", 18, 43, "P207",
-     "the kind is missing; write 'kind: logistic'", None),
+     "the kind is missing", None),
     ("kind: logit_diff", "kind: logitdiff", 19, 60, "P204", "unknown metric 'logitdiff'",
      "logit_diff"),
     ("metric: {kind: logit_diff}", "metric: {kind: logit_diff}, share: 'yes'", 19, 80, "P203",

@@ -107,7 +107,7 @@ BAD = [
         11,
     ),
     ("{wrong}", "{right}", "P406", "foil and correct answer are the same token, 'w4'", 11),
-    ("[0, 2]", "[0, 3, 7]", "P412", "has 3 layers, 0..2; there is no layer 3, 7", 13),
+    ("[0, 2]", "[0, 3, 7]", "P412", "there is no layer 3, 7 among 3 layers, 0..2", 13),
     ("layers: 1}", "layers: 5}", "P412", "there is no layer 5", 17),
     ("models/llama}", "models/gpt_neox}\n#", "P413", "has no site 'resid_mid'", 14),
 ]

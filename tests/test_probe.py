@@ -18,7 +18,7 @@ from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError
-from patchclamp.specs.analyses import Probe
+from patchclamp.specs.analyses_representation import Probe
 
 SEEDS = Seeds(0, "analyses.decode")
 

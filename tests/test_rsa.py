@@ -15,7 +15,7 @@ from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError
-from patchclamp.specs.analyses import Rsa
+from patchclamp.specs.analyses_representation import Rsa
 
 SEEDS = Seeds(0, "analyses.geometry")
 DISCRIMINATIVE = {"kind": "discriminative", "column": "category"}

@@ -1,0 +1,137 @@
+"""What the engine does of the grammar so far; the rest is valid, and refused by name before a run.
+
+A model that is not in `DONE` is not implemented at all. One that is does every value of the keys
+listed there, those values of a key that `VALUES` lists, and of any other key only the default: so
+what is added to the grammar is refused until it is added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from patchclamp.engine.problems import Problems
+from patchclamp.registry import ANALYSES, ARCHITECTURES, BACKENDS, METRICS
+from patchclamp.specs import analyses_causal as causal
+from patchclamp.specs import analyses_representation as representation
+from patchclamp.specs import captures, inference, interventions, model, positions, spec, stimuli
+from patchclamp.specs.references import models_in
+
+_ROWS = frozenset({"kind", "text", "id", "labels", "groups", "answer", "slots"})
+
+DONE: Mapping[type[BaseModel], frozenset[str]] = {
+    model.ModelChoice: frozenset({"id", "revision", "dtype", "weights"}),
+    model.TokenizerChoice: frozenset(),
+    stimuli.Builtin: _ROWS | {"set"},
+    stimuli.Csv: _ROWS | {"path"},
+    stimuli.Jsonl: _ROWS | {"path"},
+    stimuli.Items: _ROWS | {"items"},
+    stimuli.Corrupt: frozenset({"kind", "of"}),
+    stimuli.Answer: frozenset({"correct", "foil"}),
+    captures.Capture: frozenset({"of", "site", "layers"}),
+    positions.Named: frozenset({"kind"}),
+    interventions.Ablate: frozenset({"kind", "value"}),
+    interventions.Zero: frozenset({"kind"}),
+    interventions.Mean: frozenset({"kind", "mean_over"}),
+    representation.Rsa: frozenset({"kind", "of", "rdm", "against", "contrast", "test"}),
+    representation.Rdm: frozenset(),
+    representation.CategoryModel: frozenset({"kind", "column"}),
+    representation.Discriminative: frozenset({"kind", "column", "target"}),
+    representation.Categorical: frozenset({"kind", "column", "classes"}),
+    representation.Probe: frozenset({"kind", "of", "target", "estimator", "cv", "shuffles"}),
+    representation.LabelTarget: frozenset({"kind", "column"}),
+    representation.Logistic: frozenset({"kind"}),
+    causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
+    causal.Units: frozenset({"layers"}),
+    inference.LabelPermutation: frozenset({"permute", "n"}),
+    inference.CrossValidation: frozenset({"folds"}),
+    inference.Bootstrap: frozenset(),
+    inference.MetricChoice: frozenset({"kind"}),
+    spec.Run: frozenset({"backend", "device", "batch"}),
+    spec.Batch: frozenset({"tokens"}),
+    spec.Budget: frozenset(),
+    spec.Retry: frozenset(),
+}
+"""Model -> the keys of which every value is implemented."""
+
+VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
+    (positions.Named, "at"): (("first",), ("last",), ("all",)),
+    (interventions.Mean, "per"): ("position", "all"),
+    (stimuli.Corrupt, "equal_length"): ("error", "any"),
+    (representation.Rsa, "compare"): (None, "spearman", "pearson"),
+    (causal.Units, "site"): ("z",),
+}
+"""Model and key -> the values that are implemented, beside the default."""
+
+_CONTROLS = frozenset({"majority", "shuffled_labels"})
+
+
+def check_implemented(problems: Problems) -> None:
+    """Report everything that a spec asks for and the engine does not do yet."""
+    loaded = problems.loaded
+    for section in ("model", "stimuli", "captures", "interventions", "analyses", "run"):
+        value = getattr(loaded.spec, section)
+        for path, what in _missing(value, (section,)):
+            problems.add(path, "P415", f"not implemented yet: {what}")
+    if loaded.spec.expect:
+        problems.add(("expect",), "P415", "not implemented yet: expectations")
+    if len(loaded.cells) > 1:
+        problems.add(("matrix",), "P415", "not implemented yet: running the cells of a matrix")
+
+
+def _missing(
+    value: Any, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the places of what is not implemented, outermost only, with its name."""
+    told: list[tuple[str | int, ...]] = []
+    for here, entry in models_in(value, path):
+        if any(here[: len(parent)] == parent for parent in told):
+            continue
+        name = _unknown(entry)
+        if name is not None:
+            told.append(here)
+            yield here, name
+            continue
+        for key, what in _keys(entry):
+            told.append((*here, key))
+            yield (*here, key), what
+
+
+def _unknown(entry: BaseModel) -> str | None:
+    """Return the name of a model that is not implemented at all."""
+    kind = getattr(entry, "kind", None)
+    if type(entry) not in DONE:
+        return f"kind {kind!r}" if kind else type(entry).__name__.lower()
+    if kind in ANALYSES and not ANALYSES[kind].implemented:
+        return f"kind {kind!r}"
+    return None
+
+
+def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a model whose value is not implemented."""
+    done = DONE[type(entry)]
+    for attribute, field in type(entry).model_fields.items():
+        key, value = field.alias or attribute, getattr(entry, attribute)
+        if key in done or value == field.get_default(call_default_factory=True):
+            continue
+        if value in VALUES.get((type(entry), key), ()) or list(models_in(value, ())):
+            continue  # models inside are judged by themselves
+        if key == "controls" and _CONTROLS.issuperset(value):
+            continue
+        if key == "C" and len(value) == 1:
+            continue
+        yield key, f"this value of {key!r}"
+    yield from _names(entry)
+
+
+def _names(entry: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield keys whose value names something of the registry that has no function yet."""
+    if isinstance(entry, inference.MetricChoice) and METRICS[entry.kind].function is None:
+        yield "kind", f"the metric {entry.kind!r}"
+    if isinstance(entry, spec.Run) and BACKENDS[entry.backend].factory is None:
+        yield "backend", f"the backend {entry.backend!r}"
+    known = {site for architecture in ARCHITECTURES.values() for site in architecture.sites}
+    if isinstance(entry, captures.Capture) and entry.site not in known:
+        yield "site", f"the site {entry.site!r}"

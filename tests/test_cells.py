@@ -1,0 +1,152 @@
+"""Cells: each as if written by hand, with its own digest; common problems are told once."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_load import GOOD
+
+from patchclamp.registry.errors import SpecError
+from patchclamp.specs import Loaded, digest, loads
+from patchclamp.specs.cells import FAILING, name_of
+from patchclamp.specs.diagnostics import Diagnostic
+
+
+def refused(matrix: str, text: str = GOOD) -> list[tuple[str, int, int, str]]:
+    with pytest.raises(SpecError) as caught:
+        loads(f"matrix: {matrix}\n{text}")
+    found = caught.value.diagnostics
+    assert all(isinstance(d, Diagnostic) for d in found)
+    return [(d.code, d.line, d.column, d.message) for d in found]  # type: ignore[attr-defined]
+
+
+def swept(matrix: str) -> Loaded:
+    return loads(f"matrix: {matrix}\n{GOOD}")
+
+
+def test_a_spec_without_a_matrix_is_one_cell() -> None:
+    loaded = loads(GOOD)
+    [cell] = loaded.cells
+    assert (cell.label, cell.spec, cell.digest) == ({}, loaded.spec, digest(loaded.spec))
+    assert loaded.dims == {}
+
+
+def test_a_cell_is_the_spec_that_one_would_write() -> None:
+    loaded = swept("{grid: {model.revision: [step0, main], analyses.decode.cv.folds: [3, 4]}}")
+    assert loaded.dims == {"model.revision": "revision", "analyses.decode.cv.folds": "folds"}
+    for cell in loaded.cells:
+        revision, folds = cell.label.values()
+        text = GOOD.replace("bundled:sequences", f"bundled:sequences@{revision}")
+        by_hand = loads(
+            text.replace("target: category", f"target: category, cv: {{folds: {folds}}}")
+        )
+        assert cell.spec == by_hand.spec
+        assert cell.digest == digest(by_hand.spec)
+    assert len({cell.digest for cell in loaded.cells}) == 4
+    assert loaded.spec == loaded.cells[0].spec
+
+
+def test_what_is_loaded_can_stand_at_any_cell() -> None:
+    loaded = swept("{grid: {seed: [1, 2]}}")
+    second = loaded.at(loaded.cells[1])
+    assert (second.spec.seed, second.label, second.document.value["seed"]) == (2, {"seed": 2}, 2)
+    assert second.document.text == loaded.document.text
+    found = second.diagnose(("seed",), "P405", "not this seed")
+    assert (found.line, found.column) == (1, 27)
+    assert found.message == "not this seed (matrix value)"
+
+
+def test_null_in_a_matrix_is_the_default() -> None:
+    loaded = swept("{grid: {'captures.resid.layers': [null, [0]]}}")
+    assert [cell.spec.captures["resid"].layers for cell in loaded.cells] == ["all", (0,)]
+
+
+def test_a_list_is_swept_by_index() -> None:
+    loaded = swept("{grid: {'stimuli.words.labels[1]': [form, step]}}")
+    labels = [cell.spec.stimuli["words"].labels for cell in loaded.cells]  # type: ignore[union-attr]
+    assert labels == [("category", "form"), ("category", "step")]
+
+
+PLACED = [
+    ("{grid: {model.dtype: [float32, flot16]}}", "P204", 40,
+     "unknown value 'flot16' (matrix value)"),
+    ("{grid: {model.dtpe: [float32, float16]}}", "P202", 17, "unknown key 'dtpe' (matrix path)"),
+    ("{grid: {modl.dtype: [float32]}}", "P202", 17, "unknown key 'modl' (matrix path)"),
+    ("{grid: {model: [{id: a}, {dtype: float32}]}}", "P201", 34,
+     "this key is required and missing (matrix value)"),
+    ("{grid: {model: [{id: a}, {id: b, dtpe: x}]}}", "P202", 42,
+     "unknown key 'dtpe' (matrix value)"),
+    ("{grid: {captures.resid.site: [z, resid_pst]}}", "P204", 42,
+     "unknown site 'resid_pst' (matrix value)"),
+    ("{grid: {name.x: [1]}}", "P505", 17, "'name' is the same in every cell of a matrix"),
+    ("{grid: {name: [a, b]}}", "P505", 17, "'name' is the same in every cell of a matrix"),
+    ("{grid: {'stimuli.words.labels[5]': [a]}}", "P505", 17,
+     "'stimuli.words.labels' is a list of 2 items; it has no [5]"),
+    ("{grid: {run.device: [cpu, cuda]}}", "P511", 35,
+     "the cells run.device=cpu and run.device=cuda compute the same; "
+     "only what decides the numbers tells cells apart"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("matrix", "code", "column", "message"), PLACED)
+def test_a_problem_of_a_cell_points_at_the_matrix(
+    matrix: str, code: str, column: int, message: str
+) -> None:
+    assert refused(matrix) == [(code, 1, column, message)]
+
+
+def test_every_bad_value_is_told_once_however_many_cells_have_it() -> None:
+    matrix = "{grid: {seed: [1, -1, 2, -2], model.dtype: [float32, x, y]}}"
+    assert [(code, column) for code, _, column, _ in refused(matrix)] == [
+        ("P205", 27), ("P205", 34), ("P204", 62), ("P204", 65),
+    ]  # fmt: skip
+
+
+def test_what_all_cells_have_is_told_once_and_as_if_there_were_no_matrix() -> None:
+    text = GOOD.replace("site: resid_post", "site: resid_pst")
+    plain = [(code, line + 1, column, message) for code, line, column, message in _of(text)]
+    assert refused("{grid: {seed: [1, 2, 3]}}", text) == plain
+
+
+def _of(text: str) -> list[tuple[str, int, int, str]]:
+    with pytest.raises(SpecError) as caught:
+        loads(text)
+    return [(d.code, d.line, d.column, d.message) for d in caught.value.diagnostics]  # type: ignore[attr-defined]
+
+
+def test_what_only_some_cells_have_names_the_first_of_them() -> None:
+    matrix = "{grid: {seed: [1, 2], stimuli.words.labels: [[category, form], [form]]}}"
+    [(code, line, _, message)] = refused(matrix)
+    assert (code, line) == ("P307", 19)
+    assert message.endswith(" (in the cell seed=1, stimuli.words.labels=[form])")
+
+
+def test_what_cannot_be_read_is_not_told_of_every_cell() -> None:
+    found = refused("{grid: {seed: [1, 2]}}", GOOD.replace("name: good", "name: 12e4567"))
+    assert [(code, line) for code, line, _, _ in found] == [("P114", 3)]
+
+
+def test_a_bound_on_what_is_told_is_said() -> None:
+    matrix = f"{{grid: {{seed: {list(range(-50, 50))}}}}}"
+    found = refused(matrix)
+    assert [code for code, *_ in found].count("P205") == FAILING
+    assert ("P512", 1, 1, f"{FAILING} cells have problems; 80 more were not looked at") in found
+
+
+def test_names_of_cells_are_written_as_in_a_spec() -> None:
+    label = {"a": None, "b": True, "c": (1, "x"), "d": {"k": 2.5}, "e": "y" * 70}
+    assert name_of(label) == f"a=null, b=true, c=[1, x], d={{k: 2.5}}, e={'y' * 60}..."
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
+    st.lists(st.sampled_from([2, 3, 4, 6]), min_size=1, max_size=3, unique=True),
+)
+def test_a_cell_is_the_same_however_it_is_asked_for(seeds: list[int], folds: list[int]) -> None:
+    both = swept(f"{{grid: {{seed: {seeds}, analyses.decode.cv.folds: {folds}}}}}")
+    assert len(both.cells) == len(seeds) * len(folds)
+    for cell in both.cells:
+        seed, fold = cell.label.values()
+        alone = loads(GOOD, overrides=[f"seed={seed}", f"analyses.decode.cv={{folds: {fold}}}"])
+        assert cell.spec == alone.spec
+        assert cell.digest == digest(alone.spec)

@@ -1,0 +1,127 @@
+"""What is valid and not implemented yet is refused by name before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from patchclamp.engine.implemented import DONE, VALUES, check_implemented
+from patchclamp.engine.plan import make_plan
+from patchclamp.engine.problems import Problems
+from patchclamp.registry.errors import SpecError
+from patchclamp.specs.load import load, loads
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECTS = sorted((ROOT / "specs" / "projects").glob("*.yaml"))
+
+BASE = """\
+patchclamp: 1
+name: t
+model: bundled:sequences
+stimuli:
+  words: {kind: builtin, set: sequences, text: "{prompt}", labels: [category], groups: template, answer: {correct: " {next}", foil: " {last}"}}
+  scrambled: {kind: corrupt, of: words}
+captures: {resid: {of: words, site: resid_post}}
+interventions: {mean: {kind: ablate, value: {mean_over: scrambled, per: position}}}
+analyses:
+  decode: {kind: probe, of: resid, target: category}
+  heads: {kind: ablation, stimuli: words, with: mean, units: {site: z}, metric: logit_diff}
+"""
+
+
+def missing(text: str) -> list[tuple[int, str]]:
+    problems = Problems(loads(text))
+    check_implemented(problems)
+    assert {found.code for found in problems.found} <= {"P415"}
+    return [
+        (found.line, found.message.partition("not implemented yet: ")[2])
+        for found in problems.found
+    ]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "untrained"])
+def test_what_ships_to_be_run_is_implemented(name: str) -> None:
+    problems = Problems(load(name))
+    check_implemented(problems)
+    assert len(problems) == 0
+
+
+@pytest.mark.parametrize("path", PROJECTS, ids=lambda path: path.stem)
+def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(path: Path) -> None:
+    with pytest.raises(SpecError, match="not implemented yet: ") as caught:
+        make_plan(load(path))
+    assert {found.code for found in caught.value.diagnostics} == {"P415"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("site: resid_post}", "site: attn_pattern}", 7, "the site 'attn_pattern'"),
+        ("site: resid_post}", "site: resid_post, reduce: norm}", 7, "kind 'norm'"),
+        ("site: resid_post}", "site: z, heads: [L1H1]}", 7, "this value of 'heads'"),
+        ("site: resid_post}", "site: resid_post, positions: [0, last]}", 7, "this value of 'at'"),
+        (
+            "site: resid_post}",
+            "site: resid_post, positions: {align: left, size: 2}}",
+            7,
+            "kind 'window'",
+        ),
+        ("metric: logit_diff", "metric: kl", 11, "the metric 'kl'"),
+        ("metric: logit_diff", "metric: logit_diff, correct: fdr", 11, "this value of 'correct'"),
+        ("target: category", "target: {kind: correct}", 10, "kind 'correct'"),
+        ("target: category", "target: category, estimator: {kind: ridge}", 10, "kind 'ridge'"),
+        (
+            "target: category",
+            "target: category, estimator: {kind: logistic, C: [0.1, 1]}",
+            10,
+            "this value of 'C'",
+        ),
+        (
+            "target: category",
+            "target: category, controls: [bag_of_words]",
+            10,
+            "this value of 'controls'",
+        ),
+        ("per: position", "per: group", 8, "this value of 'per'"),
+        (
+            "kind: corrupt, of: words",
+            "kind: corrupt, of: words, slots: redraw",
+            6,
+            "this value of 'slots'",
+        ),
+        ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
+        ("name: t\n", "name: t\nrun: {budget: {time: 20m}}\n", 3, "this value of 'time'"),
+        (
+            "name: t\n",
+            "name: t\nmatrix: {grid: {seed: [0, 1]}}\n",
+            3,
+            "running the cells of a matrix",
+        ),
+        ("name: t\n", "name: t\nexpect: [{var: decode/accuracy, ge: 0.5}]\n", 3, "expectations"),
+        (
+            "model: bundled:sequences",
+            "model: {id: gpt2, fold: [layer_norm]}",
+            3,
+            "this value of 'fold'",
+        ),
+    ],
+)
+def test_each_gap_is_named_where_it_stands(old: str, new: str, line: int, what: str) -> None:
+    assert old in BASE
+    assert missing(BASE.replace(old, new, 1)) == [(line, what)]
+
+
+def test_what_is_implemented_is_told_from_what_is_not() -> None:
+    assert missing(BASE) == []
+    assert missing(BASE.replace("C: 1", "C: 2")) == []
+    assert missing(BASE.replace("controls: [majority]", "controls: []")) == []
+
+
+def test_the_tables_name_only_what_the_grammar_has() -> None:
+    for model, keys in DONE.items():
+        known = {field.alias or name for name, field in model.model_fields.items()}
+        assert keys <= known, model
+    for model, key in VALUES:
+        assert model in DONE
+        assert key not in DONE[model]
