@@ -28,7 +28,8 @@ from patchclamp.analyses.permutation import description, p_max, p_value, permute
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_representation import LabelTarget, Logistic, Probe
+from patchclamp.specs.analyses_representation import LabelTarget, Probe
+from patchclamp.specs.estimators import Logistic
 
 DRAWS = 1000
 """Bootstrap draws of the interval of accuracy."""

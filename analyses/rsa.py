@@ -23,7 +23,8 @@ from patchclamp.analyses.rdm import dissimilarities, fisher_z, ranks
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, hint
-from patchclamp.specs.analyses_representation import Categorical, CategoryModel, Discriminative, Rsa
+from patchclamp.specs.analyses_representation import Categorical, Discriminative, Rsa
+from patchclamp.specs.rdms import CategoryModel
 
 Statistic = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 

@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 
 from patchclamp.registry import PatchclampError
 from patchclamp.registry.errors import UsageError, hint
@@ -23,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
     "init": "patchclamp.engine.commands:init_command",
+    "schema": "patchclamp.engine.schema:schema_command",
 }
 """Command -> the function of it, imported when the command is given."""
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _never_fail_to_print()
     try:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
+        _use_plugins([*args.plugin, *args.plugin_after])
         code = int(load(COMMANDS[args.command])(args))
         sys.stdout.flush()
         return code
@@ -68,6 +69,16 @@ def _never_fail_to_print() -> None:
             reconfigure(errors="backslashreplace")
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes as long as reading ten specs."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        from importlib.metadata import version
+
+        print(f"patchclamp {version('patchclamp')}")
+        parser.exit()
+
+
 def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """Return the parser of the program and that of each command."""
     parser = argparse.ArgumentParser(
@@ -75,9 +86,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         description="Declarative experiments on language models: one spec in, one result out.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--version", action="version", version=f"patchclamp {version('patchclamp')}"
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    _add_plugins(parser, "plugin")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "run": "run specs",
@@ -86,14 +96,38 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",
         "init": "write a first spec",
+        "schema": "print the grammar as JSON Schema, for editors",
     }
     found = {
         name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         for name, text in about.items()
     }
+    for command in found.values():
+        _add_plugins(command, "plugin_after")
     _add_arguments(found)
     _add_validate_arguments(found["validate"])
     return parser, found
+
+
+def _add_plugins(parser: argparse.ArgumentParser, dest: str) -> None:
+    """Take plugins before and after a command; argparse would let one place undo the other."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        dest=dest,
+        metavar="FILE",
+        help="a Python file that adds analyses or metrics; may be given again",
+    )
+
+
+def _use_plugins(files: Sequence[str]) -> None:
+    if files:
+        # Most command lines have none, and looking into modules is not free.
+        from patchclamp.registry.plugins import use_file
+
+        for file in files:
+            use_file(file)
 
 
 def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
@@ -114,6 +148,13 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
         "--origin", action="store_true", help="with the place that each value comes from"
     )
     _add_overrides(commands["show"])
+    commands["schema"].add_argument(
+        "--write",
+        nargs="?",
+        const=".",
+        metavar="FOLDER",
+        help="write it to .patchclamp/schema.json there (here), and say how editors find it",
+    )
     commands["init"].add_argument(
         "name", nargs="?", default="experiment", metavar="NAME", help="its name (experiment)"
     )

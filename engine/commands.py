@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from patchclamp.registry.errors import StoreError, UnknownNameError, UsageError, hint
+from patchclamp.registry.plugins import use_all
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.diagnostics import dotted
 from patchclamp.specs.digest import resolved
-from patchclamp.specs.explain import TABLES, explain
+from patchclamp.specs.explain import TABLES, explain, implemented
 from patchclamp.specs.library import shipped, summary
 from patchclamp.specs.load import Loaded, load
 from patchclamp.specs.origins import origins
@@ -26,6 +27,8 @@ COLUMN = 60
 def list_command(args: Namespace) -> int:
     """Print the names of one sort of thing, or what sorts there are."""
     sorts = [*TABLES, "specs"]
+    if args.sort in (None, "analyses", "metrics"):
+        use_all()
     if args.sort is None:
         rows = {name: ", ".join(_rows(name)) for name in sorts}
     elif args.sort in sorts:
@@ -42,19 +45,31 @@ def _rows(sort: str) -> dict[str, str]:
     """Return the names of a sort, each with its summary."""
     if sort == "specs":
         return {name: summary(path) for name, path in shipped().items()}
-    return {name: entry.summary for name, entry in TABLES[sort].items()}
+    return {
+        name: entry.summary + ("" if implemented(entry) else " (not implemented yet)")
+        for name, entry in TABLES[sort].items()
+    }
 
 
 def explain_command(args: Namespace) -> int:
     """Print what a code, a kind, a key or a name of the registry means."""
     try:
-        text = explain(args.name)
+        text = _explained(args.name)
     except UnknownNameError as error:
         close = hint(args.name, error.known).rpartition("; ")[2]
         tail = f"; {close}" if close.startswith("did you mean") else ""
         raise UsageError(f"nothing is known by the name {args.name!r}{tail}") from error
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _explained(name: str) -> str:
+    """Return what a name means; one that is not known may be that of an installed plugin."""
+    try:
+        return explain(name)
+    except UnknownNameError:
+        use_all()
+        return explain(name)
 
 
 def show_command(args: Namespace) -> int:

@@ -16,7 +16,17 @@ from patchclamp.engine.problems import Problems
 from patchclamp.registry import ANALYSES, ARCHITECTURES, BACKENDS, METRICS
 from patchclamp.specs import analyses_causal as causal
 from patchclamp.specs import analyses_representation as representation
-from patchclamp.specs import captures, inference, interventions, model, positions, spec, stimuli
+from patchclamp.specs import (
+    captures,
+    estimators,
+    inference,
+    interventions,
+    model,
+    positions,
+    rdms,
+    spec,
+    stimuli,
+)
 from patchclamp.specs.references import models_in
 
 _ROWS = frozenset({"kind", "text", "id", "labels", "groups", "answer", "slots"})
@@ -36,13 +46,13 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     interventions.Zero: frozenset({"kind"}),
     interventions.Mean: frozenset({"kind", "mean_over"}),
     representation.Rsa: frozenset({"kind", "of", "rdm", "against", "contrast", "test"}),
-    representation.Rdm: frozenset(),
-    representation.CategoryModel: frozenset({"kind", "column"}),
+    rdms.Rdm: frozenset(),
+    rdms.CategoryModel: frozenset({"kind", "column"}),
     representation.Discriminative: frozenset({"kind", "column", "target"}),
     representation.Categorical: frozenset({"kind", "column", "classes"}),
     representation.Probe: frozenset({"kind", "of", "target", "estimator", "cv", "shuffles"}),
     representation.LabelTarget: frozenset({"kind", "column"}),
-    representation.Logistic: frozenset({"kind"}),
+    estimators.Logistic: frozenset({"kind"}),
     causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
     causal.Units: frozenset({"layers"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
@@ -102,6 +112,8 @@ def _missing(
 def _unknown(entry: BaseModel) -> str | None:
     """Return the name of a model that is not implemented at all."""
     kind = getattr(entry, "kind", None)
+    if kind in ANALYSES and origin("analysis", kind) != OURS:
+        return None if ANALYSES[kind].implemented else f"kind {kind!r}"
     if type(entry) not in DONE:
         return f"kind {kind!r}" if kind else type(entry).__name__.lower()
     if kind in ANALYSES and not ANALYSES[kind].implemented:
@@ -111,6 +123,8 @@ def _unknown(entry: BaseModel) -> str | None:
 
 def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield the keys of a model whose value is not implemented."""
+    if type(entry) not in DONE:
+        return  # a plugin's own, which answers for all of its keys
     done = DONE[type(entry)]
     for attribute, field in type(entry).model_fields.items():
         key, value = field.alias or attribute, getattr(entry, attribute)

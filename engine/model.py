@@ -29,8 +29,9 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _SMALL = 10_000_000
 """Parameters below which a model runs on one thread."""
 
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-"""What is fetched from a hub: never pickled weights, never code."""
+_HUB_FILES = ["*.json", "*.txt", "*.model"]
+"""What is fetched from a hub beside weights, which are never pickled ones; and never code."""
+_HUB_WEIGHTS = ["*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,14 @@ class ModelSource:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def find_model(problems: Problems) -> ModelSource | None:
-    """Find the spec's model and read its config and tokenizer; None after reporting why not."""
+def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | None:
+    """Find the spec's model and read its config and tokenizer; None after reporting why not.
+
+    Without `weights` they need not be there and are not fetched; that a hub cannot be asked is
+    then a warning.
+    """
     spec = problems.loaded.spec
-    found = _locate(spec.model, problems)
+    found = _locate(spec.model, problems, weights)
     if found is None:
         return None
     folder, revision = found
@@ -114,12 +119,12 @@ def find_model(problems: Problems) -> ModelSource | None:
     )
 
 
-def _locate(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
+def _locate(choice: ModelChoice, problems: Problems, weights: bool) -> tuple[Path, str] | None:
     """Return the folder and revision of a bundled model, a local folder or a hub id."""
     path = ("model", "id")
     if choice.id.startswith("bundled:"):
         return _bundled(choice, problems)
-    folder = problems.loaded.folder / Path(choice.id).expanduser()
+    folder = problems.loaded.folder_of(path) / Path(choice.id).expanduser()
     if folder.is_dir():
         if choice.revision is not None:
             problems.add(
@@ -135,7 +140,7 @@ def _locate(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
             suggestion=_sibling(choice.id, folder),
         )
         return None
-    return _from_hub(choice, problems)
+    return _from_hub(choice, problems, weights)
 
 
 def _bundled(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
@@ -162,23 +167,38 @@ def _bundled(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None
     return model.path(revision), revision
 
 
-def _from_hub(choice: ModelChoice, problems: Problems) -> tuple[Path, str] | None:
+def _from_hub(choice: ModelChoice, problems: Problems, weights: bool) -> tuple[Path, str] | None:
     """Fetch a snapshot from the Hugging Face hub, or its local cache."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    files = [*_HUB_FILES, *(_HUB_WEIGHTS if weights else [])]
+    folder = problems.loaded.folder_of(("model", "id")) / choice.id
+    close = _sibling(choice.id, folder)
     try:
-        folder = snapshot_download(choice.id, revision=choice.revision, allow_patterns=_HUB_FILES)
+        found = snapshot_download(choice.id, revision=choice.revision, allow_patterns=files)
     except (OSError, ValueError) as error:
+        missing = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError)
+        # What only lies out of reach is no mistake of the spec's; a name close to a folder's is.
+        if not weights and not missing and close is None:
+            problems.add(
+                ("model", "id"),
+                "P419",
+                f"{choice.id!r} cannot be checked here: it is not in the local cache, and the hub "
+                f"could not be asked ({_brief(error)})",
+                severity="warning",
+            )
+            return None
         problems.add(
             ("model", "id"),
             "P408",
-            f"{choice.id!r} is no folder ({problems.loaded.folder / choice.id}) and could not be "
-            f"had from the hub: {_brief(error)}",
+            f"{choice.id!r} is no folder ({folder}) and could not be had from the hub: "
+            f"{_brief(error)}",
             allowed=(*MODELS, "a folder", "a hub id such as EleutherAI/pythia-70m"),
-            suggestion=_sibling(choice.id, problems.loaded.folder / choice.id),
+            suggestion=close,
         )
         return None
-    return Path(folder), Path(folder).name
+    return Path(found), Path(found).name
 
 
 def _sibling(given: str, folder: Path) -> str | None:

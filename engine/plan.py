@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from patchclamp.analyses.readings import CaptureReading, Change, MetricReading, Reading
 from patchclamp.engine.batches import Batch, pack
+from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
 from patchclamp.engine.model import ModelSource, find_model
+from patchclamp.engine.partners import check_means, check_partners
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import TokenTable, tokenise
@@ -20,7 +22,6 @@ from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import Named
 from patchclamp.specs.selections import BeyondError, Layers
 from patchclamp.specs.selections import resolve_layers as layer_numbers
-from patchclamp.specs.stimuli import Corrupt
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def make_plan(loaded: Loaded) -> Plan:
     check_implemented(problems)
     problems.raise_if_any()
     model = find_model(problems)
-    tables = read_stimuli(problems, loaded.spec.seed)
+    if model is not None and not check_tokenizer(model, problems):
+        problems.raise_if_any()
+    tables = read_stimuli(problems, loaded.spec.seed, model)
     if model is None:
         problems.raise_if_any()
         raise AssertionError("a model that is not found is a problem")
@@ -112,7 +115,7 @@ def make_plan(loaded: Loaded) -> Plan:
     )
     readings = _plan_readings(model, problems)
     problems.raise_if_any()
-    _check_lengths(loaded, sets, problems)
+    check_partners(sets, problems)
     means = _plan_means(loaded, readings, sets, problems)
     problems.raise_if_any()
     return Plan(loaded, model, sets, captures, means, readings)
@@ -131,37 +134,20 @@ def _plan_sets(
     return sets
 
 
-def _check_lengths(loaded: Loaded, sets: Mapping[str, SetPlan], problems: Problems) -> None:
-    """A corrupted stimulus has as many tokens as the clean one, unless the spec says otherwise."""
-    for name, entry in loaded.spec.stimuli.items():
-        if not isinstance(entry, Corrupt) or entry.equal_length == "any":
-            continue
-        clean, corrupt = sets[str(entry.of)], sets[name]
-        pairs = zip(clean.table.ids, clean.tokens.ids, corrupt.tokens.ids, strict=True)
-        for id_, before, after in pairs:
-            if len(before) != len(after):
-                problems.add(
-                    ("stimuli", name),
-                    "P405",
-                    f"corrupted, stimulus {id_!r} has {len(after)} tokens instead of "
-                    f"{len(before)}; write 'equal_length: any' if lengths may differ",
-                )
-                break
-
-
 def _plan_capture(name: str, entry: Capture, model: ModelSource, problems: Problems) -> CapturePlan:
     """Resolve a capture's layers and check that the architecture has its site."""
     here = ("captures", name)
-    _check_site(entry.site, (*here, "site"), model, problems)
+    check_site(entry.site, (*here, "site"), model, problems)
     layers = resolve_layers(entry.layers, (*here, "layers"), model, problems)
     assert isinstance(entry.positions, Named)
     (position,) = entry.positions.at
     return CapturePlan(name, str(entry.of), entry.site, layers, str(position))
 
 
-def _check_site(
+def check_site(
     site: str, path: tuple[str | int, ...], model: ModelSource, problems: Problems
 ) -> None:
+    """P413: the architecture has a site."""
     if site not in model.architecture.sites:
         problems.add(
             path,
@@ -189,7 +175,7 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]
         units = getattr(entry, "units", None)
         if units is not None:
             path = ("analyses", name, "units")
-            _check_site(units.site, (*path, "site"), model, problems)
+            check_site(units.site, (*path, "site"), model, problems)
             layers = resolve_layers(units.layers, (*path, "layers"), model, problems)
             resolved = units.model_copy(update={"layers": layers})
             entry = entry.model_copy(update={"units": resolved})
@@ -213,7 +199,7 @@ def _plan_means(
         changes = [change for c in reading.conditions for change in c.changes]
         for change in changes:
             layers.setdefault((change.intervention, change.site), set()).add(change.layer)
-        _check_positions(name, {c.intervention for c in changes}, (loaded, reading, sets), problems)
+        check_means(name, {c.intervention for c in changes}, (reading.stimuli, sets), problems)
     means = []
     for (intervention, site), numbers in layers.items():
         value = loaded.spec.interventions[intervention].value
@@ -221,28 +207,3 @@ def _plan_means(
             ordered = tuple(sorted(numbers))
             means.append(MeanPlan(intervention, value.mean_over, site, ordered, value.per))
     return tuple(means)
-
-
-def _check_positions(
-    analysis: str,
-    interventions: Iterable[str],
-    context: tuple[Loaded, MetricReading, Mapping[str, SetPlan]],
-    problems: Problems,
-) -> None:
-    """A mean per position must exist at every position it replaces."""
-    loaded, reading, sets = context
-    for name in sorted(interventions):
-        value = loaded.spec.interventions[name].value
-        if isinstance(value, Mean) and value.per == "position":
-            need, have = (
-                sets[reading.stimuli].tokens.longest,
-                sets[value.mean_over].tokens.longest,
-            )
-            if need > have:
-                problems.add(
-                    ("analyses", analysis),
-                    "P414",
-                    f"{reading.stimuli!r} reaches {need} tokens, but {value.mean_over!r}, whose "
-                    f"mean per position stands in, only {have}: positions {have}..{need - 1} "
-                    "have no mean",
-                )

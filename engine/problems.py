@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from patchclamp.registry.errors import SpecError
 from patchclamp.specs.diagnostics import Diagnostic, report
@@ -24,16 +25,16 @@ class Problems:
         *,
         allowed: tuple[str, ...] = (),
         suggestion: str | None = None,
+        severity: Literal["error", "warning"] = "error",
     ) -> None:
         """Note a problem at a place of the spec."""
-        self.found.append(
-            self.loaded.diagnose(path, code, message, allowed=allowed, suggestion=suggestion)
-        )
+        found = self.loaded.diagnose(path, code, message, allowed=allowed, suggestion=suggestion)
+        self.found.append(replace(found, severity=severity))
 
     def __len__(self) -> int:
         return len(self.found)
 
     def raise_if_any(self) -> None:
-        """Raise one `SpecError` with all problems found so far, if there are any."""
-        if self.found:
+        """Raise one `SpecError` with all problems found so far, if any of them is an error."""
+        if any(found.severity == "error" for found in self.found):
             raise SpecError(report(self.found, self.loaded.document.texts), tuple(self.found))

@@ -1,4 +1,4 @@
-"""Rows: what a stimulus file or a spec holds, as text by column."""
+"""Rows: what a stimulus file or a spec holds, by column."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ from typing import Any
 
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import STIMULI
-from patchclamp.specs.stimuli import Builtin, Csv, Items, Jsonl, Source
+from patchclamp.specs.stimuli import Builtin, Csv, Hub, Items, Jsonl, Source, Template
 
-Row = Mapping[str, str]
-"""The columns of one stimulus."""
+Row = Mapping[str, Any]
+"""The columns of one stimulus: text, numbers, true and false, and lists of these."""
+
+
+class Vocabulary(tuple[Any, ...]):
+    """An ordered list of items that has a name, which stands for it in a label."""
+
+    name: str
+
+    def __new__(cls, name: str, items: tuple[Any, ...]) -> Vocabulary:
+        made = super().__new__(cls, items)
+        made.name = name
+        return made
 
 
 def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[Row] | None:
-    """Return the rows of a source as text, or None after reporting why they can't be read."""
+    """Return the rows of a source, or None after reporting why they can't be read."""
+    assert not isinstance(entry, Hub | Template), "rows that are fetched or generated"
     if isinstance(entry, Items):
-        rows: list[Row] = [{k: _as_text(v) for k, v in item.items()} for item in entry.items]
+        rows: list[Row] = [dict(item) for item in entry.items]
         where = "items"
     else:
         where = "set" if isinstance(entry, Builtin) else "path"
         path = (
             STIMULI[entry.set].path
             if isinstance(entry, Builtin)
-            else problems.loaded.folder / entry.path
+            else problems.loaded.folder_of((*here, where)) / entry.path
         )
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -68,8 +80,8 @@ def _csv(text: str) -> list[Row]:
 
 
 def _jsonl(text: str) -> list[Row]:
-    """Parse one JSON object a line, keeping its scalar members as text."""
-    rows: list[Row] = []
+    """Parse one JSON object a line; of its lists those stay that every line has."""
+    records: list[dict[str, Any]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -79,12 +91,30 @@ def _jsonl(text: str) -> list[Row]:
             raise ValueError(f"line {number} is not JSON: {error.msg}") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number} is not a JSON object")
-        scalar = {k: v for k, v in record.items() if isinstance(v, str | int | float)}
-        rows.append({k: _as_text(v) for k, v in scalar.items()})
-    return rows
+        records.append({key: _frozen(value) for key, value in record.items()})
+    lists = {
+        key
+        for key in (records[0] if records else ())
+        if all(isinstance(record.get(key), tuple) for record in records)
+    }
+    return [
+        {k: v for k, v in record.items() if isinstance(v, str | int | float) or k in lists}
+        for record in records
+    ]
 
 
-def _as_text(value: Any) -> str:
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a label: text as it is, true and false as YAML has them, a name by name.
+
+    >>> as_text("a"), as_text(2), as_text(True)
+    ('a', '2', 'true')
+    """
+    if isinstance(value, Vocabulary):
+        return value.name
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -95,5 +125,8 @@ def origin(entry: Source) -> str:
             return f"the bundled set {entry.set!r}"
         case Csv() | Jsonl():
             return entry.path
-        case Items():
-            return "items"
+        case Hub():
+            return f"the dataset {entry.dataset!r}"
+        case Template():
+            return "the template"
+    return "items"

@@ -6,19 +6,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import pairwise, permutations
 
 import numpy as np
 
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.derive import Count, Filler, take, where, with_columns
+from patchclamp.engine.encoding import count_tokens
+from patchclamp.engine.generate import generate, vocabularies_of
+from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.rows import Row, origin, read_rows
-from patchclamp.registry import STIMULI
-from patchclamp.registry.errors import nearest
-from patchclamp.specs.stimuli import Builtin, Corrupt, Source
-from patchclamp.specs.template import columns_of, render
+from patchclamp.engine.rows import Row, as_text, origin, read_rows
+from patchclamp.specs.columns import NO_GROUPS, slots_of
+from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
 
 _ENUMERABLE = 8
 """Slots up to which every order is tried; 8! = 40,320 takes a blink, 9! does not."""
@@ -36,6 +38,7 @@ class StimulusTable:
     correct: tuple[str, ...] | None
     foil: tuple[str, ...] | None
     slots: tuple[tuple[str, ...], ...]
+    spans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,115 +50,119 @@ class StimulusTable:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_stimuli(problems: Problems, seed: int) -> dict[str, StimulusTable]:
+def read_stimuli(
+    problems: Problems, seed: int, model: ModelSource | None = None
+) -> dict[str, StimulusTable]:
     """Render every stimulus set of a spec; problems go to `problems`, and their sets are left out.
 
-    Sources come first, then the sets derived from them.
+    Sources come first, then the sets derived from them. The model's tokenizer counts tokens where
+    a set asks for that; without a model all that a count would leave out stays.
     """
     entries = problems.loaded.spec.stimuli
+    count = None if model is None else partial(count_tokens, model)
     tables: dict[str, StimulusTable] = {}
     for name, entry in entries.items():
         if not isinstance(entry, Corrupt):
-            table = _read_source(name, entry, problems)
+            table = _read_source(name, entry, (problems, seed, count))
             if table is not None:
                 tables[name] = table
     for name, entry in entries.items():
-        if isinstance(entry, Corrupt) and entry.of in tables:
+        if isinstance(entry, Corrupt) and entry.of in tables and entry.slots == "shuffle":
             corrupted = _corrupt(name, tables[entry.of], problems, seed)
             if corrupted is not None:
                 tables[name] = corrupted
     return {name: tables[name] for name in entries if name in tables}
 
 
-def _read_source(name: str, entry: Source, problems: Problems) -> StimulusTable | None:
+def _read_source(
+    name: str, entry: Source, context: tuple[Problems, int, Count | None]
+) -> StimulusTable | None:
     """Read and render one set; None where it has a problem."""
+    problems, seed, count = context
     here = ("stimuli", name)
-    rows = read_rows(entry, here, problems)
-    if rows is None:
-        return None
-    if not rows:
+    vocabularies = vocabularies_of(entry) if isinstance(entry, Template) else {}
+    filler = Filler(here, vocabularies, problems)
+    rows = _rows(entry, here, context)
+    if rows is not None and not rows:
         problems.add(here, "P403", f"stimulus set {name!r} is empty: {origin(entry)} has no rows")
         return None
-    slots = _slot_columns(entry)
-    before = len(problems)
-    for path, columns in _columns_used(entry, slots):
-        for column in columns:
-            if column not in rows[0]:
-                problems.add(
-                    (*here, *path),
-                    "P402",
-                    f"stimulus set {name!r} has no column {column!r}",
-                    allowed=tuple(rows[0]),
-                    suggestion=nearest(column, rows[0]),
-                )
+    rows = rows and with_columns(entry, rows, filler)
+    if not rows:
+        return None
+    # A stimulus without an id keeps the number of its row, whichever others are taken.
+    width = len(str(len(rows) - 1))
+    numbers = {id(row): f"{number:0{width}d}" for number, row in enumerate(rows)}
+    kept = where(entry, rows, filler, count)
+    kept = kept and take(entry, kept, filler, seed)
+    return _render(entry, kept, filler, [numbers[id(row)] for row in kept]) if kept else None
+
+
+def _rows(
+    entry: Source, here: tuple[str, ...], context: tuple[Problems, int, Count | None]
+) -> list[Row] | None:
+    """Return the rows that a set begins with."""
+    problems, seed, count = context
+    match entry:
+        case Hub():
+            message = f"{origin(entry)} cannot be read here: datasets of the hub are not fetched"
+            problems.add((*here, "dataset"), "P419", message, severity="warning")
+            return None
+        case Template():
+            return generate(entry, here, problems, seed, count)
+    return read_rows(entry, here, problems)
+
+
+def _render(
+    entry: Source, rows: Sequence[Row], filler: Filler, numbers: Sequence[str]
+) -> StimulusTable | None:
+    """Fill every template of a set and gather its columns."""
+    problems, before = filler.problems, len(filler.problems)
+    answer = entry.answer
+    texts = filler.fill(("text",), entry.text, rows)
+    correct = answer and filler.fill(("answer", "correct"), answer.correct, rows)
+    foil = answer and answer.foil and filler.fill(("answer", "foil"), answer.foil, rows)
+    spans = {
+        name: filler.fill(("spans", name), span.text, rows) for name, span in entry.spans.items()
+    }
+    slots = slots_of(entry)
+    filler.known(("slots",), slots, rows[0])
+    for i, label in enumerate(entry.labels):
+        filler.known(("labels", i), (label,), rows[0])
+    grouped = entry.groups not in (None, NO_GROUPS)
+    for key in ("id", *(("groups",) if grouped else ())):
+        column = getattr(entry, key)
+        filler.known((key,), () if column is None else (column,), rows[0])
     if len(problems) > before:
         return None
-    ids = _ids(entry, rows, here, problems)
-    if ids is None:
+    column = entry.id or ("id" if "id" in rows[0] else None)
+    ids = tuple(numbers) if column is None else _column(rows, column)
+    if not _unique(ids, column, filler) or texts is None:
         return None
-    answer = entry.answer
     return StimulusTable(
-        name=name,
+        name=filler.here[-1],
         ids=ids,
-        texts=tuple(render(entry.text, row) for row in rows),
-        labels={label: tuple(row[label] for row in rows) for label in entry.labels},
-        groups=_groups(entry, rows),
-        correct=tuple(render(answer.correct, row) for row in rows) if answer else None,
-        foil=tuple(render(answer.foil, row) for row in rows) if answer and answer.foil else None,
-        slots=tuple(tuple(row[slot] for slot in slots) for row in rows),
+        texts=texts,
+        labels={label: _column(rows, label) for label in entry.labels},
+        groups=_column(rows, str(entry.groups)) if grouped else None,
+        correct=correct or None,
+        foil=foil or None,
+        slots=tuple(tuple(as_text(row[slot]) for slot in slots) for row in rows),
+        spans={name: found for name, found in spans.items() if found is not None},
     )
 
 
-def _slot_columns(entry: Source) -> tuple[str, ...]:
-    """Return the slots of a source: its own, or those its bundled set declares."""
-    if entry.slots or not isinstance(entry, Builtin):
-        return entry.slots
-    return STIMULI[entry.set].slots
+def _column(rows: Sequence[Row], name: str) -> tuple[str, ...]:
+    return tuple(as_text(row[name]) for row in rows)
 
 
-def _columns_used(
-    entry: Source, slots: tuple[str, ...]
-) -> list[tuple[tuple[str | int, ...], tuple[str, ...]]]:
-    """List where a source names columns, as (path inside the entry, columns)."""
-    used: list[tuple[tuple[str | int, ...], tuple[str, ...]]] = [
-        (("text",), columns_of(entry.text)),
-        (("slots",), slots),
-        *((("labels", i), (label,)) for i, label in enumerate(entry.labels)),
-    ]
-    if entry.id is not None:
-        used.append((("id",), (entry.id,)))
-    if entry.groups not in (None, "none"):
-        used.append((("groups",), (str(entry.groups),)))
-    if entry.answer is not None:
-        used.append((("answer", "correct"), columns_of(entry.answer.correct)))
-        if entry.answer.foil is not None:
-            used.append((("answer", "foil"), columns_of(entry.answer.foil)))
-    return used
-
-
-def _ids(
-    entry: Source, rows: Sequence[Row], here: tuple[str, ...], problems: Problems
-) -> tuple[str, ...] | None:
-    """Return the stimulus ids; they must be unique, because results are aligned by them."""
-    column = entry.id or ("id" if "id" in rows[0] else None)
-    if column is None:
-        width = len(str(len(rows) - 1))
-        return tuple(f"{number:0{width}d}" for number in range(len(rows)))
-    ids = tuple(row[column] for row in rows)
-    if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
-        path = (*here, "id") if entry.id else here
-        problems.add(
-            path, "P404", f"stimulus id {twice!r} stands {ids.count(twice)} times in {column!r}"
-        )
-        return None
-    return ids
-
-
-def _groups(entry: Source, rows: Sequence[Row]) -> tuple[str, ...] | None:
-    if entry.groups in (None, "none"):
-        return None
-    return tuple(row[str(entry.groups)] for row in rows)
+def _unique(ids: tuple[str, ...], column: str | None, filler: Filler) -> bool:
+    """P404: stimulus ids are unique, because results are aligned by them."""
+    if len(set(ids)) == len(ids):
+        return True
+    twice = next(i for i in ids if ids.count(i) > 1)
+    message = f"stimulus id {twice!r} stands {ids.count(twice)} times in {column!r}"
+    filler.problems.add((*filler.here, "id"), "P404", message)
+    return False
 
 
 def _corrupt(
@@ -172,7 +179,8 @@ def _corrupt(
             problems.add(("stimuli", name), "P405", f"cannot corrupt stimulus {id_!r}: {error}")
             return None
         slots.append(shuffled)
-    return replace(source, name=name, texts=tuple(texts), slots=tuple(slots))
+    # Where the clean text says a span, the corrupted one says something else.
+    return replace(source, name=name, texts=tuple(texts), slots=tuple(slots), spans={})
 
 
 def shuffled_order(n: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -1,22 +1,45 @@
-"""Tokens: every stimulus as token ids, every answer as the one token that follows its text."""
+"""Tokens: every stimulus as token ids, and every spelling of an answer as what follows its text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from patchclamp.engine.encoding import Encoded, encode
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
+from patchclamp.specs.stimuli import Answer, Corrupt, Source
+from patchclamp.specs.template import render
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """One way to write one answer of each stimulus, and its tokens after the text.
+
+    `part` is `correct`, `foil` or an option; `path` is where the set says this spelling.
+    """
+
+    part: str
+    path: Path
+    texts: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens of a stimulus set, without padding, in stimulus order."""
+    """The tokens of a stimulus set, without padding, in stimulus order.
+
+    `correct` and `foil` are single tokens, of the first spelling.
+    """
 
     ids: tuple[tuple[int, ...], ...]
     correct: tuple[int, ...] | None
     foil: tuple[int, ...] | None
+    spellings: tuple[Spelling, ...] = ()
+    encoded: Encoded | None = None
 
     @property
     def longest(self) -> int:
@@ -24,35 +47,60 @@ class TokenTable:
         return max(map(len, self.ids))
 
 
+def answer_of(name: str, problems: Problems) -> Answer | None:
+    """Return what a stimulus set says of its answer; a corrupt set has that of its origin."""
+    entries = problems.loaded.spec.stimuli
+    entry: Source | Corrupt = entries[name]
+    if isinstance(entry, Corrupt):
+        entry = entries[str(entry.of)]
+    assert not isinstance(entry, Corrupt), "the loader refuses what is corrupt twice"
+    return entry.answer
+
+
 def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> TokenTable | None:
     """Tokenise a set and its answers as the model's own tokenizer does, BOS included."""
-    here = ("stimuli", table.name)
     before = len(problems)
-    ids = _encode(model, table.texts)
-    _check_texts(table, ids, model, problems)
-    answers: dict[str, tuple[int, ...] | None] = {"correct": None, "foil": None}
-    for part in answers:
-        texts = getattr(table, part)
-        if texts is not None:
-            answers[part] = _answer_tokens(table, ids, texts, (model, problems, part))
-    correct, foil = answers["correct"], answers["foil"]
-    if correct and foil:
-        for id_, right, wrong in zip(table.ids, correct, foil, strict=True):
-            if right == wrong >= 0:
-                token = model.tokenizer.convert_ids_to_tokens(right)
-                problems.add(
-                    (*here, "answer", "foil"),
-                    "P406",
-                    f"stimulus {id_!r}: foil and correct answer are the same token, {token!r}",
-                )
-                break
+    encoded = encode(model, table.texts)
+    _check_texts(table, encoded.ids, model, problems)
+    answer = answer_of(table.name, problems)
+    spellings = []
+    for part, path, texts in _written(table, answer):
+        tokens = _answer_tokens(table, encoded.ids, (part, path, texts), (model, problems))
+        spellings.append(Spelling(part, path, texts, tokens))
+    if answer is not None and len(problems) == before:
+        _check_options(table, answer, problems)
+        _check_collisions(table, spellings, model, problems)
     if len(problems) > before:
         return None
-    return TokenTable(ids, correct, foil)
+    first = {spelling.part: spelling for spelling in reversed(spellings)}
+    correct, foil = (_single(first.get(part)) for part in ("correct", "foil"))
+    return TokenTable(encoded.ids, correct, foil, tuple(spellings), encoded)
 
 
-def _encode(model: ModelSource, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(ids) for ids in model.tokenizer(list(texts))["input_ids"])
+def _single(spelling: Spelling | None) -> tuple[int, ...] | None:
+    if spelling is None or any(len(tokens) != 1 for tokens in spelling.tokens):
+        return None
+    return tuple(tokens[0] for tokens in spelling.tokens)
+
+
+def _written(
+    table: StimulusTable, answer: Answer | None
+) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+    """Yield every spelling of every answer: its part, where the set says it, and its texts."""
+    if answer is None:
+        return
+    parts: list[tuple[str, Path, Sequence[str]]] = [
+        (option, ("answer", "options", i), (option,) * len(table))
+        for i, option in enumerate(answer.options)
+    ]
+    if not answer.options:
+        given = {"correct": table.correct, "foil": table.foil}
+        parts = [(part, ("answer", part), texts) for part, texts in given.items() if texts]
+    several = "variants" in answer.model_fields_set
+    for part, path, texts in parts:
+        for i, variant in enumerate(answer.variants):
+            where: Path = ("answer", "variants", i) if several else path
+            yield part, where, tuple(render(variant, {"x": text}) for text in texts)
 
 
 def _check_texts(
@@ -88,32 +136,72 @@ def _check_texts(
 def _answer_tokens(
     table: StimulusTable,
     ids: tuple[tuple[int, ...], ...],
-    answers: tuple[str, ...],
-    context: tuple[ModelSource, Problems, str],
-) -> tuple[int, ...]:
-    """Return the token that each answer is after its text; report the first that is not one.
+    spelling: tuple[str, Path, tuple[str, ...]],
+    context: tuple[ModelSource, Problems],
+) -> tuple[tuple[int, ...], ...]:
+    """Return what each answer is after its text; report the first that is not what is wanted.
 
     The answer is tokenised together with its text, because tokenizers cut by context.
     """
-    model, problems, part = context
-    joined = _encode(
-        model, [text + answer for text, answer in zip(table.texts, answers, strict=True)]
-    )
+    (part, path, answers), (model, problems) = spelling, context
+    answer = answer_of(table.name, problems)
+    several = answer is not None and answer.tokens == "teacher_forced"
+    joined = encode(model, table.texts, answers).ids
     result = []
-    for id_, before, after, answer in zip(table.ids, ids, joined, answers, strict=True):
+    for id_, before, after, text in zip(table.ids, ids, joined, answers, strict=True):
         tail = after[len(before) :]
         if after[: len(before)] != before:
             trouble = "merges with the end of the text"
-        elif len(tail) != 1:
+        elif len(tail) != 1 and not (several and tail):
             pieces = model.tokenizer.convert_ids_to_tokens(list(tail))
             trouble = f"is {len(tail)} tokens after the text: {' '.join(map(repr, pieces))}"
         else:
-            result.append(tail[0])
+            result.append(tail)
             continue
+        wanted = "" if several else "; it must be one token"
+        what = f"the {part} answer" if part in ("correct", "foil") else f"the option {part!r}, as"
         problems.add(
-            ("stimuli", table.name, "answer", part),
+            ("stimuli", table.name, *path),
             "P406",
-            f"stimulus {id_!r}: the {part} answer {answer!r} {trouble}; it must be one token",
+            f"stimulus {id_!r}: {what} {text!r} {trouble}{wanted}",
         )
         return ()
     return tuple(result)
+
+
+def _check_options(table: StimulusTable, answer: Answer, problems: Problems) -> None:
+    """P406: the right answer of a multiple-choice question is one of its options."""
+    for id_, correct in zip(table.ids, table.correct or (), strict=False):
+        if answer.options and correct not in answer.options:
+            problems.add(
+                ("stimuli", table.name, "answer", "correct"),
+                "P406",
+                f"stimulus {id_!r}: the correct answer {correct!r} is not among the options",
+                allowed=answer.options,
+            )
+            return
+
+
+def _check_collisions(
+    table: StimulusTable, spellings: Sequence[Spelling], model: ModelSource, problems: Problems
+) -> None:
+    """P406: no two answers, and no two spellings of one, are the same tokens."""
+    for row, id_ in enumerate(table.ids):
+        seen: dict[tuple[int, ...], Spelling] = {}
+        for spelling in spellings:
+            tokens = spelling.tokens[row]
+            other = seen.setdefault(tokens, spelling)
+            if other is spelling:
+                continue
+            pieces = ", ".join(map(repr, model.tokenizer.convert_ids_to_tokens(list(tokens))))
+            same = f"are the same token{'s' * (len(tokens) > 1)}, {pieces}"
+            if other.part == spelling.part:
+                texts = f"{other.texts[row]!r} and {spelling.texts[row]!r}"
+                message = f"the spellings {texts} of one answer {same}: it would count twice"
+            elif spelling.part == "foil":
+                message = f"foil and correct answer {same}"
+            else:
+                message = f"the options {other.part!r} and {spelling.part!r} {same}"
+            path = ("stimuli", table.name, *spelling.path)
+            problems.add(path, "P406", f"stimulus {id_!r}: {message}")
+            return

@@ -7,11 +7,12 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchclamp.registry.errors import (
+    PluginError,
     SpecError,
     StoreError,
     UnreadableSpecError,
@@ -38,7 +39,7 @@ def validate_command(args: Namespace) -> int:
     """Check every spec and report in the format asked for; with `--fix`, mend first."""
     if args.format not in FORMATS:
         raise UsageError(f"unknown format {args.format!r}{hint(args.format, FORMATS)}")
-    specs = list(dict.fromkeys(spec for given in args.path for spec in specs_of(given)))
+    specs = _once(spec for given in args.path for spec in specs_of(given))
     if args.fix:
         done = [line for spec in specs for line in mend(spec, args.set)]
         # A script reads the report from stdout; what was mended is news for people.
@@ -50,6 +51,15 @@ def validate_command(args: Namespace) -> int:
     if any(one.unreadable for one in checked):
         return UNREADABLE
     return 0 if all(one.valid for one in checked) else FINDINGS
+
+
+def _once(specs: Iterable[str]) -> list[str]:
+    """Return each spec once, however its path is spelled."""
+    known, found = shipped(), dict[str, str]()
+    for spec in specs:
+        same = spec if spec in known else os.path.normpath(Path(spec).absolute())
+        found.setdefault(same, spec)
+    return list(found.values())
 
 
 def _deliver(checked: Sequence[Checked], format: str, output: str | None) -> None:
@@ -94,7 +104,7 @@ def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
     """Return what is wrong with a spec; each mistake carries its fix where it has a safe one."""
     try:
         load(spec, overrides)
-    except UnreadableSpecError as error:
+    except (UnreadableSpecError, PluginError) as error:
         return Checked(spec, report=str(error), unreadable=str(error))
     except SpecError as error:
         found = tuple(d for d in error.diagnostics if isinstance(d, Diagnostic))

@@ -8,6 +8,7 @@ PatchclampError              anything a user can meet; carries the exit code of 
 ├── AnalysisError            a number that would be wrong is refused (exit 1)
 │   └── UndefinedError       a statistic has no value for these data
 ├── GuardError               a check on the measurement itself failed (exit 1)
+├── PluginError              a plugin cannot be loaded, or adds what cannot be added (exit 3)
 ├── ModelError               a model or tokenizer cannot be read, or lacks what is asked (exit 3)
 └── StoreError               a result cannot be written or read (exit 3)
 """
@@ -69,6 +70,12 @@ class UndefinedError(AnalysisError):
 
 class GuardError(PatchclampError):
     """A check on the measurement itself failed: its numbers cannot be trusted."""
+
+
+class PluginError(PatchclampError):
+    """A plugin cannot be loaded, or adds what cannot be added; the message names it."""
+
+    exit_code = 3
 
 
 class ModelError(PatchclampError):

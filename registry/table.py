@@ -25,19 +25,23 @@ E = TypeVar("E", bound=Entry)
 
 
 class Table(Mapping[str, E], Generic[E]):
-    """An immutable mapping of names to entries of one sort.
+    """A mapping of names to entries of one sort, which nothing but a plugin makes grow.
 
     An unknown name raises `UnknownNameError`, which lists what is known and the nearest;
-    a duplicate raises `ValueError` when the table is built.
+    a duplicate raises `ValueError`.
     """
 
     def __init__(self, sort: str, entries: Iterable[E]) -> None:
         self.sort = sort
         self._entries: dict[str, E] = {}
         for entry in entries:
-            if entry.name in self._entries:
-                raise ValueError(f"duplicate {sort} {entry.name!r}")
-            self._entries[entry.name] = entry
+            self.add(entry)
+
+    def add(self, entry: E) -> None:
+        """Add an entry; `plugins` alone calls this once a table is built."""
+        if entry.name in self._entries:
+            raise ValueError(f"duplicate {self.sort} {entry.name!r}")
+        self._entries[entry.name] = entry
 
     def __getitem__(self, name: str) -> E:
         try:

@@ -1,8 +1,6 @@
 """Analyses that intervene: ablation, patching, attribution, circuits and steering."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -39,7 +37,9 @@ def _listed(value: Any) -> Any:
 
 
 UnitsChoice = Annotated[
-    tuple[Units, ...], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Units)
+    tuple[Units, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Units | list[Units]),
 ]
 
 
@@ -60,7 +60,7 @@ class Ablation(Model):
     share: bool = False
     """Also report the metric as a share of the clean baseline; an error where that baseline is
     not reliably positive, because a share of it would mean nothing."""
-    bootstrap: Bootstrap = Bootstrap()
+    bootstrap: Bootstrap = Bootstrap.model_construct()
     """Intervals over groups of stimuli."""
     correct: Correction = "none"
     """Test each effect against 0 and correct over units."""
@@ -100,7 +100,7 @@ class Patching(Model):
     """Report 0 for the run that is patched and 1 for the one patched from."""
 
     @model_validator(mode="after")
-    def _one_question(self) -> Patching:
+    def _one_question(self) -> Self:
         if (self.units is None) == (self.path is None):
             raise ValueError("patching needs either 'units' or 'path'")
         return self
@@ -146,7 +146,11 @@ class Prune(Model):
     keep_above: float = Field(gt=0, lt=1)
     """Share of the clean metric that the circuit must keep."""
     passes: tuple[Pass, ...] = Field(
-        default=(Pass(layers="descending"), Pass(layers="ascending")), min_length=1
+        default=(
+            Pass.model_construct(layers="descending"),
+            Pass.model_construct(layers="ascending"),
+        ),
+        min_length=1,
     )
     """The passes, in turn."""
     until: Literal["unchanged", "once"] = "unchanged"
@@ -165,7 +169,7 @@ class Given(Model):
     """Or a result file, relative to the spec's own folder."""
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Given:
+    def _somewhere(self) -> Self:
         if bool(self.nodes) == (self.path is not None):
             raise ValueError("a given circuit needs either 'nodes' or 'path'")
         return self
@@ -244,7 +248,7 @@ class Steering(Model):
     """Inference against the controls."""
 
     @model_validator(mode="after")
-    def _outcome(self) -> Steering:
+    def _outcome(self) -> Self:
         if self.metric is None and self.generate is None:
             raise ValueError("steering needs 'metric' or 'generate'")
         if self.score is not None and self.generate is None:

@@ -1,8 +1,6 @@
 """Analyses that describe: attention, lenses, norms, counterfactuals, choices, autoencoders."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -82,7 +80,7 @@ class Norms(Model):
     U-, D-, first-token- or last-layer-like a map is."""
     log: bool = True
     """Natural logarithm, after the mean."""
-    massive: Massive = Massive()
+    massive: Massive = Massive.model_construct()
     """The threshold."""
     by: LabelName | None = None
     """A label to report by."""
@@ -152,7 +150,7 @@ class SaeTraining(Model):
     """Share of activations that its quality is measured on."""
 
     @model_validator(mode="after")
-    def _topk(self) -> SaeTraining:
+    def _topk(self) -> Self:
         if (self.encoder == "topk") != (self.k is not None):
             raise ValueError("'k' is what the encoder 'topk' needs, and no other has it")
         return self
@@ -188,13 +186,13 @@ class Sae(Model):
     """How it is trained; with `path`, only where the file is missing."""
     path: str | None = None
     """A safetensors file, relative to the spec's own folder."""
-    require: Require = Require()
+    require: Require = Require.model_construct()
     """What it must reach."""
     cards: Cards | None = None
     """Feature cards."""
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Sae:
+    def _somewhere(self) -> Self:
         if self.train is None and self.path is None:
             raise ValueError("an sae needs 'train', 'path', or both")
         return self

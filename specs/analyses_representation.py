@@ -1,11 +1,10 @@
 """Analyses of captured activations: RSA, probes, contrasts, and choosing features by them."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from patchclamp.specs.estimators import Estimator, Logistic
 from patchclamp.specs.fields import (
     CaptureRef,
     LabelName,
@@ -15,84 +14,8 @@ from patchclamp.specs.fields import (
     StimuliRef,
 )
 from patchclamp.specs.inference import Bootstrap, Correction, CrossValidation, LabelPermutation
+from patchclamp.specs.rdms import ModelRdm, Rdm
 from patchclamp.specs.selections import LayerChoice
-
-
-class Rdm(Model):
-    """How dissimilar two stimuli are, from their activation patterns."""
-
-    metric: Literal[
-        "correlation",
-        "cosine",
-        "euclidean",
-        "squared_euclidean",
-        "mahalanobis",
-        "crossnobis",
-    ] = "correlation"
-    """`correlation`: 1 - Pearson r; `squared_euclidean` is divided by the number of units;
-    `mahalanobis` and `crossnobis` weigh units by shrinkage noise precision."""
-    average_by: LabelName | None = None
-    """Average the patterns of each value of this label first; the RDM is then between values."""
-    folds: LabelName | None = None
-    """The label whose values are the independent measurements that `crossnobis` needs."""
-
-    @model_validator(mode="after")
-    def _folds(self) -> Rdm:
-        if (self.metric == "crossnobis") != (self.folds is not None):
-            raise ValueError("'folds' is what 'crossnobis' needs, and no other metric has it")
-        return self
-
-
-class CategoryModel(Model):
-    """A model RDM: 0 for two stimuli of one class, 1 for two of different classes."""
-
-    kind: Literal["category"]
-    column: LabelName
-    """The label that says the class."""
-
-
-class OrdinalModel(Model):
-    """A model RDM: how many steps apart two classes stand in an order."""
-
-    kind: Literal["ordinal"]
-    column: LabelName
-    """The label that says the class."""
-    order: tuple[str, ...] = Field(min_length=2)
-    """Its values, from first to last."""
-
-
-class ContinuousModel(Model):
-    """A model RDM: the absolute difference of a number, or a table of ratings of pairs."""
-
-    kind: Literal["continuous"]
-    column: LabelName
-    """The number, or with `ratings` the label that the table names."""
-    ratings: str | None = None
-    """A CSV file with columns a, b and dissimilarity, relative to the spec's own folder."""
-
-
-class InteractionModel(Model):
-    """A model RDM: the product of two others, centred."""
-
-    kind: Literal["interaction"]
-    of: tuple[Name, Name]
-    """The two, by their names beside this one."""
-
-
-class CaptureModel(Model):
-    """A model RDM: that of another capture of the same stimuli, layer by layer or at one."""
-
-    kind: Literal["capture"]
-    of: CaptureRef
-    """The other capture."""
-    layer: int | Literal["same", "last"] = "same"
-    """Which of its layers."""
-
-
-ModelRdm = Annotated[
-    CategoryModel | OrdinalModel | ContinuousModel | InteractionModel | CaptureModel,
-    Field(discriminator="kind"),
-]
 
 
 class Discriminative(Model):
@@ -121,7 +44,7 @@ class Categorical(Model):
     """The two classes, first against second."""
 
     @model_validator(mode="after")
-    def _two_classes(self) -> Categorical:
+    def _two_classes(self) -> Self:
         if self.classes[0] == self.classes[1]:
             raise ValueError(
                 f"a class cannot be compared with itself; got {self.classes[0]!r} twice"
@@ -138,7 +61,7 @@ class Rsa(Model):
     kind: Literal["rsa"]
     of: CaptureRef | None = None
     """The capture; may be left out where there is one."""
-    rdm: Rdm = Rdm()
+    rdm: Rdm = Rdm.model_construct()
     """The dissimilarity."""
     pattern: Literal["units", "positions"] = "units"
     """What a pattern runs over: `units` at one place, or `positions`, the time course of each
@@ -184,7 +107,7 @@ class Rsa(Model):
         return value
 
     @model_validator(mode="after")
-    def _one_question(self) -> Rsa:
+    def _one_question(self) -> Self:
         if self.against is None and self.contrast is None:
             raise ValueError("an rsa needs either 'against' (model RDMs) or 'contrast'")
         if self.against is not None and self.contrast is not None:
@@ -194,58 +117,6 @@ class Rsa(Model):
         if self.contrast is not None and self.compare is not None:
             raise ValueError("'compare' belongs to 'against': a contrast compares with nothing")
         return self
-
-
-class Logistic(Model):
-    """L2-regularised multinomial logistic regression on units standardised inside the fold."""
-
-    kind: Literal["logistic"]
-    C: tuple[float, ...] = (1.0,)
-    """Inverse strength of the penalty; several are chosen from inside the fold."""
-    penalty: Literal["l2", "l1"] = "l2"
-    """`l1` chooses units too."""
-
-
-class Ridge(Model):
-    """Least-squares classifier with an L2 penalty; its label null is exact and nearly free."""
-
-    kind: Literal["ridge"]
-    alpha: tuple[float, ...] = (1.0,)
-    """Strength of the penalty; several are chosen from inside the fold."""
-
-
-class LinearSvm(Model):
-    """Linear support vector machine."""
-
-    kind: Literal["svm"]
-    C: tuple[float, ...] = (1.0,)
-    """Inverse strength of the penalty; several are chosen from inside the fold."""
-
-
-class Centroid(Model):
-    """Nearest class mean."""
-
-    kind: Literal["centroid"]
-
-
-class Difference(Model):
-    """Projection on the difference of two class means."""
-
-    kind: Literal["difference"]
-
-
-Estimator = Annotated[
-    Logistic | Ridge | LinearSvm | Centroid | Difference, Field(discriminator="kind")
-]
-
-
-def _expand_strengths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: (member,) if key in ("C", "alpha") and isinstance(member, int | float) else member
-            for key, member in value.items()
-        }
-    return value
 
 
 class LabelTarget(Model):
@@ -299,11 +170,11 @@ class Probe(Model):
     """The capture; may be left out where there is one."""
     target: Target
     """What is read out."""
-    estimator: Annotated[Estimator, BeforeValidator(_expand_strengths)] = Logistic(kind="logistic")
+    estimator: Estimator = Logistic.model_construct(kind="logistic")
     """The classifier."""
     features: SelectionRef | None = None
     """A `selection`, done anew inside each training part, whose units are used; None takes all."""
-    cv: CrossValidation = CrossValidation()
+    cv: CrossValidation = CrossValidation.model_construct()
     """How stimuli are held out."""
     test_on: StimuliRef | None = None
     """Another set to test on: trained on all of one set, tested on all of the other."""
@@ -334,7 +205,7 @@ class Contrast(Model):
     """Over units and positions."""
 
     @model_validator(mode="after")
-    def _design(self) -> Contrast:
+    def _design(self) -> Self:
         pair = self.column is not None and self.classes is not None
         if pair == (self.factors is not None):
             raise ValueError("a contrast needs either 'column' with 'classes', or 'factors'")
@@ -353,7 +224,7 @@ class Method(Model):
     test in disguise."""
 
     @model_validator(mode="after")
-    def _pattern(self) -> Method:
+    def _pattern(self) -> Self:
         if (self.kind in ("discriminative", "categorical")) != (self.pattern is not None):
             raise ValueError(
                 "'pattern: positions' is what RSA per unit needs, and no other method has it"
@@ -373,7 +244,7 @@ class Selection(Model):
     """The ways, by name."""
     k: int = Field(default=8, ge=1)
     """How many units each chooses; a tie at the border is an error."""
-    cv: CrossValidation = CrossValidation()
+    cv: CrossValidation = CrossValidation.model_construct()
     """Choosing and fitting happen inside the training part."""
     test: LabelPermutation | None = None
     """Whether held-out accuracy is tested against permuted labels."""

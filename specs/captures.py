@@ -1,7 +1,5 @@
 """What may be recorded: a site, at which layers, heads and positions, and what of it is kept."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -17,11 +15,13 @@ from patchclamp.specs.fields import (
 from patchclamp.specs.positions import LAST, Positions
 from patchclamp.specs.selections import HeadChoice, LayerChoice
 
+ReductionName = Literal["mean", "max", "norm", "absmax", "topk", "column_mean", "first_share"]
+
 
 class Reduction(Model):
     """A summary kept in place of the activations; short form: its kind. Padding never enters."""
 
-    kind: Literal["mean", "max", "norm", "absmax", "topk", "column_mean", "first_share"]
+    kind: ReductionName
     """`mean`, `max`: over `over`. `norm`: l2 over units. `absmax`, `topk`: the largest absolute
     units and which. `column_mean`: attention a key receives, over queries that see it.
     `first_share`: attention to the first token."""
@@ -67,7 +67,9 @@ class Capture(Model):
     """Which tokens; padding never counts as one."""
     reduce: Annotated[
         tuple[Annotated[Reduction, BeforeValidator(_expand_reduction)], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(
+            _listed, json_schema_input_type=ReductionName | Reduction | list[ReductionName | Reduction]
+        ),
     ] = ()
     """Summaries kept in place of the activations, done where the model runs; none keeps all."""
     gradient: Gradient | None = None

@@ -21,7 +21,7 @@ from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
 from patchclamp.specs.references import sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import Spec, spec_model
 
 FAILING = 20
 """Most cells whose problems are told; those that show a value for the first time come first."""
@@ -113,7 +113,7 @@ class _Judge:
     def valid(self, step: tuple[int, ...]) -> Spec | None:
         """Return a cell's resolved spec if nothing is wrong with it."""
         try:
-            spec = Spec.model_validate(self.composed.value(step))
+            spec = spec_model().model_validate(self.composed.value(step))
         except ValidationError:
             return None
         # What entries say of one another hangs on the entries alone, and takes most of the time.
@@ -128,7 +128,7 @@ class _Judge:
     @cached_property
     def sections(self) -> tuple[str, ...]:
         """The keys of a spec that hold named entries."""
-        known = grammar.fields(Spec).items()
+        known = grammar.fields(spec_model()).items()
         return tuple(name for name, of in known if grammar.member_of(of.annotation) is not None)
 
     @cached_property
@@ -177,7 +177,7 @@ class _Judge:
 
 def problems_of(document: Document) -> tuple[Problem, ...]:
     """Return everything wrong in a document or between its entries."""
-    spec, problems = validate(Spec, document)
+    spec, problems = validate(spec_model(), document)
     sections = sections_of(spec) if spec is not None else valid_sections(document.value)
     return (*problems, *check(sections))
 

@@ -24,7 +24,7 @@ from patchclamp.specs.columns import (
 from patchclamp.specs.cross_references import check_circles, check_references
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import Label, Ref
-from patchclamp.specs.references import Sections, entries, fill, named, sections_of
+from patchclamp.specs.references import Sections, entries, fill, sections_of
 from patchclamp.specs.spec import Spec
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
@@ -57,7 +57,7 @@ def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Sou
     if is_source(entry):
         return {str(place[-1]): entry}  # type: ignore[dict-item]
     found: dict[str, Source] = {}
-    for reference in named(entry, (), Ref):
+    for reference in sections.named(entry, (), Ref):
         assert isinstance(reference.mark, Ref)
         if reference.mark.section == "stimuli":
             source = sections.source(reference.name)
@@ -114,7 +114,7 @@ def _check_metric(
     path, metric = chosen
     if metric.needs == "nothing":
         return
-    for reference in named(entry, place, Ref):
+    for reference in sections.named(entry, place, Ref):
         mark = reference.mark
         if not isinstance(mark, Ref) or mark.candidate != "answered":
             continue
@@ -139,7 +139,7 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
     told = set()
     for place, entry in entries(sections):
         sets = _sets_of(sections, place, entry)
-        for reference in named(entry, place, Label):
+        for reference in sections.named(entry, place, Label):
             column = reference.name
             if column is None or not sets:
                 continue
@@ -184,8 +184,9 @@ def _check_permutations(sections: Sections) -> Iterator[Problem]:
         sets = _sets_of(sections, place, entry)
         used = {
             r.path: str(r.name)
-            for r in named(entry, place, Label)
-            if r.name is not None and r.path[-1] in ("column", "permute")
+            for r in sections.named(entry, place, Label)
+            if r.name is not None
+            and r.path[-1] in ("column", "permute")
             # A model RDM that is only controlled for is not what is asked about.
             and not set(r.path) & set(entry.partial)
         }

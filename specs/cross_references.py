@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import Ref
-from patchclamp.specs.references import Named, Sections, candidates, entries, named, what
+from patchclamp.specs.references import Named, Sections, candidates, entries, what
 from patchclamp.specs.stimuli import Corrupt
 
 
 def check_references(sections: Sections) -> Iterator[Problem]:
     """P301, P302: a name refers to an entry, and one left out to the only candidate."""
     for place, entry in entries(sections):
-        for reference in named(entry, place, Ref):
+        for reference in sections.named(entry, place, Ref):
             mark = reference.mark
             assert isinstance(mark, Ref)
             known = sections.names(mark.section)
@@ -47,7 +47,7 @@ def check_circles(sections: Sections) -> Iterator[Problem]:
     needs = {
         place: [
             (reference.mark.section, reference.name)
-            for reference in named(entry, place, Ref)
+            for reference in sections.named(entry, place, Ref)
             if isinstance(reference.mark, Ref) and reference.name is not None
         ]
         for place, entry in entries(sections)

@@ -95,9 +95,22 @@ class Document:
             value = value[part]
         return value
 
+    def written(self, path: Path) -> Path:
+        """Return a path as far as the document can hold it: short forms have no keys inside."""
+        value: Any = self.value
+        for depth, part in enumerate(path):
+            if not isinstance(value, dict | tuple):
+                return path[:depth]
+            inside = part in value if isinstance(value, dict) else part in range(len(value))
+            if not inside:
+                return path
+            value = value[part]
+        return path
+
     def locate(self, problem: Problem) -> Diagnostic:
         """Return a problem with its place; one that a matrix causes says so."""
-        path = problem.path
+        path = self.written(problem.path)
+        problem = replace(problem, path=path)
         if any(path[:i] in self.swept for i in range(1, len(path) + 1)):
             what = "path" if problem.key and path in self.swept else "value"
             problem = replace(problem, message=f"{problem.message} (matrix {what})")

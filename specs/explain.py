@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -24,8 +24,9 @@ from patchclamp.registry.table import Entry
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path, dotted
 from patchclamp.specs.explanations import EXPLANATIONS
+from patchclamp.specs.matrix import Composition
 from patchclamp.specs.snippets import BY_TABLE, snippet
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 from patchclamp.specs.wording import (
     WIDTH,
     describe_field,
@@ -46,6 +47,13 @@ TABLES: Mapping[str, Mapping[str, Entry]] = {
 """Sort of name -> the table that holds what such names mean."""
 
 
+UNDONE = "Not implemented yet: a spec that asks for it is valid and is not run (P415)."
+
+def _roots() -> tuple[type[BaseModel], ...]:
+    """Return the models that the keys of a spec file belong to."""
+    return (spec_model(), Composition)
+
+
 def explain(name: str) -> str:
     """Return all that a name means, as text for a terminal.
 
@@ -62,12 +70,26 @@ def explain(name: str) -> str:
     found = [*_entries(name), *_kinds(name), *_paths(name)] or [*_keys(name), *_values(name)]
     if not found:
         raise UnknownNameError("name", name, sorted(names()))
-    return "\n\n\n".join(dict.fromkeys(found))
+    return "\n\n\n".join(_together(found))
+
+
+def _together(found: Iterable[str]) -> Iterator[str]:
+    """Yield texts that differ in their first line only as one; what kinds share is told once."""
+    heads: dict[str, list[str]] = {}
+    for text in dict.fromkeys(found):
+        head, _, rest = text.partition("\n")
+        heads.setdefault(rest, []).append(head)
+    yield from ("\n".join([*lines, rest]) for rest, lines in heads.items())
+
+
+def _models() -> Iterator[tuple[Path, type[BaseModel]]]:
+    for root in _roots():
+        yield from grammar.models_by_path(root)
 
 
 def names() -> frozenset[str]:
     """Return every name that can be explained, but for paths."""
-    models = {model for _, model in grammar.models_by_path(Spec)}
+    models = {model for _, model in _models()}
     kinds = {kind for model in models if (kind := grammar.kind_of(model))}
     keys = {key for model in models for key in grammar.fields(model)}
     values = {
@@ -90,8 +112,14 @@ def _entries(name: str) -> Iterator[str]:
             yield _entry(table, TABLES[table][entry])
 
 
+def implemented(entry: Entry) -> bool:
+    """Return whether an entry of a table has the code that does it, where it needs any."""
+    return all(getattr(entry, work, "") is not None for work in ("analyse", "function", "factory"))
+
+
 def _entry(table: str, entry: Entry) -> str:
     parts = [textwrap.fill(f"{entry.name} ({table}): {entry.summary}", WIDTH)]
+    parts += [UNDONE] if not implemented(entry) else []
     facts = list(_facts(entry))
     parts += ["\n".join(facts)] if facts else []
     if table in BY_TABLE:
@@ -121,7 +149,7 @@ def _fact(value: Any) -> str:
 def _kinds(name: str) -> Iterator[str]:
     """Yield the models that a kind names, wherever the grammar has one of that kind."""
     told: set[type[BaseModel]] = set()
-    for path, model in grammar.models_by_path(Spec):
+    for path, model in _models():
         if grammar.kind_of(model) == name and model not in told:
             told.add(model)
             yield _model(path, model)
@@ -133,7 +161,9 @@ def _model(path: Path, model: type[BaseModel]) -> str:
     head = f"{where}, kind: {kind}" if kind else where
     parts = [f"{head}\n\n{textwrap.indent(model_doc(model), '  ')}"]
     if kind and path[:1] == ("analyses",) and len(path) == 2 and kind in ANALYSES:
-        parts.append(f"Headline results: {', '.join(ANALYSES[kind].headline)}")
+        headline = ", ".join(ANALYSES[kind].headline)
+        parts += [f"Headline results: {headline}"] if headline else []
+        parts += [UNDONE] if not implemented(ANALYSES[kind]) else []
     keys = list(describe_fields(model))
     parts += ["Keys:\n\n" + "\n".join(keys)] if keys else []
     if kind and len(path) == 2:
@@ -148,9 +178,9 @@ def _as_spec(text: str) -> str:
 def _paths(name: str) -> Iterator[str]:
     """Yield what stands at a path of keys, in every kind that has such a path."""
     first, *rest = name.split(".")
-    found = list(_walk(Spec, (first, *rest), ()))
+    found = [step for root in _roots() for step in _walk(root, (first, *rest), ())]
     if not found and rest:  # from a kind on: `probe.cv`
-        for path, model in grammar.models_by_path(Spec):
+        for path, model in _models():
             if grammar.kind_of(model) == first:
                 found += _walk(model, tuple(rest), path)
     for path, annotation, owner, field in found:
@@ -199,14 +229,14 @@ def _walk(
 
 def _keys(name: str) -> Iterator[str]:
     """Yield what a key means, wherever the grammar has it."""
-    for path, model in grammar.models_by_path(Spec):
+    for path, model in _models():
         if name in grammar.fields(model):
             yield _field((*path, name), model, grammar.fields(model)[name])
 
 
 def _values(name: str) -> Iterator[str]:
     """Yield the keys that have a value among those they allow."""
-    for path, model in grammar.models_by_path(Spec):
+    for path, model in _models():
         for key, field in grammar.fields(model).items():
             # A kind that stands for a model has been told as such.
             chosen = key == grammar.KIND and grammar.kind_of(model) is not None

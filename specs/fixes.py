@@ -18,7 +18,7 @@ from patchclamp.specs.diagnostics import Diagnostic, Fix, Path, Span, line_start
 from patchclamp.specs.document import Document, parse
 from patchclamp.specs.scalars import NumberError, read_plain
 from patchclamp.specs.slips import clear_name
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 
 NAMES = frozenset({"P202", "P203", "P204", "P207", "P301", "P307", "P311"})
 """Codes whose suggestion is a known name, near to the one given. P308 is not among them: which
@@ -242,7 +242,7 @@ _RULES: tuple[Rule, ...] = (_rename, _rename_column, _quote, _unquote)
 
 def _takes_text(path: Path) -> bool:
     """Return whether the grammar wants text at a path, and nothing else."""
-    return grammar.bare(grammar.follow(Spec, path).annotation) is str
+    return grammar.bare(grammar.follow(spec_model(), path).annotation) is str
 
 
 def _quoted_like(written: str, name: str) -> str:

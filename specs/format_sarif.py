@@ -36,7 +36,7 @@ def render(checked: Sequence[Checked], root: Path) -> str:
         "tool": {"driver": _driver(codes)},
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(checked, root)],
-        "artifacts": [{"location": _artifact(one.source, root)} for one in checked],
+        "artifacts": _artifacts(checked, root),
         "results": _results(diagnostics, codes, root),
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
@@ -134,6 +134,12 @@ def _fixes(d: Diagnostic, root: Path) -> Mapping[str, Any]:
     }
     change = {"artifactLocation": _artifact(d.source, root), "replacements": [replacement]}
     return {"fixes": [{"description": {"text": d.fix.title}, "artifactChanges": [change]}]}
+
+
+def _artifacts(checked: Sequence[Checked], root: Path) -> list[dict[str, Any]]:
+    """Return every file once; the standard wants them unique."""
+    sources = {uri(one.source, root): one.source for one in checked}
+    return [{"location": _artifact(source, root)} for source in sources.values()]
 
 
 def _artifact(source: str, root: Path) -> dict[str, str]:

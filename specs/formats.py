@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,9 +118,8 @@ def relative(source: str, root: Path) -> Path | None:
 
     Links are left as they are: a repository knows a file by the name it is checked in under.
     """
-    path = Path(source)
     try:
-        return (path if path.is_absolute() else Path.cwd() / path).relative_to(root.absolute())
+        return Path(os.path.normpath(Path(source).absolute())).relative_to(root.absolute())
     except ValueError:
         return None
 
@@ -131,6 +131,6 @@ def uri(source: str, root: Path) -> str:
     'folder/%C3%A4%20b.yaml'
     """
     below = relative(source, root)
-    if below is None or ".." in below.parts:
-        return Path(source).absolute().as_uri()
+    if below is None:
+        return Path(os.path.normpath(Path(source).absolute())).as_uri()
     return quote(below.as_posix().encode("utf-8", "surrogateescape"))

@@ -1,7 +1,5 @@
 """What several analyses share: metrics, folds, tests, intervals and controls."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -22,7 +20,10 @@ def _expand_metric(value: Any) -> Any:
 
 
 Metric = Annotated[
-    MetricChoice, BeforeValidator(_expand_metric, json_schema_input_type=str | MetricChoice)
+    MetricChoice,
+    BeforeValidator(
+        _expand_metric, json_schema_input_type=Annotated[str, one_of(METRICS)] | MetricChoice
+    ),
 ]
 
 

@@ -1,13 +1,19 @@
 """What may be done to a model while it runs."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from patchclamp.registry import SITES
-from patchclamp.specs.fields import AnalysisRef, Model, SaeRef, SelectionRef, StimuliRef, one_of
+from patchclamp.specs.fields import (
+    KINDLESS,
+    AnalysisRef,
+    Model,
+    SaeRef,
+    SelectionRef,
+    StimuliRef,
+    one_of,
+)
 from patchclamp.specs.positions import ALL, Positions
 from patchclamp.specs.selections import HeadChoice, LayerChoice
 
@@ -48,7 +54,13 @@ def _expand_value(value: Any) -> Any:
 
 AblationValue = Annotated[
     Annotated[Zero | Mean | Resample, Field(discriminator="kind")],
-    BeforeValidator(_expand_value, json_schema_input_type=Literal["zero"] | Zero | Mean | Resample),
+    BeforeValidator(
+        _expand_value,
+        json_schema_input_type=Literal["zero"]
+        | Zero
+        | Annotated[Mean, KINDLESS]
+        | Annotated[Resample, KINDLESS],
+    ),
 ]
 
 
@@ -123,7 +135,7 @@ class Clamp(Place):
     """At what; several give one condition each. With `chosen_by`, in units of its weights."""
 
     @model_validator(mode="after")
-    def _something(self) -> Clamp:
+    def _something(self) -> Self:
         given = [bool(self.features), self.chosen_by is not None, bool(self.units)]
         if sum(given) != 1:
             raise ValueError("a clamp needs one of 'features', 'chosen_by' and 'units'")
@@ -141,7 +153,7 @@ class Replace(Place):
     """The autoencoder; noise is as large as its error where it is given."""
 
     @model_validator(mode="after")
-    def _by_what(self) -> Replace:
+    def _by_what(self) -> Self:
         if self.by == "reconstruction" and self.sae is None:
             raise ValueError("'by: reconstruction' needs the autoencoder that reconstructs, 'sae'")
         return self

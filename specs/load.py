@@ -15,14 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from patchclamp.registry.errors import SpecError, UnreadableSpecError
+from patchclamp.registry.errors import PluginError, SpecError, UnreadableSpecError
 from patchclamp.specs.cells import Cell, judge
-from patchclamp.specs.compose import Composer
+from patchclamp.specs.compose import Composed, Composer
 from patchclamp.specs.diagnostics import Diagnostic, Problem, Texts, in_order, report
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.document import Document, parse
 from patchclamp.specs.files import decode, find
 from patchclamp.specs.spec import Spec
+
+UNKNOWN = ("P204", "P207")
+"""Codes of names and kinds that are not known, which a plugin may bring."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,36 @@ def _loads(
         raise _refusal((*unreadable, *composer.problems), texts)
     # What could not be read as YAML has been told; the same place is not told again.
     told = {diagnostic.path for diagnostic in unreadable if diagnostic.path}
-    cells, problems = judge(composed, told)
+    cells, problems = _judge_with_plugins(composed, told)
     if unreadable or problems:
         raise _refusal((*unreadable, *problems), texts)
     first = cells[0]
     return Loaded(first.spec, first.document, folder, cells, composed.dims, first.label)
+
+
+def _judge_with_plugins(
+    composed: Composed, told: set[KeyPath]
+) -> tuple[tuple[Cell, ...], tuple[Diagnostic, ...]]:
+    """Judge a spec; one that uses a name that is not known, again with the installed plugins.
+
+    Raises `PluginError` where the name stays unknown and a plugin that may bring it is broken.
+    """
+    cells, problems = judge(composed, told)
+    if not any(problem.code in UNKNOWN for problem in problems):
+        return cells, problems
+    # Looking for packages takes as long as checking a hundred specs, and few specs need one.
+    from patchclamp.registry.plugins import rows, use_packages
+
+    before = rows()
+    broken = use_packages()
+    if rows() > before:
+        cells, problems = judge(composed, told)
+    if broken and any(problem.code in UNKNOWN for problem in problems):
+        texts = {name: source.text for name, source in composed.document.sources.items()}
+        refusal = _refusal(problems, texts)
+        said = "\n".join(map(str, broken))
+        raise PluginError(f"{refusal}\n{said}; a name that is unknown above may be its") from refusal
+    return cells, problems
 
 
 def _refusal(diagnostics: tuple[Diagnostic, ...], texts: Texts) -> SpecError:

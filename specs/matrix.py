@@ -5,13 +5,11 @@
 3. Cells that an `exclude` matches are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -43,7 +41,7 @@ class Matrix(Model):
     """Cells that are left out: path -> a value, or a list of several."""
 
     @model_validator(mode="after")
-    def _something(self) -> Matrix:
+    def _something(self) -> Self:
         if not self.grid and not self.zip:
             raise ValueError("a matrix needs 'grid' or 'zip': paths, each with a list of values")
         return self
@@ -68,7 +66,7 @@ class Composition(Model):
     extends: Extends = ()
     """Spec files that this one builds on."""
     matrix: Matrix | None = None
-    """Cells."""
+    """Repeats the spec with other values at some paths; null runs it once."""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def _short_forms(place: Place) -> tuple[str, ...]:
 
 
 def _takes_text(place: Place) -> bool:
-    return str in get_args(_inputs(place))
+    return any(grammar.bare(choice) is str for choice in get_args(_inputs(place)))
 
 
 def _either(words: list[str]) -> str:

@@ -1,7 +1,5 @@
 """What may be asked of a model: which one, which revision, in what precision."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field
@@ -30,7 +28,7 @@ class ModelChoice(Model):
     """Precision of weights and activations; float32, because rounding is science."""
     weights: Literal["trained", "random"] = "trained"
     """`random` builds an untrained twin from the config, seeded by the spec's seed."""
-    tokenizer: TokenizerChoice = TokenizerChoice()
+    tokenizer: TokenizerChoice = TokenizerChoice.model_construct()
     """How texts become tokens."""
     fold: tuple[Literal["layer_norm", "center_unembed", "center_writing_weights"], ...] = ()
     """Changes of the weights that leave the output's probabilities as they are, which published

@@ -1,24 +1,22 @@
 """Which tokens: by name, by number, or a window of them."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from patchclamp.specs.fields import Model
+from patchclamp.specs.fields import KINDLESS, Model
 
 FIXED = ("first", "last", "all", "answer")
 """Positions that every stimulus has; `answer` is where the answer is read, the last token."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*(\.(first|last|all))?")
+_NAME = r"^[a-z][a-z0-9_]*(\.(first|last|all))?$"
 
 
 def _parse_anchor(value: Any) -> str | int:
     if type(value) is int:
         return value
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_NAME, value):
         return value
     raise ValueError(
         f"a position is {', '.join(FIXED)}, a number, or a span such as name.last; got {value!r}"
@@ -27,7 +25,10 @@ def _parse_anchor(value: Any) -> str | int:
 
 Anchor = Annotated[
     str | int,
-    PlainValidator(_parse_anchor, json_schema_input_type=str | int),
+    PlainValidator(
+        _parse_anchor,
+        json_schema_input_type=Literal[FIXED] | Annotated[str, Field(pattern=_NAME)] | int,
+    ),
     PlainSerializer(lambda v: v),
 ]
 """`first`, `last`, `all`, `answer`, a number counted from the first token (negative: from the
@@ -64,7 +65,7 @@ class Window(Model):
     """Share of stimuli that `drop` must leave; fewer are an error."""
 
     @model_validator(mode="after")
-    def _extent(self) -> Window:
+    def _extent(self) -> Self:
         around = self.before is not None and self.after is not None
         if self.align == "left":
             if self.size is None or self.before is not None or self.after is not None:
@@ -89,10 +90,11 @@ def _expand_positions(value: Any) -> Any:
 Positions = Annotated[
     Annotated[Named | Window, Field(discriminator="kind")],
     BeforeValidator(
-        _expand_positions, json_schema_input_type=str | int | list[str | int] | Named | Window
+        _expand_positions,
+        json_schema_input_type=Anchor | list[Anchor] | Named | Annotated[Window, KINDLESS],
     ),
 ]
 """Which tokens an entry is about."""
 
-LAST = Named(kind="named", at=("last",))
-ALL = Named(kind="named", at=("all",))
+LAST = Named.model_construct(kind="named", at=("last",))
+ALL = Named.model_construct(kind="named", at=("all",))

@@ -7,19 +7,22 @@ to the grammar, by a plugin too, is checked without being told of here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path
 from patchclamp.specs.fields import Label, Ref
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import Spec, spec_model
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
 Entries = Mapping[str, Mapping[str, BaseModel]]
+
+SECTIONS = ("stimuli", "captures", "interventions", "analyses")
+"""The sections of a spec that hold entries by name."""
 
 FILLED = ("of", "stimuli", "with", "clean")
 """Keys of references that may be left out where there is one candidate; any other reference that
@@ -34,8 +37,6 @@ _WHAT = {
 }
 """What a reference may mean, in words."""
 
-M = TypeVar("M", Ref, Label)
-
 
 @dataclass(frozen=True)
 class Sections:
@@ -43,6 +44,16 @@ class Sections:
 
     entries: Entries
     broken: Mapping[str, frozenset[str]]
+    _found: dict[int, tuple[Named, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """What each entry names, by its id, which is safe because the entries are held here."""
+
+    def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> Iterator[Named]:
+        """Yield every field of an entry and below it that names an entry, or a label."""
+        if id(entry) not in self._found:
+            self._found[id(entry)] = tuple(_named_in(entry))
+        for found in self._found[id(entry)]:
+            if isinstance(found.mark, mark):
+                yield Named((*path, *found.path), found.mark, found.name)
 
     def names(self, section: str) -> tuple[str, ...]:
         """Return every name in a section, broken entries too."""
@@ -111,18 +122,16 @@ def _section_types() -> dict[str, Any]:
     """Return the sections of a spec and the type of an entry in each."""
     return {
         name: grammar.member_of(field.annotation)
-        for name, field in grammar.fields(Spec).items()
+        for name, field in grammar.fields(spec_model()).items()
         if grammar.member_of(field.annotation) is not None
     }
 
 
-def named(entry: BaseModel, path: Path, mark: type[M]) -> Iterator[Named]:
-    """Yield every field of an entry and below it that names an entry, or with `Label` a label."""
-    for here, model in models_in(entry, path):
+def _named_in(entry: BaseModel) -> Iterator[Named]:
+    """Yield every marked field of an entry and below it, with its path inside the entry."""
+    for here, model in models_in(entry, ()):
         for key, (attribute, found) in marked(type(model)).items():
-            if isinstance(found, mark):
-                value = getattr(model, attribute)
-                yield from _values((*here, key), found, value)
+            yield from _values((*here, key), found, getattr(model, attribute))
 
 
 def _values(path: Path, mark: Ref | Label, value: Any) -> Iterator[Named]:
@@ -136,11 +145,11 @@ def _values(path: Path, mark: Ref | Label, value: Any) -> Iterator[Named]:
 def marked(model: type[BaseModel]) -> dict[str, tuple[str, Ref | Label]]:
     """Return the marked keys of a model: the attribute of each and its mark."""
     found = {}
-    for name, field in model.model_fields.items():
-        marks = [*field.metadata, *_metadata(field.annotation)]
+    for name, info in model.model_fields.items():
+        marks = [*info.metadata, *_metadata(info.annotation)]
         mark = next((m for m in marks if isinstance(m, Ref | Label)), None)
         if mark is not None:
-            found[field.alias or name] = (name, mark)
+            found[info.alias or name] = (name, mark)
     return found
 
 
@@ -158,7 +167,7 @@ def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
     """Yield a model and every model inside it, with their paths."""
     if isinstance(value, BaseModel):
         yield path, value
-        for key, name in _attributes(type(value)).items():
+        for key, name in _holders(type(value)).items():
             yield from models_in(getattr(value, name), (*path, key))
     elif isinstance(value, Mapping):
         for key, member in value.items():
@@ -169,9 +178,20 @@ def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
 
 
 @cache
-def _attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return the attribute of each key of a model."""
-    return {field.alias or name: name for name, field in model.model_fields.items()}
+def _holders(model: type[BaseModel]) -> dict[str, str]:
+    """Return the attribute of each key of a model whose value may hold models."""
+    return {
+        info.alias or name: name
+        for name, info in model.model_fields.items()
+        if _holds_models(info.annotation)
+    }
+
+
+def _holds_models(annotation: Any) -> bool:
+    """Return whether a model stands anywhere in an annotation; `Any` may be one."""
+    if annotation is Any or grammar.as_model(annotation) is not None:
+        return True
+    return any(_holds_models(argument) for argument in get_args(annotation))
 
 
 def fill(sections: Sections) -> Sections:

@@ -7,6 +7,7 @@ models (`grammar`), and its message is written from what the document holds and 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -47,6 +48,8 @@ def _problems(
     groups: dict[tuple[Path, bool], list[tuple[Place, ErrorDetails]]] = {}
     for details in error.errors(include_url=False):
         place = grammar.follow(model, details["loc"])
+        # A short form has no keys inside: what is wrong there is wrong with the short form.
+        place = replace(place, path=document.written(place.path))
         at_key = details["loc"][-1:] == ("[key]",) and details["type"] != "extra_forbidden"
         groups.setdefault((place.path, at_key), []).append((place, details))
     missing = {p for (p, _), g in groups.items() if g[0][1]["type"] == "missing"}
@@ -85,11 +88,17 @@ def _unknown_key(
     if close is not None:
         message += f"; {close!r} is required here and missing"
         return Problem(place.path, "P202", message, allowed, close, key=True), (*parent, close)
-    home = _home(root, parent, key)
+    home = _within(place.model, parent, key) or _home(root, parent, key)
     if home is not None:
         message += f"; {key!r} belongs {home}"
         return Problem(place.path, "P202", message, allowed, key=True), None
     return Problem(place.path, "P202", message, allowed, nearest(key, allowed), key=True), None
+
+
+def _within(model: type[BaseModel], parent: Path, key: str) -> str | None:
+    """Say where inside the entry itself an unknown key is known, if anywhere."""
+    inside = [home for home in grammar.homes(model, key) if home and "*" not in home]
+    return f"under {dotted((*parent, *inside[0]))!r}" if inside else None
 
 
 def _home(root: type[BaseModel], parent: Path, key: str) -> str | None:

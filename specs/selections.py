@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import floor
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from patchclamp.specs.quantities import percentage, write_percent
 
@@ -213,11 +213,17 @@ def _written(choice: Layers | Heads) -> Any:
     return choice if isinstance(choice, str) else list(choice)
 
 
+_LayersText = (
+    Literal["all", "last"]
+    | Annotated[str, Field(pattern=rf"^({_RANGE.pattern}|{_PERCENTS.pattern})$")]
+)
+_HeadsText = Literal["all"] | Annotated[str, Field(pattern=rf"^({_RANGE.pattern}|{_HEAD.pattern})$")]
+
 LayerChoice = Annotated[
     Layers,
     PlainValidator(
         parse_layers,
-        json_schema_input_type=int | list[int | str] | Literal["all", "last"] | str,
+        json_schema_input_type=_LayersText | int | list[_LayersText | int],
     ),
     PlainSerializer(_written),
 ]
@@ -226,7 +232,7 @@ LayerChoice = Annotated[
 HeadChoice = Annotated[
     Heads,
     PlainValidator(
-        parse_heads, json_schema_input_type=int | list[int | str] | Literal["all"] | str
+        parse_heads, json_schema_input_type=_HeadsText | int | list[_HeadsText | int]
     ),
     PlainSerializer(_written),
 ]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path
 from patchclamp.specs.grammar import KIND
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 
 
 def mapping_of(root: Any, path: Path, value: Any) -> dict[str, Any] | None:
@@ -32,7 +32,7 @@ def mapping_of(root: Any, path: Path, value: Any) -> dict[str, Any] | None:
 
 def _expansions(root: Any, path: Path) -> list[BeforeValidator]:
     """Return what the grammar does to a value at a path before it looks at it, in that order."""
-    place = grammar.follow(Spec, _location(root, path))
+    place = grammar.follow(spec_model(), _location(root, path))
     if place.path != path:
         return []
     field = place.field.metadata if place.field else getattr(place.annotation, "__metadata__", ())

@@ -18,6 +18,7 @@ TEXTS: Mapping[str, str] = {
     "text": "{prompt}",
     "path": "stimuli.csv",
     "set": "sequences",
+    "site": "resid_post",
     "correct": " {next}",
     "foil": " {last}",
     "column": "category",
@@ -72,12 +73,13 @@ BY_TABLE: Mapping[str, str] = {
 def snippet(path: Path, model: type[BaseModel]) -> str:
     """Return the shortest YAML that puts a model where a spec has it; `*` is any name.
 
-    >>> from patchclamp.specs.analyses_representation import Probe
-    >>> print(snippet(("analyses", "*"), Probe), end="")
-    analyses:
-      probe:
-        kind: probe
-        target: category
+    >>> from patchclamp.specs.stimuli import Csv
+    >>> print(snippet(("stimuli", "*"), Csv), end="")
+    stimuli:
+      csv:
+        kind: csv
+        text: '{prompt}'
+        path: stimuli.csv
     """
     value: Any = example(model)
     for part in reversed(path):
@@ -110,8 +112,9 @@ def _name(key: str, marks: Mapping[str, Ref | Label], field: FieldInfo) -> Any:
 def _value(key: str, annotation: Any, field: FieldInfo | None = None) -> Any:
     declared = [getattr(m, "json_schema_input_type", None) for m in field.metadata] if field else []
     for choice in (annotation, *declared):
-        if grammar.choices(choice):
-            return grammar.choices(choice)[0]
+        choices = grammar.choices(choice)
+        if choices:
+            return TEXTS[key] if TEXTS.get(key) in choices else choices[0]
     annotation = grammar.bare(annotation)
     models = [grammar.as_model(annotation), *grammar.tagged(annotation).values()]
     model = next((found for found in models if found is not None), None)

@@ -1,16 +1,16 @@
 """The spec: one experiment, as its file says it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from patchclamp.registry import BACKENDS
+from patchclamp.registry import ANALYSES, BACKENDS
 from patchclamp.specs.analyses import analysis_entry
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.fields import Model, Name, one_of
 from patchclamp.specs.interventions import Intervention
+from patchclamp.specs.matrix import Extends, Matrix
 from patchclamp.specs.model import ModelChoice, expand_model
 from patchclamp.specs.quantities import Duration, Size
 from patchclamp.specs.stimuli import StimulusSet
@@ -52,17 +52,17 @@ class Run(Model):
     """What runs the forward passes (`patchclamp list backends`)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto` takes a GPU where there is one."""
-    batch: Batch = Batch()
+    batch: Batch = Batch.model_construct()
     """Size of a batch."""
     threads: int | None = Field(default=None, ge=1)
     """Threads on a CPU; None lets the size of the model decide."""
-    budget: Budget = Budget()
+    budget: Budget = Budget.model_construct()
     """What it may cost."""
     optimise: bool = True
     """False takes none of the planner's savings: the oracle that they are compared with."""
     on_error: Literal["stop", "continue"] = "stop"
     """Whether the other cells of a matrix run on when one fails."""
-    retry: Retry = Retry()
+    retry: Retry = Retry.model_construct()
     """For remote backends."""
 
 
@@ -90,7 +90,7 @@ class Expectation(Model):
     """Whether the whole interval of the variable must meet the claim."""
 
     @model_validator(mode="after")
-    def _claim(self) -> Expectation:
+    def _claim(self) -> Self:
         bounds = (self.ge, self.gt, self.le, self.lt)
         if (self.near is None) != (self.atol is None):
             raise ValueError("'near' and 'atol' go together")
@@ -108,6 +108,11 @@ class _Spec(Model):
 
     patchclamp: Literal[1]
     """Version of the grammar; first and required."""
+    extends: Extends = Field(default=(), exclude=True)
+    """Specs that this one builds on: mappings merge by key, lists and scalars replace, `null`
+    takes a key away. None is left when a spec is checked."""
+    matrix: Matrix | None = Field(default=None, exclude=True)
+    """Other values at some paths; each combination is a cell, checked like a spec of its own."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Name of the experiment; its results go to `runs/<name>/`."""
     description: str = ""
@@ -129,21 +134,31 @@ class _Spec(Model):
     """What is computed, by name."""
     expect: tuple[Expectation, ...] = ()
     """What the result should show."""
-    run: Run = Run()
+    run: Run = Run.model_construct()
     """How it is run."""
 
 
-def build_spec() -> type[_Spec]:
-    """Return the spec model over what the registry knows now; plugins make it grow."""
+@cache
+def _build(kinds: tuple[str, ...], base: type[_Spec]) -> type[_Spec]:
+    """Return the spec model over these kinds of analysis."""
     return create_model(
-        "Spec", __base__=_Spec, __doc__=_Spec.__doc__, analyses=(dict[Name, analysis_entry()], {})
+        "Spec", __base__=base, __doc__=_Spec.__doc__, analyses=(dict[Name, analysis_entry()], {})
     )
 
 
 if TYPE_CHECKING:
     Spec = _Spec
 else:
-    Spec = build_spec()
+    Spec = _build(tuple(ANALYSES), _Spec)
+
+_OWN = tuple(ANALYSES)
+
+
+def spec_model() -> type[Spec]:
+    """Return the model that specs are checked with: `Spec`, grown by what plugins have added."""
+    kinds = tuple(ANALYSES)
+    return Spec if kinds == _OWN else _build(kinds, Spec)
+
 
 SCIENCE_KEYS = ("patchclamp", "seed", "model", "stimuli", "captures", "interventions", "analyses")
 """The keys that decide what is computed; only they enter the digest."""

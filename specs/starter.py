@@ -7,7 +7,7 @@ import re
 from patchclamp.registry.errors import UsageError
 from patchclamp.specs import grammar
 from patchclamp.specs.fields import PATTERNS
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 
 MODELINE = "# yaml-language-server: $schema=.patchclamp/schema.json"
 """What editors read; `patchclamp schema --write` puts the schema there."""
@@ -63,7 +63,7 @@ def starter(name: str, file: str) -> str:
     """Return the text of a first spec; a name that no spec may have raises `UsageError`."""
     pattern = next(
         item.pattern
-        for item in grammar.fields(Spec)["name"].metadata
+        for item in grammar.fields(spec_model())["name"].metadata
         if getattr(item, "pattern", None)
     )
     if not re.search(pattern, name):

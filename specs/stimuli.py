@@ -1,8 +1,6 @@
 """What may be asked of stimuli: where they come from and what their columns mean."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -30,7 +28,7 @@ class Answer(Model):
     the sum of their log-probabilities, each given those before it."""
 
     @model_validator(mode="after")
-    def _options(self) -> Answer:
+    def _options(self) -> Self:
         if self.options and self.foil is not None:
             raise ValueError("'foil' and 'options' do not go together: the other options are foils")
         return self
@@ -78,6 +76,9 @@ def _expand_keep(value: Any) -> Any:
     return {"holds": value} if isinstance(value, str) else value
 
 
+KeepChoice = Annotated[KeepIf, BeforeValidator(_expand_keep, json_schema_input_type=str | KeepIf)]
+
+
 class Split(Model):
     """Parts that keep together what belongs together."""
 
@@ -87,7 +88,7 @@ class Split(Model):
     """A column whose values are never divided between parts; None divides single stimuli."""
 
     @model_validator(mode="after")
-    def _shares(self) -> Split:
+    def _shares(self) -> Self:
         shares = self.parts.values()
         if any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
             raise ValueError(f"shares are above 0 and add up to 1; got {sum(shares):g} in all")
@@ -129,7 +130,7 @@ class Rows(Model):
     """A condition over columns, and `words` and `tokens` (their counts), that rows must meet."""
     take: Take | None = None
     """A part of what is there; None takes all."""
-    keep_if: Annotated[KeepIf, BeforeValidator(_expand_keep)] | None = None
+    keep_if: KeepChoice | None = None
     """What the model must do with a stimulus for it to stay."""
     split: Split | None = None
     """Named parts, for analyses that choose on one and test on another."""
@@ -211,7 +212,7 @@ class WordList(Model):
     """Only so many from the top."""
 
     @model_validator(mode="after")
-    def _somewhere(self) -> WordList:
+    def _somewhere(self) -> Self:
         if bool(self.words) == (self.path is not None):
             raise ValueError("a word list needs either 'words' or 'path'")
         return self
@@ -221,13 +222,19 @@ def _expand_words(value: Any) -> Any:
     return {"words": value} if isinstance(value, list | tuple) else value
 
 
+WordChoice = Annotated[
+    WordList,
+    BeforeValidator(_expand_words, json_schema_input_type=tuple[Scalar, ...] | WordList),
+]
+
+
 class Template(Rows):
     """Stimuli generated from loops, aligned vocabularies and drawn words."""
 
     kind: Literal["template"]
     vocabularies: dict[Name, tuple[Scalar, ...]] = {}
     """Ordered lists; in several, equal places mean the same thing."""
-    words: dict[Name, Annotated[WordList, BeforeValidator(_expand_words)]] = {}
+    words: dict[Name, WordChoice] = {}
     """Lists to draw from."""
     for_: dict[Name, tuple[Scalar, ...] | str] = Field(default={}, alias="for")
     """Loops by name: a list, or a range such as `0..7`; all combinations are made. A value that

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -21,10 +22,12 @@ from pydantic_core import PydanticUndefined
 
 from patchclamp.specs import grammar
 from patchclamp.specs.fields import PATTERNS
+from patchclamp.specs.scalars import read_plain
 
 WIDTH = 88
 """Columns of text on a terminal."""
 
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]*")
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true | false"}
 
 
@@ -32,9 +35,9 @@ _WORDS = {str: "text", int: "whole number", float: "number", bool: "true | false
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """Return the descriptions of a model's fields, by attribute.
 
-    >>> from patchclamp.specs.analyses_representation import Probe
-    >>> field_docs(Probe)["target"]
-    'The label column to read out.'
+    >>> from patchclamp.specs.spec import Batch
+    >>> field_docs(Batch)["tokens"]
+    'Tokens in a batch, padding included; a longer stimulus is a batch of its own.'
     """
     found: dict[str, str] = {}
     for ancestor in reversed(model.__mro__):
@@ -174,12 +177,17 @@ def _limits(metadata: Iterable[Any]) -> Iterator[str]:
 
 
 def flow(value: Any) -> str:
-    """Return plain data or a model as one line of YAML."""
+    """Return plain data or a model as one line of YAML.
+
+    >>> flow({"path": "a.csv", "revision": "12e4567", "folds": (0, 1)})
+    '{path: a.csv, revision: "12e4567", folds: [0, 1]}'
+    """
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
-    plain = isinstance(value, str) and value.replace("_", "").replace(":", "").isalnum()
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and read_plain(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -146,6 +146,7 @@ def test_an_interrupt_has_its_own_code(
         ["explain", "probe"],
         ["explain", "P104"],
         ["show", "quickstart", "--resolved"],
+        ["show", "quickstart", "--origin"],
         ["init", "new"],
     ],
     ids=" ".join,
@@ -231,6 +232,44 @@ def test_fix_mends_in_place_and_says_what(
     assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.yaml", "target.yaml"]
     assert (tmp_path / "link.yaml").is_symlink()
+
+
+def test_fix_leaves_a_base_alone_that_was_not_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, spec = tmp_path / "base.yaml", tmp_path / "spec.yaml"
+    base.write_text(GOOD.replace("text:", "txet:"))
+    spec.write_text("extends: [base.yaml]\nsede: 1\n")
+    assert cli.main(["validate", str(spec), "--fix"]) == 1
+    assert base.read_text() == GOOD.replace("text:", "txet:")
+    assert spec.read_text() == "extends: [base.yaml]\nseed: 1\n"
+    assert cli.main(["validate", str(spec), str(base), "--fix"]) == 0
+    assert base.read_text() == GOOD
+
+
+def test_overrides_are_checked_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["validate", "quickstart", "--set", "seed=-1"]) == 1
+    assert "--> --set seed=-1:1:6" in capsys.readouterr().out
+    assert cli.main(["validate", "quickstart", "--set", "seed=7"]) == 0
+    assert cli.main(["show", "quickstart", "--set", "seed=7", "--resolved"]) == 0
+    assert "\nseed: 7\n" in capsys.readouterr().out
+
+
+def test_show_says_where_each_value_comes_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(GOOD + "matrix: {grid: {model.dtype: [float16, bfloat16]}}\n")
+    assert cli.main(["show", str(path), "--origin", "--set", "seed=7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "# the first of 2 cells"
+    found = dict(line.split("  # ") for line in lines[1:])
+    origins = {value.strip(): origin for value, origin in found.items()}
+    assert origins["name: x"] == f"{path}:2"
+    assert origins["seed: 7"] == "--set seed=7"
+    assert origins["model.weights: trained"] == "default"
+    assert origins["model.dtype: float16"] == f"{path}:5 (matrix)"
+    assert origins["stimuli.a.path: x.csv"] == f"{path}:4"
 
 
 def test_fix_leaves_a_machine_its_report(

@@ -60,7 +60,8 @@ def refused(text: str, *overrides: str) -> list[Told]:
 
 
 def test_extending_is_the_same_as_writing_out(folder: Path) -> None:
-    text = "extends: base.yaml\nname: x\nmodel: {dtype: float16}\nanalyses: {decode: {cv: {folds: 4}}}\n"
+    text = "extends: base.yaml\nname: x\nmodel: {dtype: float16}\n"
+    text += "analyses: {decode: {cv: {folds: 4}}}\n"
     written = BASE.replace(
         "bundled:sequences@step0", "{id: 'bundled:sequences', revision: step0, dtype: float16}"
     )
@@ -243,7 +244,8 @@ OVERRIDES = [
     ("seed", "P504", 1, "expected path=value, such as model.dtype=float16; got 'seed'"),
     ("", "P504", 1, "expected path=value, such as model.dtype=float16; got ''"),
     ("=3", "P505", 1, "'' is not a path; write keys with dots between, such as model.dtype"),
-    ("a..b=3", "P505", 1, "'a..b' is not a path; write keys with dots between, such as model.dtype"),
+    ("a..b=3", "P505", 1,
+     "'a..b' is not a path; write keys with dots between, such as model.dtype"),
     ("extends=a.yaml", "P504", 1, "'extends' is read before any override; write it into the spec"),
     ("seed.x=1", "P505", 6, "'seed' is a single value; it has no 'x'"),
     ("name.x=1", "P505", 6, "'name' is a single value; it has no 'x'"),

@@ -172,6 +172,10 @@ def test_the_snippet_of_a_name_is_valid(sort: str, name: str) -> None:
         ("dtype", "float32 | float16 | bfloat16 (default float32)"),
         ("spearman", "compare: spearman"),
         ("ablate", "kind: ablate"),
+        ("matrix.grid", "Path -> values."),
+        ("extends", "Spec files that this one builds on."),
+        ("norms", "Not implemented yet"),
+        ("ndif", "Not implemented yet"),
         ("analyses", "kind: rsa. Representational similarity"),
     ],
 )

@@ -117,6 +117,12 @@ def test_what_is_not_clear_is_left_alone(wrong: str) -> None:
     assert mended(text) == text
 
 
+def test_a_value_of_a_matrix_is_mended_where_it_stands() -> None:
+    sweep = "matrix: {grid: {captures.resid.site: [resid_pst, z]}}\n"
+    text = HEAD + STIMULI + CAPTURES + sweep
+    assert mended(text) == text.replace("resid_pst", "resid_post")
+
+
 def test_which_column_is_permuted_is_never_chosen() -> None:
     text = (
         HEAD

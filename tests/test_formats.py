@@ -173,6 +173,16 @@ def test_github_names_files_from_the_root_of_the_repository(bad: Checked, tmp_pa
     assert second.startswith(f"::error file={tmp_path.name}/é 日本/bad.yaml,line=3,")
 
 
+def test_a_mistake_in_an_override_is_placed_at_the_spec(tmp_path: Path) -> None:
+    one = check("quickstart", ["seed=-1"])
+    (line,) = render_as("github", [one], tmp_path).splitlines()
+    assert line.startswith("::error file=quickstart,line=1,col=1,")
+    assert line.endswith("(in --set seed=-1)")
+    (result,) = sarif(one, root=tmp_path)["results"]
+    where = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert "--set" not in where
+
+
 class Sarif(BaseModel):
     """What the standard (SARIF 2.1.0, section 3) says of the objects that are written here."""
 
@@ -313,6 +323,8 @@ def test_sarif_names_files_relative_to_the_root(bad: Checked, tmp_path: Path) ->
     assert artifact["location"] == {"uri": "file:///else/a.yaml"}
     (artifact,) = sarif(Checked("../a.yaml"), root=tmp_path)["artifacts"]
     assert artifact["location"]["uri"].startswith("file:///")
+    run = sarif(Checked("a.yaml"), Checked("./b/../a.yaml"), Checked(str(tmp_path / "a.yaml")))
+    assert [a["location"]["uri"] for a in run["artifacts"]] == ["a.yaml"]
 
 
 def prints(found: Sequence[Diagnostic]) -> list[str]:

@@ -81,7 +81,7 @@ PLANTED: list[tuple[str, str, int, int, str, str, str | None]] = [
      'expected text, got the number 1.0; quote it: "1.0"', None),
     ("model: bundled:sequences", "model: {id: x, dtype: fp32}", 3, 23, "P204",
      "unknown value 'fp32'", None),
-    ("model: bundled:sequences", "model: ''", 3, 1, "P205", "this text may not be empty", None),
+    ("model: bundled:sequences", "model: ''", 3, 8, "P205", "this text may not be empty", None),
     ("model: bundled:sequences", "model: x\nseed: -1", 4, 7, "P205",
      "expected at least 0, got the number -1", None),
     ("model: bundled:sequences", "model: x\nseed: '1'", 4, 7, "P203",

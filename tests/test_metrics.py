@@ -61,7 +61,7 @@ def test_float32_readings_are_subtracted_in_float64():
 
 
 def test_the_table_leads_to_these_functions():
-    functions = [load(metric.function) for metric in METRICS.values()]
+    functions = [load(metric.function) for metric in METRICS.values() if metric.function]
     assert functions == [logit_diff, logprob, accuracy, forced_choice]
 
 

@@ -112,12 +112,13 @@ def test_every_reference_in_the_tables_can_be_loaded() -> None:
     from patchclamp.registry.table import load
 
     for analysis in patchclamp.registry.ANALYSES.values():
-        for reference in (analysis.spec, analysis.readings, analysis.analyse):
-            assert load(reference).__doc__
+        functions = (analysis.readings, analysis.analyse) if analysis.implemented else ()
+        for reference in (analysis.spec, *functions):
+            assert load(str(reference)).__doc__
     for metric in patchclamp.registry.METRICS.values():
-        assert load(metric.function).__doc__
+        assert metric.function is None or load(metric.function).__doc__
     for backend in patchclamp.registry.BACKENDS.values():
-        assert load(backend.factory).__doc__
+        assert backend.factory is None or load(backend.factory).__doc__
 
 
 def test_the_wheel_holds_what_the_folders_hold(tmp_path: Path) -> None:

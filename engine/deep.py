@@ -1,0 +1,170 @@
+"""Deep checks: what only stimuli, tokenizer and config can tell, without planning or weights.
+
+1. Each model and each combination of model and stimuli that a matrix has is read once.
+2. Its stimuli are rendered and tokenised, and their spans found.
+3. What every cell says of layers, heads, classes and positions is held against them.
+4. A problem that only some cells have names the first of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from patchclamp.engine.deep_labels import check_classes, sets_of
+from patchclamp.engine.deep_model import check_parts, entries_of
+from patchclamp.engine.deep_positions import DeepSet, check_positions, interventions_of, locate
+from patchclamp.engine.encoding import check_tokenizer
+from patchclamp.engine.model import ModelSource, find_model
+from patchclamp.engine.partners import check_means, check_partners
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.stimuli import StimulusTable, read_stimuli
+from patchclamp.engine.token_table import token_table
+from patchclamp.engine.tokens import tokenise
+from patchclamp.specs.analyses_causal import Given
+from patchclamp.specs.analyses_descriptive import Sae
+from patchclamp.specs.analyses_representation import ContinuousModel
+from patchclamp.specs.cells import Cell, name_of
+from patchclamp.specs.diagnostics import Diagnostic, in_order
+from patchclamp.specs.load import Loaded
+
+
+@dataclass(frozen=True)
+class Deep:
+    """What deep checks found, and the token table of each stimulus set."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a combination of model and stimuli is: tables by name, and tokens where there are."""
+
+    model: ModelSource | None
+    tables: dict[str, StimulusTable]
+    sets: dict[str, DeepSet]
+    found: tuple[Diagnostic, ...]
+    cell: Cell
+    """The first cell that has it."""
+
+
+@dataclass
+class Reader:
+    """Reads models and stimuli, each combination once."""
+
+    loaded: Loaded
+    models: dict[str, tuple[ModelSource | None, tuple[Diagnostic, ...]]] = field(
+        default_factory=dict
+    )
+    materials: dict[str, Material] = field(default_factory=dict)
+
+    def material(self, cell: Cell) -> Material:
+        """Return what a cell reads, with the problems in it."""
+        spec = cell.spec
+        key = _key(spec.model, spec.stimuli, spec.seed)
+        if key not in self.materials:
+            self.materials[key] = self.read(cell)
+        return self.materials[key]
+
+    def model(self, cell: Cell) -> tuple[ModelSource | None, tuple[Diagnostic, ...]]:
+        """Return a cell's model, None where it cannot be read, and its problems."""
+        key = _key(cell.spec.model)
+        if key not in self.models:
+            problems = Problems(self.loaded.at(cell))
+            model = find_model(problems, weights=False)
+            if model is not None and not check_tokenizer(model, problems):
+                model = None
+            self.models[key] = (model, tuple(problems.found))
+        return self.models[key]
+
+    def read(self, cell: Cell) -> Material:
+        """Read the stimuli of a cell and tokenise them."""
+        model, found = self.model(cell)
+        problems = Problems(self.loaded.at(cell), list(found))
+        tables = read_stimuli(problems, cell.spec.seed, model)
+        sets = {}
+        for name, table in tables.items() if model is not None else ():
+            tokens = tokenise(table, model, problems)
+            if tokens is not None:
+                sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
+        check_partners(sets, problems)
+        return Material(model, tables, sets, tuple(problems.found), cell)
+
+
+def _key(*parts: Any) -> str:
+    """Return a text that is the same for equal parts of specs."""
+
+    def plain(part: Any) -> Any:
+        return part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part)
+
+    return json.dumps(parts, default=plain, sort_keys=True)
+
+
+def check_deep(loaded: Loaded) -> Deep:
+    """Check a spec against its stimuli, tokenizers and model configs; weights are never opened.
+
+    What is valid and not implemented yet is checked as far as it can be, and is no problem.
+    """
+    reader = Reader(loaded)
+    found: dict[Diagnostic, list[Cell]] = {}
+    for cell in loaded.cells:
+        material = reader.material(cell)
+        problems = Problems(loaded.at(cell), list(material.found))
+        if material.model is not None:
+            check_parts(material.model, problems)
+        check_classes(material.tables, problems)
+        check_positions(material.sets, problems)
+        _check_means(material, problems)
+        _check_files(problems)
+        for diagnostic in dict.fromkeys(problems.found):
+            found.setdefault(diagnostic, []).append(cell)
+    told = [_in_words(diagnostic, cells, loaded) for diagnostic, cells in found.items()]
+    tables = tuple(_tables(reader, loaded))
+    return Deep(in_order(told, loaded.document.texts), tables)
+
+
+def _in_words(diagnostic: Diagnostic, cells: list[Cell], loaded: Loaded) -> Diagnostic:
+    """Return a problem that names the first of the cells that have it, where not all do."""
+    if len(cells) == len(loaded.cells) or "(matrix " in diagnostic.message:
+        return diagnostic
+    name = name_of(cells[0].label)
+    return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")
+
+
+def _tables(reader: Reader, loaded: Loaded) -> Iterator[str]:
+    """Yield the token table of every set of every combination; equal ones once."""
+    told = set()
+    for material in reader.materials.values():
+        for of_set in material.sets.values():
+            assert material.model is not None, "tokens come from a model"
+            text = token_table(of_set, material.model)
+            if text not in told:
+                told.add(text)
+                yield text
+
+
+def _check_means(material: Material, problems: Problems) -> None:
+    """P414, for every analysis that puts a mean in place."""
+    for name, entry in problems.loaded.spec.analyses.items():
+        for stimuli in sets_of(entry, problems):
+            check_means(name, interventions_of(entry), (stimuli, material.sets), problems)
+
+
+_FILES: dict[type[BaseModel], str] = {ContinuousModel: "ratings", Given: "path", Sae: "path"}
+"""Models that name a file other than a stimulus file, and the key."""
+
+
+def _check_files(problems: Problems) -> None:
+    """P401: files that analyses name are there."""
+    for path, entry in entries_of(problems):
+        key = _FILES.get(type(entry))
+        name = getattr(entry, key) if key is not None else None
+        if key is None or name is None or getattr(entry, "train", None) is not None:
+            continue
+        if not (problems.loaded.folder_of((*path, key)) / name).is_file():
+            problems.add((*path, key), "P401", f"cannot read {name}: no such file")

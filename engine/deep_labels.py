@@ -1,0 +1,171 @@
+"""What a spec says of classes: that they occur, and are large enough for what is done with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import isfinite
+
+from pydantic import BaseModel
+
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.stimuli import StimulusTable
+from patchclamp.registry.errors import nearest
+from patchclamp.specs.analyses_representation import (
+    Categorical,
+    CategoryModel,
+    ContinuousModel,
+    Contrast,
+    Discriminative,
+    LabelTarget,
+    OrdinalModel,
+    Probe,
+    Selection,
+)
+from patchclamp.specs.fields import Ref
+from patchclamp.specs.references import models_in, named
+
+PAIRED: tuple[type[BaseModel], ...] = (CategoryModel, Discriminative, Categorical)
+"""What is about pairs of stimuli of one class."""
+
+Path = tuple[str | int, ...]
+Tables = Mapping[str, StimulusTable]
+
+
+def sets_of(entry: BaseModel, problems: Problems) -> tuple[str, ...]:
+    """Return the stimulus sets that an analysis works on, itself or through its captures."""
+    found: dict[str, None] = {}
+    captures = problems.loaded.spec.captures
+    for reference in named(entry, (), Ref):
+        assert isinstance(reference.mark, Ref)
+        name = reference.name
+        if reference.mark.section == "captures" and name is not None:
+            name = captures[name].of
+        elif reference.mark.section != "stimuli":
+            continue
+        if name is not None:
+            found[name] = None
+    return tuple(found)
+
+
+def check_classes(tables: Tables, problems: Problems) -> None:
+    """P417, P420: every class that an analysis names occurs, and often enough."""
+    for key, entry in problems.loaded.spec.analyses.items():
+        path = ("analyses", key)
+        for name in sets_of(entry, problems):
+            if name in tables:
+                for here, model in models_in(entry, path):
+                    _check(model, here, tables[name], problems)
+
+
+def _check(model: BaseModel, path: Path, table: StimulusTable, problems: Problems) -> None:
+    column = getattr(model, "column", None)
+    if isinstance(model, Contrast) and model.factors is not None:
+        _check_factors(model, path, table, problems)
+    if isinstance(model, Probe | Selection):
+        _check_folds(model, path, table, problems)
+    if not isinstance(column, str) or column not in table.labels:
+        return
+    values = table.labels[column]
+    if isinstance(model, ContinuousModel):
+        if model.ratings is None:
+            _check_numbers(column, path, table, problems)
+        return
+    before = len(problems)
+    for where, value in _classes(model):
+        if value not in values:
+            known = tuple(sorted(set(values)))
+            message = f"no stimulus of {table.name!r} has the {column} {value!r}"
+            close = nearest(value, known)
+            problems.add((*path, *where), "P420", message, allowed=known, suggestion=close)
+    if len(problems) == before:
+        _check_sizes(model, column, path, table, problems)
+
+
+def _classes(model: BaseModel) -> Iterator[tuple[Path, str]]:
+    """Yield every class that an analysis names, with its path inside."""
+    for key in ("classes", "order"):
+        for i, value in enumerate(getattr(model, key, None) or ()):
+            yield (key, i), value
+    if isinstance(model, Discriminative | Selection) and model.target is not None:
+        yield ("target",), model.target
+
+
+def _check_sizes(
+    model: BaseModel, column: str, path: Path, table: StimulusTable, problems: Problems
+) -> None:
+    """P417, P420: there is something to compare, and each class has a pair where pairs are."""
+    counts = Counter(table.labels[column])
+    if len(counts) < 2:
+        message = f"every stimulus of {table.name!r} has the {column} {next(iter(counts))!r}"
+        problems.add((*path, "column"), "P420", f"{message}: nothing to compare with")
+        return
+    if isinstance(model, OrdinalModel):
+        left = sorted(set(counts) - set(model.order))
+        if left:
+            message = f"{left[0]!r}, a {column} of {table.name!r}, has no place in this order"
+            problems.add((*path, "order"), "P420", message)
+    if not isinstance(model, PAIRED):
+        return
+    asked = [value for _, value in _classes(model)] or sorted(counts)
+    for value in asked:
+        if counts[value] < 2:
+            message = (
+                f"one stimulus of {table.name!r} has the {column} {value!r}; pairs within a "
+                "class need two"
+            )
+            problems.add((*path, "column"), "P417", message)
+            return
+
+
+def _check_factors(model: Contrast, path: Path, table: StimulusTable, problems: Problems) -> None:
+    """P420: the factors of a design have two values each."""
+    for i, factor in enumerate(model.factors or ()):
+        values = tuple(sorted(set(table.labels.get(factor, ()))))
+        if factor in table.labels and len(values) != 2:
+            message = f"a factor has two values; {factor!r} of {table.name!r} has {len(values)}"
+            problems.add((*path, "factors", i), "P420", message, allowed=values)
+
+
+def _check_numbers(column: str, path: Path, table: StimulusTable, problems: Problems) -> None:
+    """P420: what is compared by its difference is a number."""
+    for id_, value in zip(table.ids, table.labels[column], strict=True):
+        try:
+            number = isfinite(float(value))
+        except ValueError:
+            number = False
+        if not number:
+            message = f"stimulus {id_!r} of {table.name!r}: the {column} {value!r} is no number"
+            problems.add((*path, "column"), "P420", message)
+            return
+
+
+def _check_folds(
+    model: Probe | Selection, path: Path, table: StimulusTable, problems: Problems
+) -> None:
+    """P417: there are groups for the folds, and no fold can take a whole class away."""
+    if isinstance(model, Probe) and model.test_on is not None:
+        return
+    groups = table.groups or table.ids
+    count, what = len(set(groups)), "groups of stimuli" if table.groups else "stimuli"
+    if count < model.cv.folds:
+        message = f"{model.cv.folds} folds, and {table.name!r} has {count} {what}"
+        problems.add((*path, "cv", "folds"), "P417", message)
+        return
+    target = model.target if isinstance(model, Probe) else model
+    column = getattr(target, "column", None)
+    if not isinstance(target, LabelTarget | Selection) or column not in table.labels:
+        return
+    within: dict[str, set[str]] = {}
+    for value, group in zip(table.labels[column], groups, strict=True):
+        within.setdefault(value, set()).add(group)
+    for value, members in sorted(within.items()):
+        if len(members) < 2:
+            sort = "group" if table.groups else "stimulus"
+            message = (
+                f"all of the {column} {value!r} in {table.name!r} is one {sort}: the fold that "
+                "holds it out leaves nothing to learn it from"
+            )
+            where = (*path, "target") if isinstance(model, Probe) else (*path, "column")
+            problems.add(where, "P417", message)
+            return

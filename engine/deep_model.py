@@ -1,0 +1,108 @@
+"""What a spec says of the model's parts: layers, heads, units and nodes that it must have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from patchclamp.engine.model import ModelSource
+from patchclamp.engine.plan import check_site, resolve_layers
+from patchclamp.engine.problems import Problems
+from patchclamp.registry import ARCHITECTURES, SITES
+from patchclamp.specs.analyses_causal import Given, Prune, Units
+from patchclamp.specs.analyses_representation import CaptureModel, LayerTarget
+from patchclamp.specs.captures import Capture
+from patchclamp.specs.interventions import Place
+from patchclamp.specs.references import models_in
+from patchclamp.specs.selections import Heads, parse_head_name
+
+SECTIONS = ("captures", "interventions", "analyses")
+
+_NODE = re.compile(r"L([0-9]{1,4})H([0-9]{1,4})|MLP([0-9]{1,4})")
+
+Path = tuple[str | int, ...]
+
+
+def entries_of(problems: Problems) -> Iterator[tuple[Path, BaseModel]]:
+    """Yield everything that a spec says in captures, interventions and analyses, with its path."""
+    for section in SECTIONS:
+        yield from models_in(getattr(problems.loaded.spec, section), (section,))
+
+
+def check_parts(model: ModelSource, problems: Problems) -> None:
+    """P412, P413, P421: every layer, site, head, unit and node that is named is there."""
+    for path, entry in entries_of(problems):
+        if isinstance(entry, Capture | Units | Place):
+            _check_place(entry, path, model, problems)
+        elif isinstance(entry, LayerTarget):
+            resolve_layers(entry.layers, (*path, "layers"), model, problems)
+        elif isinstance(entry, CaptureModel) and isinstance(entry.layer, int):
+            resolve_layers((entry.layer,), (*path, "layer"), model, problems)
+        elif isinstance(entry, Given | Prune):
+            key = "nodes" if isinstance(entry, Given) else "protect"
+            for i, node in enumerate(getattr(entry, key)):
+                _check_node(node, (*path, key, i), model, problems)
+
+
+def _check_place(
+    entry: Capture | Units | Place, path: Path, model: ModelSource, problems: Problems
+) -> None:
+    resolve_layers(entry.layers, (*path, "layers"), model, problems)
+    site = entry.site
+    # A site that no architecture has yet is one that is not implemented, which a plan tells.
+    if site is not None and any(site in a.sites for a in ARCHITECTURES.values()):
+        check_site(site, (*path, "site"), model, problems)
+    dims = SITES[site].dims if site is not None else ()
+    if entry.heads != "all":
+        if site is not None and not {"head", "kv_head"} & set(dims):
+            message = f"the site {site!r} has no heads; leave 'heads' out"
+            problems.add((*path, "heads"), "P421", message)
+        else:
+            shared = "kv_head" in dims
+            _check_heads(entry.heads, shared, (*path, "heads"), (model, problems))
+    if isinstance(entry, Place) and entry.units and "unit" in dims:
+        size = int(model.config.hidden_size)
+        beyond = [unit for unit in entry.units if not 0 <= unit < size]
+        if beyond:
+            message = f"{model.choice.id!r} has {size} units, 0..{size - 1}, and no {beyond[0]}"
+            problems.add((*path, "units"), "P421", message)
+
+
+def _check_heads(
+    heads: Heads, shared: bool, path: Path, context: tuple[ModelSource, Problems]
+) -> None:
+    """P421: heads exist; `shared` are those that grouped queries share."""
+    model, problems = context
+    layers, count = model.shape.layers, model.shape.heads
+    if shared:
+        count = int(getattr(model.config, "num_key_value_heads", None) or count)
+    for i, head in enumerate(heads):
+        layer, number = parse_head_name(head) if isinstance(head, str) else (0, int(head))
+        if layer >= layers or number >= count:
+            sort = "key-value heads" if shared else "heads"
+            name = head if isinstance(head, str) else f"{head}"
+            message = (
+                f"{model.choice.id!r} has {layers} layers of {count} {sort}, counted from 0, and "
+                f"no head {name}"
+            )
+            # Names are kept sorted, so that a place in the list is known for numbers only.
+            where = (*path, i) if isinstance(head, int) else path
+            problems.add(where, "P421", message)
+            return
+
+
+def _check_node(node: str, path: Path, model: ModelSource, problems: Problems) -> None:
+    found = _NODE.fullmatch(node)
+    layers, heads = model.shape.layers, model.shape.heads
+    if found is None:
+        message = f"a node is a head such as L9H1, or an MLP such as MLP11; got {node!r}"
+    elif int(found[1] or found[3]) >= layers or int(found[2] or 0) >= heads:
+        message = (
+            f"{model.choice.id!r} has {layers} layers of {heads} heads, counted from 0, and no "
+            f"node {node}"
+        )
+    else:
+        return
+    problems.add(path, "P421", message)

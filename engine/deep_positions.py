@@ -1,0 +1,208 @@
+"""Spans, positions and windows, found in every stimulus that they are asked of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from patchclamp.engine.deep_labels import sets_of
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.spans import (
+    PositionError,
+    SpanError,
+    Stimulus,
+    find,
+    lay,
+    resolve,
+    tokens_of,
+)
+from patchclamp.engine.stimuli import StimulusTable
+from patchclamp.engine.tokens import TokenTable
+from patchclamp.registry.errors import nearest
+from patchclamp.specs.analyses_causal import Units
+from patchclamp.specs.analyses_descriptive import Attention
+from patchclamp.specs.positions import FIXED, Positions, Window
+from patchclamp.specs.references import models_in
+from patchclamp.specs.stimuli import Corrupt, Rows
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class DeepSet:
+    """A stimulus set with its tokens and, where spans were found, each stimulus's places."""
+
+    table: StimulusTable
+    tokens: TokenTable
+    stimuli: tuple[Stimulus, ...] | None
+
+
+def locate(
+    table: StimulusTable, tokens: TokenTable, bos: int | None, problems: Problems
+) -> DeepSet:
+    """Return a set with its spans found in every stimulus; P418 for the first that lacks one."""
+    encoded = tokens.encoded
+    assert encoded is not None, "made by tokenise"
+    entry = problems.loaded.spec.stimuli[table.name]
+    spans = entry.spans if isinstance(entry, Rows) else {}
+    if encoded.offsets is None:
+        if spans:
+            message = "spans cannot be checked here: this tokenizer tells no places of its tokens"
+            problems.add(("stimuli", table.name, "spans"), "P419", message, severity="warning")
+        return DeepSet(table, tokens, None)
+    found: list[dict[str, range]] = [{} for _ in table.ids]
+    for name, said in table.spans.items():
+        for row, id_ in enumerate(table.ids):
+            text, offsets = encoded.texts[row], encoded.offsets[row]
+            # A chat template stands around the text, and may say the same.
+            start = max(0, text.find(table.texts[row]))
+            try:
+                a, b = find(table.texts[row], said[row], spans[name].occurrence)
+                found[row][name] = tokens_of(text, (start + a, start + b), offsets)
+            except SpanError as error:
+                path = ("stimuli", table.name, "spans", name)
+                problems.add(path, "P418", f"stimulus {id_!r}: {error}")
+                return DeepSet(table, tokens, None)
+    return DeepSet(
+        table,
+        tokens,
+        tuple(
+            Stimulus(encoded.texts[row], encoded.offsets[row], _lead(tokens.ids[row], bos), spans)
+            for row, spans in enumerate(found)
+        ),
+    )
+
+
+def _lead(ids: tuple[int, ...], bos: int | None) -> int:
+    """Return how many BOS tokens a stimulus begins with: none or one."""
+    return int(bos is not None and ids[:1] == (bos,))
+
+
+def check_positions(sets: Mapping[str, DeepSet], problems: Problems) -> None:
+    """P418: every span, number and window that is named is there, in every stimulus of its set."""
+    for path, positions, names in _asked(problems):
+        for name in names:
+            if isinstance(positions, Window):
+                _check_window(positions, path, (name, sets), problems)
+            else:
+                for i, anchor in enumerate(positions.at):
+                    _check_anchor(anchor, _place(path, i, problems), (name, sets), problems)
+    for key, entry in problems.loaded.spec.analyses.items():
+        if not isinstance(entry, Attention):
+            continue
+        for i, pair in enumerate(entry.pairs):
+            for j, anchor in enumerate(pair):
+                for name in sets_of(entry, problems):
+                    at = ("analyses", key, "pairs", i, j)
+                    _check_anchor(anchor, at, (name, sets), problems)
+
+
+def _asked(problems: Problems) -> Iterator[tuple[Path, Positions, tuple[str, ...]]]:
+    """Yield every choice of positions, with its path and the sets that it is about."""
+    spec = problems.loaded.spec
+    for name, capture in spec.captures.items():
+        yield ("captures", name, "positions"), capture.positions, (str(capture.of),)
+    used: dict[str, dict[str, None]] = {}
+    for name, entry in spec.analyses.items():
+        sets = sets_of(entry, problems)
+        for path, model in models_in(entry, ("analyses", name)):
+            if isinstance(model, Units):
+                yield (*path, "positions"), model.positions, sets
+        for intervention in interventions_of(entry):
+            used.setdefault(intervention, {}).update(dict.fromkeys(sets))
+    for name, place in spec.interventions.items():
+        yield ("interventions", name, "positions"), place.positions, tuple(used.get(name, ()))
+
+
+def interventions_of(entry: BaseModel) -> tuple[str, ...]:
+    """Return the interventions that an analysis names in `with`."""
+    given = getattr(entry, "with_", None)
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def _place(path: Path, i: int, problems: Problems) -> Path:
+    """Return where a spec says one of several positions: `at` may be left out."""
+    for found in ((*path, "at", i), (*path, i)):
+        if found in problems.loaded.document.values:
+            return found
+    return path
+
+
+def _check_anchor(
+    anchor: str | int, path: Path, of: tuple[str, Mapping[str, DeepSet]], problems: Problems
+) -> None:
+    if anchor in FIXED or not (isinstance(anchor, int) or _known(anchor, path, of[0], problems)):
+        return
+    if isinstance(anchor, int):
+        _first_failing(lambda stimulus: resolve(anchor, stimulus), path, of, problems)
+
+
+def _known(anchor: str, path: Path, name: str, problems: Problems) -> bool:
+    """P418: a set has a span of that name; one that is corrupt has its origin's."""
+    entries = problems.loaded.spec.stimuli
+    entry = entries[name]
+    source = entries[str(entry.of)] if isinstance(entry, Corrupt) else entry
+    spans = tuple(source.spans) if isinstance(source, Rows) else ()
+    span = anchor.partition(".")[0]
+    if span in spans:
+        return True
+    message = f"the stimulus set {name!r} has no span {span!r}"
+    known = (*FIXED, *spans)
+    problems.add(path, "P418", message, allowed=known, suggestion=nearest(span, known))
+    return False
+
+
+def _first_failing(
+    look: Callable[[Stimulus], range],
+    path: Path,
+    of: tuple[str, Mapping[str, DeepSet]],
+    problems: Problems,
+) -> None:
+    """P418: tell the first stimulus that lacks a position, and how many do."""
+    name, sets = of
+    stimuli = sets[name].stimuli if name in sets else None
+    failing = _failing(look, stimuli or ())
+    if failing:
+        row, why = failing[0]
+        more = f" ({len(failing)} of {len(stimuli or ())} stimuli)" if len(failing) > 1 else ""
+        problems.add(path, "P418", f"stimulus {sets[name].table.ids[row]!r} {why}{more}")
+
+
+def _failing(
+    look: Callable[[Stimulus], range], stimuli: tuple[Stimulus, ...]
+) -> list[tuple[int, str]]:
+    found = []
+    for row, stimulus in enumerate(stimuli):
+        try:
+            look(stimulus)
+        except PositionError as error:
+            found.append((row, str(error)))
+    return found
+
+
+def _check_window(
+    window: Window, path: Path, of: tuple[str, Mapping[str, DeepSet]], problems: Problems
+) -> None:
+    """P417, P418: a window fits its texts, or as many of them as is asked for."""
+    name, sets = of
+    spanned = window.align not in ("left", "centre")
+    if spanned and not _known(window.align, (*path, "align"), name, problems):
+        return
+    stimuli = sets[name].stimuli if name in sets else None
+    # A corrupt set's spans stand where its partner's do; they are looked for there.
+    if stimuli is None or window.short == "mask" or (spanned and not sets[name].table.spans):
+        return
+    if window.short == "error":
+        _first_failing(lambda stimulus: lay(window, stimulus), path, of, problems)
+        return
+    failing = _failing(lambda stimulus: lay(window, stimulus), stimuli)
+    left = 1 - len(failing) / len(stimuli)
+    if left < window.at_least:
+        row, why = failing[0]
+        message = (
+            f"the window leaves {left:.0%} of the stimuli of {name!r}, and 'at_least' asks for "
+            f"{window.at_least:.0%}; stimulus {sets[name].table.ids[row]!r} {why}"
+        )
+        problems.add(path, "P417", message)

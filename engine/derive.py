@@ -1,0 +1,154 @@
+"""Derived columns, conditions on rows, and the part of them that is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.rows import Row, Vocabulary, as_text
+from patchclamp.registry.errors import UnknownNameError, nearest
+from patchclamp.specs.columns import COUNTS
+from patchclamp.specs.expression import ExpressionError, parse
+from patchclamp.specs.stimuli import Source, Take
+from patchclamp.specs.template import TemplateError, columns_of, render
+
+Count = Callable[[Sequence[str]], list[int]]
+"""How many tokens a model reads in each text."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Filler:
+    """Fills templates from rows; `vocabularies` can be named in every row.
+
+    The first row that cannot fill a template is reported, and no other of that template.
+    """
+
+    here: tuple[str, ...]
+    vocabularies: Mapping[str, Vocabulary]
+    problems: Problems
+
+    def names(self, row: Row) -> tuple[str, ...]:
+        """Return all that a template can name."""
+        return (*row, *(name for name in self.vocabularies if name not in row))
+
+    def known(self, path: Path, columns: Sequence[str], row: Row) -> bool:
+        """Return whether every column is there; P402 where one is not."""
+        names = self.names(row)
+        missing = [column for column in columns if column not in names]
+        for column in missing:
+            self.problems.add(
+                (*self.here, *path),
+                "P402",
+                f"stimulus set {self.here[-1]!r} has no column {column!r}",
+                allowed=names,
+                suggestion=nearest(column, names),
+            )
+        return not missing
+
+    def fill(self, path: Path, template: str, rows: Sequence[Row]) -> tuple[str, ...] | None:
+        """Return a template filled from each row, or None after P402 or P416."""
+        if rows and not self.known(path, columns_of(template), rows[0]):
+            return None
+        filled = []
+        for number, row in enumerate(rows):
+            try:
+                filled.append(render(template, {**self.vocabularies, **row}))
+            except (TemplateError, ExpressionError, UnknownNameError) as error:
+                self.no_value(path, number, error)
+                return None
+        return tuple(filled)
+
+    def no_value(self, path: Path, number: int, error: Exception) -> None:
+        """P416: a row for which a template or condition has no value."""
+        self.problems.add((*self.here, *path), "P416", f"row {number + 1}: {error}")
+
+
+def with_columns(entry: Source, rows: list[Row], filler: Filler) -> list[Row] | None:
+    """Return rows with the set's `columns`, each made from those that stand before it."""
+    for name, template in entry.columns.items():
+        made = filler.fill(("columns", name), template, rows)
+        if made is None:
+            return None
+        rows = [{**row, name: value} for row, value in zip(rows, made, strict=True)]
+    return rows
+
+
+def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -> list[Row] | None:
+    """Return the rows that meet the set's condition; None after P402, P403 or P416.
+
+    `words` counts what stands between spaces of a text; `tokens` all that the model reads, BOS
+    included. Without a model to count for, a condition on tokens holds for every row.
+    """
+    if entry.where is None:
+        return rows
+    condition, path = parse(entry.where), ("where",)
+    counts = [name for name in COUNTS if name in condition.names]
+    if "tokens" in counts and count is None:
+        return rows
+    if rows and not filler.known(path, [n for n in condition.names if n not in COUNTS], rows[0]):
+        return None
+    texts = filler.fill(("text",), entry.text, rows) if counts else ()
+    if texts is None:
+        return None
+    lengths = count(texts) if "tokens" in counts and count is not None else []
+    kept = []
+    for number, row in enumerate(rows):
+        values = {**filler.vocabularies, **row}
+        if "words" in counts:
+            values["words"] = len(texts[number].split())
+        if "tokens" in counts:
+            values["tokens"] = lengths[number]
+        try:
+            if condition.evaluate_bool(values):
+                kept.append(row)
+        except ExpressionError as error:
+            filler.no_value(path, number, error)
+            return None
+    if rows and not kept:
+        filler.problems.add(
+            (*filler.here, *path), "P403", f"none of {len(rows)} rows meets {entry.where!r}"
+        )
+        return None
+    return kept
+
+
+def take(entry: Source, rows: list[Row], filler: Filler, seed: int) -> list[Row] | None:
+    """Return the part of the rows that is taken, in their order; None after P402 or P417.
+
+    A random part is drawn without replacement, for each value of `by` from a stream of its own.
+    """
+    chosen = entry.take
+    if chosen is None:
+        return rows
+    if chosen.by is not None and rows and not filler.known(("take", "by"), [chosen.by], rows[0]):
+        return None
+    sorts: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        value = as_text(row[chosen.by]) if chosen.by is not None else ""
+        sorts.setdefault(value, []).append(number)
+    for value, numbers in sorts.items():
+        if len(numbers) < chosen.n and not chosen.fewer:
+            of = f" with {chosen.by} {value!r}" if chosen.by is not None else ""
+            filler.problems.add(
+                (*filler.here, "take", "n"),
+                "P417",
+                f"{chosen.n} stimuli are to be taken{of}, and there are {len(numbers)}; "
+                "write 'fewer: true' if that is enough",
+            )
+            return None
+    if entry.keep_if is not None:
+        return rows  # taken from what the model solves, which only a run can tell
+    taken = {n for value, all_ in sorts.items() for n in _taken(chosen, value, all_, filler, seed)}
+    return [row for number, row in enumerate(rows) if number in taken]
+
+
+def _taken(chosen: Take, value: str, numbers: list[int], filler: Filler, seed: int) -> list[int]:
+    if chosen.draw == "first" or len(numbers) <= chosen.n:
+        return numbers[: chosen.n]
+    seeds = Seeds(seed, f"stimuli.{filler.here[-1]}.take")
+    drawn = seeds.generator(value).choice(len(numbers), chosen.n, replace=False)
+    return [numbers[int(i)] for i in drawn]

@@ -1,0 +1,74 @@
+"""Encoding: texts as the tokens that the model reads, with the place of each in its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patchclamp.engine.model import ModelSource
+from patchclamp.engine.problems import Problems
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as the model reads them: token ids and, where the tokenizer tells, their places.
+
+    `offsets` are the first and one past the last character of each token in `texts`; a token
+    that is in no text, such as BOS, has an empty place. `texts` are those of the chat template, if any.
+    """
+
+    texts: tuple[str, ...]
+    ids: tuple[tuple[int, ...], ...]
+    offsets: tuple[tuple[tuple[int, int], ...], ...] | None
+
+
+def check_tokenizer(model: ModelSource, problems: Problems) -> bool:
+    """Return whether the tokenizer has what the spec asks of it; P407 where it lacks it."""
+    choice, before = model.choice.tokenizer, len(problems)
+    if choice.bos == "always" and model.tokenizer.bos_token_id is None:
+        message = f"the tokenizer of {model.choice.id!r} has no BOS token"
+        problems.add(("model", "tokenizer", "bos"), "P407", message)
+    if choice.chat == "user" and not getattr(model.tokenizer, "chat_template", None):
+        message = f"the tokenizer of {model.choice.id!r} has no chat template"
+        problems.add(("model", "tokenizer", "chat"), "P407", message)
+    return len(problems) == before
+
+
+def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) -> Encoded:
+    """Tokenise texts as the spec asks: with its BOS, and its chat template if it wants one.
+
+    `tails` are put after the texts, an answer for example; a chat template ends before them.
+    """
+    choice, tokenizer = model.choice.tokenizer, model.tokenizer
+    if choice.chat == "user":
+        texts = [_as_user(model, text) for text in texts]
+    if tails:
+        texts = [text + tail for text, tail in zip(texts, tails, strict=True)]
+    if not texts:
+        return Encoded((), (), ())
+    # A chat template writes its own special tokens.
+    special = choice.bos != "never" and choice.chat == "none"
+    batch = tokenizer(
+        list(texts), add_special_tokens=special, return_offsets_mapping=tokenizer.is_fast
+    )
+    ids = [tuple(map(int, row)) for row in batch["input_ids"]]
+    places = [((0, 0),) * len(row) for row in ids]
+    if tokenizer.is_fast:
+        places = [tuple((int(a), int(b)) for a, b in row) for row in batch["offset_mapping"]]
+    bos = tokenizer.bos_token_id
+    if choice.bos == "always":
+        lacking = [row for row, tokens in enumerate(ids) if tokens[:1] != (bos,)]
+        for row in lacking:
+            ids[row], places[row] = (bos, *ids[row]), ((0, 0), *places[row])
+    return Encoded(tuple(texts), tuple(ids), tuple(places) if tokenizer.is_fast else None)
+
+
+def _as_user(model: ModelSource, text: str) -> str:
+    message = [{"role": "user", "content": text}]
+    made = model.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return str(made)
+
+
+def count_tokens(model: ModelSource, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens the model reads in each text, BOS included."""
+    return [len(ids) for ids in encode(model, texts).ids]

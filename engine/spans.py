@@ -1,0 +1,115 @@
+"""Spans and positions: which tokens a stretch of text, a name or a window means in a stimulus."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from patchclamp.specs.positions import FIXED, Window
+
+
+class SpanError(ValueError):
+    """A stretch of text that is not there, stands there several times, or shares a token."""
+
+
+class PositionError(ValueError):
+    """A position that a stimulus does not have."""
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """A text as the model reads it: its tokens' places, its BOS tokens, and its spans' tokens."""
+
+    text: str
+    offsets: tuple[tuple[int, int], ...]
+    lead: int
+    spans: dict[str, range]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def find(text: str, said: str, occurrence: str = "only") -> tuple[int, int]:
+    """Return where a text says something, in characters; whole words only.
+
+    >>> find("in May, not Mayor", "May"), find("1 11 1", "1", "last")
+    ((3, 6), (5, 6))
+    """
+    # A word of a span is a word of the text: '1' is not found in '11', nor ' 1' before '2'.
+    before = r"(?<!\w)" if re.match(r"\w", said) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", said) else ""
+    found = [m.span() for m in re.finditer(before + re.escape(said) + after, text)]
+    if not said or not found:
+        raise SpanError(f"{said!r} does not stand in {text!r}")
+    if occurrence == "only" and len(found) > 1:
+        raise SpanError(
+            f"{said!r} stands {len(found)} times in {text!r}; say which with "
+            "'occurrence: first' or 'last'"
+        )
+    return found[-1 if occurrence == "last" else 0]
+
+
+def tokens_of(text: str, place: tuple[int, int], offsets: tuple[tuple[int, int], ...]) -> range:
+    """Return the tokens that a stretch of text is; none of them may say anything else.
+
+    >>> tokens_of("in May", (3, 6), ((0, 2), (2, 4), (4, 6)))
+    range(1, 3)
+    """
+    start, end = place
+    found = [i for i, (a, b) in enumerate(offsets) if a < end and b > start and a < b]
+    if not found:
+        raise SpanError(f"{text[start:end]!r} has no token")
+    first, last = offsets[found[0]][0], offsets[found[-1]][1]
+    if text[first:start].strip() or text[end:last].strip():
+        shared = found[0] if text[first:start].strip() else found[-1]
+        a, b = offsets[shared]
+        raise SpanError(f"{text[start:end]!r} shares the token {text[a:b]!r} with its neighbour")
+    return range(found[0], found[-1] + 1)
+
+
+def resolve(anchor: str | int, stimulus: Stimulus) -> range:
+    """Return the tokens that a position means.
+
+    >>> resolve("s1.last", Stimulus("a b", ((0, 1), (1, 3)), 0, {"s1": range(0, 2)}))
+    range(1, 2)
+    """
+    n = len(stimulus)
+    if isinstance(anchor, int):
+        at = anchor if anchor >= 0 else n + anchor
+        if not 0 <= at < n:
+            raise PositionError(f"has {n} tokens and no position {anchor}")
+        return range(at, at + 1)
+    if anchor in FIXED:
+        return {"first": range(1), "all": range(n)}.get(anchor, range(n - 1, n))
+    name, _, part = anchor.partition(".")
+    tokens = stimulus.spans[name]
+    return {"first": tokens[:1], "last": tokens[-1:]}.get(part, tokens)
+
+
+def lay(window: Window, stimulus: Stimulus) -> range:
+    """Return the tokens of a window.
+
+    `left` begins with the first token, or after BOS where that is skipped; `centre` is the middle
+    token of what is then left, the earlier one of two; a span means its last token unless its name
+    ends in `.first`. Raises `PositionError` where the text has too few tokens.
+    """
+    lead = stimulus.lead if window.skip == "bos" else 0
+    n = len(stimulus)
+    if window.align == "left":
+        first, stop = lead, lead + (window.size or 0)
+    else:
+        before, after = window.before or 0, window.after or 0
+        if window.align == "centre":
+            at = lead + (n - lead - 1) // 2
+        else:
+            name, _, part = window.align.partition(".")
+            tokens = stimulus.spans[name]
+            at = tokens[0] if part == "first" else tokens[-1]
+        first, stop = at - before, at + after + 1
+    if first < lead or stop > n:
+        missing = max(0, lead - first) + max(0, stop - n)
+        raise PositionError(
+            f"has {n - lead} tokens{' after BOS' if lead else ''}, and a window at "
+            f"{window.align!r} lacks {missing} of its {stop - first}"
+        )
+    return range(first, stop)
