@@ -7,6 +7,7 @@ folder of specs takes a blink.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,13 @@ from patchclamp.registry.table import load
 
 COMMANDS: Mapping[str, str] = {
     "run": "patchclamp.engine.terminal:run_command",
+    "plan": "patchclamp.engine.plan_text:plan_command",
     "validate": "patchclamp.engine.validate:validate_command",
     "list": "patchclamp.engine.commands:list_command",
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
     "init": "patchclamp.engine.commands:init_command",
+    "lock": "patchclamp.engine.lock:lock_command",
     "schema": "patchclamp.engine.schema:schema_command",
 }
 """Command -> the function of it, imported when the command is given."""
@@ -32,7 +35,14 @@ SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, spe
 FORMATS = "human, line, json, github, sarif or junit"
 """What `validate` can write."""
 
+LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
+"""What `--locked` does, for two commands."""
+
 USAGE, INTERRUPTED = 2, 130
+
+GARBAGE = 50_000
+"""Objects between two looks for garbage in circles; Python's 700 costs a tenth of checking many
+specs, which makes no such garbage to speak of."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 fine, 1 findings, 2 usage, 3 something cannot be read or written, 130 interrupted.
     """
     _never_fail_to_print()
+    gc.set_threshold(GARBAGE)
     try:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
         _use_plugins([*args.plugin, *args.plugin_after])
@@ -91,11 +102,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     about = {
         "run": "run specs",
+        "plan": "say what a run would do; loads no weights",
         "validate": "check specs; runs nothing",
         "list": "list what names there are",
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",
         "init": "write a first spec",
+        "lock": "write down hashes of all that a spec reads",
         "schema": "print the grammar as JSON Schema, for editors",
     }
     found = {
@@ -133,9 +146,12 @@ def _use_plugins(files: Sequence[str]) -> None:
 def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     spec = "a spec file, or the name of a shipped one"
     commands["run"].add_argument("spec", nargs="+", help=spec)
+    commands["plan"].add_argument("spec", nargs="+", help=spec)
     commands["run"].add_argument(
         "--out", default="runs", metavar="FOLDER", help="where results go (runs)"
     )
+    commands["run"].add_argument("--locked", action="store_true", help=LOCKED)
+    commands["lock"].add_argument("spec", metavar="SPEC", help=spec)
     commands["list"].add_argument("sort", nargs="?", metavar="SORT", help=SORTS)
     commands["explain"].add_argument(
         "name", metavar="NAME", help="such as P104, probe, resid_post, positions, probe.cv"
@@ -168,6 +184,12 @@ def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
     validate.add_argument(
         "--output", metavar="FILE", help="write the report there; people get theirs here"
     )
+    validate.add_argument(
+        "--deep",
+        action="store_true",
+        help="also read stimuli, tokenizers and model configs, never weights",
+    )
+    validate.add_argument("--locked", action="store_true", help=LOCKED)
     validate.add_argument(
         "--fix", action="store_true", help="mend in place what is no matter of choice"
     )

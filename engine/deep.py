@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,10 +28,10 @@ from patchclamp.engine.token_table import token_table
 from patchclamp.engine.tokens import tokenise
 from patchclamp.specs.analyses_causal import Given
 from patchclamp.specs.analyses_descriptive import Sae
-from patchclamp.specs.analyses_representation import ContinuousModel
 from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.diagnostics import Diagnostic, in_order
 from patchclamp.specs.load import Loaded
+from patchclamp.specs.rdms import ContinuousModel
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class Reader:
         problems = Problems(self.loaded.at(cell), list(found))
         tables = read_stimuli(problems, cell.spec.seed, model)
         sets = {}
-        for name, table in tables.items() if model is not None else ():
-            tokens = tokenise(table, model, problems)
-            if tokens is not None:
+        for name, table in tables.items():
+            tokens = tokenise(table, model, problems) if model is not None else None
+            if tokens is not None and model is not None:
                 sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
         check_partners(sets, problems)
         return Material(model, tables, sets, tuple(problems.found), cell)
@@ -159,12 +160,22 @@ _FILES: dict[type[BaseModel], str] = {ContinuousModel: "ratings", Given: "path",
 """Models that name a file other than a stimulus file, and the key."""
 
 
-def _check_files(problems: Problems) -> None:
-    """P401: files that analyses name are there."""
+def files_of(problems: Problems) -> Iterator[tuple[tuple[str | int, ...], str, Path]]:
+    """Yield every file that an analysis names: where it does, as it does, and the file."""
     for path, entry in entries_of(problems):
         key = _FILES.get(type(entry))
         name = getattr(entry, key) if key is not None else None
-        if key is None or name is None or getattr(entry, "train", None) is not None:
-            continue
-        if not (problems.loaded.folder_of((*path, key)) / name).is_file():
-            problems.add((*path, key), "P401", f"cannot read {name}: no such file")
+        if key is not None and name is not None:
+            yield (*path, key), name, problems.loaded.folder_of((*path, key)) / name
+
+
+def _check_files(problems: Problems) -> None:
+    """P401: files that analyses name are there, unless they are made where they are missing."""
+    made = {
+        ("analyses", name, "path")
+        for name, entry in problems.loaded.spec.analyses.items()
+        if getattr(entry, "train", None) is not None
+    }
+    for path, name, file in files_of(problems):
+        if path not in made and not file.is_file():
+            problems.add(path, "P401", f"cannot read {name}: no such file")

@@ -13,17 +13,14 @@ from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.analyses_representation import (
     Categorical,
-    CategoryModel,
-    ContinuousModel,
     Contrast,
     Discriminative,
-    LabelTarget,
-    OrdinalModel,
     Probe,
     Selection,
 )
 from patchclamp.specs.fields import Ref
-from patchclamp.specs.references import models_in, named
+from patchclamp.specs.rdms import CategoryModel, ContinuousModel, OrdinalModel
+from patchclamp.specs.references import models_in, sections_of
 
 PAIRED: tuple[type[BaseModel], ...] = (CategoryModel, Discriminative, Categorical)
 """What is about pairs of stimuli of one class."""
@@ -36,7 +33,7 @@ def sets_of(entry: BaseModel, problems: Problems) -> tuple[str, ...]:
     """Return the stimulus sets that an analysis works on, itself or through its captures."""
     found: dict[str, None] = {}
     captures = problems.loaded.spec.captures
-    for reference in named(entry, (), Ref):
+    for reference in sections_of(problems.loaded.spec).named(entry, (), Ref):
         assert isinstance(reference.mark, Ref)
         name = reference.name
         if reference.mark.section == "captures" and name is not None:
@@ -154,8 +151,8 @@ def _check_folds(
         return
     target = model.target if isinstance(model, Probe) else model
     column = getattr(target, "column", None)
-    if not isinstance(target, LabelTarget | Selection) or column not in table.labels:
-        return
+    if column is None or column not in table.labels:
+        return  # another target than a label
     within: dict[str, set[str]] = {}
     for value, group in zip(table.labels[column], groups, strict=True):
         within.setdefault(value, set()).add(group)

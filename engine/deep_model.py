@@ -12,9 +12,10 @@ from patchclamp.engine.plan import check_site, resolve_layers
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ARCHITECTURES, SITES
 from patchclamp.specs.analyses_causal import Given, Prune, Units
-from patchclamp.specs.analyses_representation import CaptureModel, LayerTarget
+from patchclamp.specs.analyses_representation import LayerTarget
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Place
+from patchclamp.specs.rdms import CaptureModel
 from patchclamp.specs.references import models_in
 from patchclamp.specs.selections import Heads, parse_head_name
 
@@ -78,14 +79,14 @@ def _check_heads(
     layers, count = model.shape.layers, model.shape.heads
     if shared:
         count = int(getattr(model.config, "num_key_value_heads", None) or count)
-    for i, head in enumerate(heads):
-        layer, number = parse_head_name(head) if isinstance(head, str) else (0, int(head))
+    members: tuple[int | str, ...] = () if isinstance(heads, str) else heads
+    for i, head in enumerate(members):
+        layer, number = parse_head_name(head) if isinstance(head, str) else (0, head)
         if layer >= layers or number >= count:
             sort = "key-value heads" if shared else "heads"
-            name = head if isinstance(head, str) else f"{head}"
             message = (
                 f"{model.choice.id!r} has {layers} layers of {count} {sort}, counted from 0, and "
-                f"no head {name}"
+                f"no head {head}"
             )
             # Names are kept sorted, so that a place in the list is known for numbers only.
             where = (*path, i) if isinstance(head, int) else path

@@ -14,7 +14,8 @@ class Encoded:
     """Texts as the model reads them: token ids and, where the tokenizer tells, their places.
 
     `offsets` are the first and one past the last character of each token in `texts`; a token
-    that is in no text, such as BOS, has an empty place. `texts` are those of the chat template, if any.
+    that is in no text, such as BOS, has an empty place. `texts` are what the chat template, if
+    there is one, makes of them.
     """
 
     texts: tuple[str, ...]

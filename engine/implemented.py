@@ -29,15 +29,21 @@ from patchclamp.specs import (
 )
 from patchclamp.specs.references import models_in
 
-_ROWS = frozenset({"kind", "text", "id", "labels", "groups", "answer", "slots"})
+_ROWS = frozenset(
+    {"kind", "text", "id", "columns", "labels", "groups", "answer", "slots", "where", "take"}
+)
 
 DONE: Mapping[type[BaseModel], frozenset[str]] = {
     model.ModelChoice: frozenset({"id", "revision", "dtype", "weights"}),
-    model.TokenizerChoice: frozenset(),
+    model.TokenizerChoice: frozenset({"bos", "chat"}),
     stimuli.Builtin: _ROWS | {"set"},
     stimuli.Csv: _ROWS | {"path"},
     stimuli.Jsonl: _ROWS | {"path"},
     stimuli.Items: _ROWS | {"items"},
+    stimuli.Template: _ROWS | {"vocabularies", "words", "for", "draw"},
+    stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),
+    stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
+    stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
     stimuli.Corrupt: frozenset({"kind", "of"}),
     stimuli.Answer: frozenset({"correct", "foil"}),
     captures.Capture: frozenset({"of", "site", "layers"}),
@@ -99,32 +105,34 @@ def _missing(
     for here, entry in models_in(value, path):
         if any(here[: len(parent)] == parent for parent in told):
             continue
+        plugin = _is_of_plugin(entry)
         name = _unknown(entry)
-        if name is not None:
-            told.append(here)
-            yield here, name
+        if name is not None or plugin:
+            told.append(here)  # a plugin answers for all of its keys
+            yield from [(here, name)] if name is not None else ()
             continue
         for key, what in _keys(entry):
             told.append((*here, key))
             yield (*here, key), what
 
 
+def _is_of_plugin(entry: BaseModel) -> bool:
+    """Return whether a model is that of an analysis which a plugin brought."""
+    return not type(entry).__module__.startswith("patchclamp.")
+
+
 def _unknown(entry: BaseModel) -> str | None:
     """Return the name of a model that is not implemented at all."""
     kind = getattr(entry, "kind", None)
-    if kind in ANALYSES and origin("analysis", kind) != OURS:
-        return None if ANALYSES[kind].implemented else f"kind {kind!r}"
-    if type(entry) not in DONE:
+    if type(entry) not in DONE and not _is_of_plugin(entry):
         return f"kind {kind!r}" if kind else type(entry).__name__.lower()
-    if kind in ANALYSES and not ANALYSES[kind].implemented:
+    if kind is not None and kind in ANALYSES and not ANALYSES[kind].implemented:
         return f"kind {kind!r}"
     return None
 
 
 def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield the keys of a model whose value is not implemented."""
-    if type(entry) not in DONE:
-        return  # a plugin's own, which answers for all of its keys
     done = DONE[type(entry)]
     for attribute, field in type(entry).model_fields.items():
         key, value = field.alias or attribute, getattr(entry, attribute)

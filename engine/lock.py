@@ -1,7 +1,8 @@
 """The lock: hashes of everything that a spec reads, beside it in a file, and what has changed.
 
 A lock has an entry for each cell: the digest of its spec, the model's commit or the hash of its
-weights, and hashes of its config, its tokenizer and every stimulus set.
+weights, and hashes of its config, its tokenizer, every stimulus set and every file that an
+analysis names.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from sys import stdout
 from typing import Any
 
-from patchclamp.engine.deep import Material, Reader
+from patchclamp.engine.deep import Material, Reader, files_of
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import PACKAGES
+from patchclamp.engine.validate import LOCK
 from patchclamp.registry.errors import SpecError, StoreError
 from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.diagnostics import Diagnostic, in_order, report
@@ -30,9 +32,6 @@ from patchclamp.specs.scalars import dump
 
 VERSION = 1
 """Version of the file."""
-
-SUFFIX = ".lock.yaml"
-"""What the name of a lock ends in; a folder's locks are no specs."""
 
 SHOWN = 12
 """Digits of a hash that a message shows."""
@@ -44,7 +43,7 @@ def lock_path(loaded: Loaded) -> Path:
     """Return the file of a spec's lock: beside it, or here for one that ships with patchclamp."""
     spec = Path(loaded.document.source)
     folder = Path() if spec.parent.resolve() == _SHIPPED else spec.parent
-    return folder / f"{spec.stem}{SUFFIX}"
+    return folder / f"{spec.stem}{LOCK}"
 
 
 _SHIPPED = Path(load.__code__.co_filename).resolve().parent
@@ -56,7 +55,8 @@ def lock_command(args: Namespace) -> int:
     path = lock_path(loaded)
     header = "# What the spec read when it was locked; `patchclamp lock` writes it anew.\n"
     _write(path, header + dump(make_lock(loaded)))
-    stdout.write(f"wrote {path}; check against it with: patchclamp validate --locked {args.spec}\n")
+    check = f"patchclamp validate --locked {args.spec}"
+    sys.stdout.write(f"wrote {path}; check against it with: {check}\n")
     return 0
 
 
@@ -86,7 +86,7 @@ def make_lock(loaded: Loaded) -> dict[str, Any]:
         _refuse_open(material, problems)
         found += problems.found
         if not any(d.severity == "error" for d in problems.found):
-            cells.append(_pinned(cell, material, hashes))
+            cells.append(_pinned(cell, material, (hashes, problems)))
     _raise_if_any(loaded, found)
     return {
         "patchclamp_lock": VERSION,
@@ -126,12 +126,13 @@ class _Hashes:
 
     def model(self, source: ModelSource) -> dict[str, Any]:
         """Return what pins a model; `weights_sha256` is None where its commit says it all."""
-        config = json.dumps(source.config.to_dict(), sort_keys=True, default=str)
+        # The file's own bytes: what the library makes of it names folders and versions.
+        config = (source.folder / "config.json").read_bytes()
         return {
             "id": source.choice.id,
             "revision": source.revision,
             "weights_sha256": self.weights(source),
-            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+            "config_sha256": hashlib.sha256(config).hexdigest(),
             "tokenizer_sha256": source.tokenizer_digest(),
         }
 
@@ -147,14 +148,19 @@ class _Hashes:
         return self._weights[key]
 
 
-def _pinned(cell: Cell, material: Material, hashes: _Hashes) -> dict[str, Any]:
-    """Return what pins a cell."""
+def _pinned(cell: Cell, material: Material, context: tuple[_Hashes, Problems]) -> dict[str, Any]:
+    """Return what pins a cell; a file that is not there yet has no hash."""
+    hashes, problems = context
     assert material.model is not None, "a model that is not found cannot be pinned"
     return {
         "set": json.loads(json.dumps(dict(cell.label))),
         "digest": cell.digest,
         "model": hashes.model(material.model),
         "stimuli_sha256": {name: table.digest for name, table in material.tables.items()},
+        "files_sha256": {
+            name: hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+            for _, name, file in files_of(problems)
+        },
     }
 
 
@@ -225,6 +231,7 @@ def _well_formed(value: Mapping[str, Any]) -> bool:
             isinstance(cell, dict)
             and isinstance(cell.get("model"), dict)
             and isinstance(cell.get("stimuli_sha256"), dict)
+            and isinstance(cell.get("files_sha256"), dict)
             and {"set", "digest"} <= cell.keys()
             for cell in cells
         )
@@ -246,6 +253,9 @@ def _compare_cell(was: Mapping[str, Any], now: Mapping[str, Any], problems: Prob
         else:
             what = (f"the stimulus set {name!r}", was["stimuli_sha256"][name], digest)
             _compare(("stimuli", name), what, problems)
+    for path, name, _ in files_of(problems):
+        files = (was["files_sha256"].get(name), now["files_sha256"][name])
+        _compare(path, (f"the file {name!r}", *files), problems)
 
 
 def _compare(path: Path_, what: tuple[str, Any, Any], problems: Problems) -> None:
@@ -257,6 +267,6 @@ def _compare(path: Path_, what: tuple[str, Any, Any], problems: Problems) -> Non
         problems.add(
             path,
             "P424",
-            f"{name} is not what was pinned: {old} -> {new}",
+            f"{name} changed since the lock was written: {old} -> {new}",
             severity="warning" if versions else "error",
         )

@@ -13,6 +13,9 @@ from patchclamp.specs.stimuli import Corrupt, Partners
 
 Path = tuple[str | int, ...]
 
+_Told = tuple[Path, str, str, Literal["error", "warn", "any"]]
+"""Where unequal lengths are told, with which code and words, and how bad they are."""
+
 
 class Tokenised(Protocol):
     """A stimulus set with its tokens."""
@@ -30,13 +33,13 @@ def check_partners(sets: Mapping[str, Tokenised], problems: Problems) -> None:
     """P405, P422: sets that are versions of another match it, in length too if that is asked."""
     for name, entry in problems.loaded.spec.stimuli.items():
         partners = None if isinstance(entry, Corrupt) else entry.partners
-        of = entry.of if isinstance(entry, Corrupt) else partners and partners.of
+        of = str(entry.of) if isinstance(entry, Corrupt) else partners.of if partners else ""
         if of not in sets or name not in sets:
             continue  # none, or one of the two is told about as it is
         clean, changed = sets[of], sets[name]
         if isinstance(entry, Corrupt):
             order: Sequence[int] | None = range(len(clean.table))
-            told = (("stimuli", name), "P405", "corrupted, stimulus", entry.equal_length)
+            told: _Told = (("stimuli", name), "P405", "corrupted, stimulus", entry.equal_length)
         else:
             assert partners is not None
             order = _order(partners, clean.table, changed.table, problems)
@@ -75,7 +78,7 @@ def _check_lengths(
     clean: Tokenised,
     changed: Tokenised,
     order: Sequence[int],
-    context: tuple[tuple[Path, str, str, Literal["error", "warn", "any"]], Problems],
+    context: tuple[_Told, Problems],
 ) -> None:
     """A changed stimulus has as many tokens as the clean one, unless the spec says otherwise."""
     (path, code, what, wanted), problems = context

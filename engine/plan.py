@@ -202,7 +202,7 @@ def _plan_means(
         check_means(name, {c.intervention for c in changes}, (reading.stimuli, sets), problems)
     means = []
     for (intervention, site), numbers in layers.items():
-        value = loaded.spec.interventions[intervention].value
+        value = getattr(loaded.spec.interventions[intervention], "value", None)
         if isinstance(value, Mean):
             ordered = tuple(sorted(numbers))
             means.append(MeanPlan(intervention, value.mean_over, site, ordered, value.per))

@@ -22,6 +22,7 @@ class Vocabulary(tuple[Any, ...]):
     name: str
 
     def __new__(cls, name: str, items: tuple[Any, ...]) -> Vocabulary:
+        """Return items under a name."""
         made = super().__new__(cls, items)
         made.name = name
         return made

@@ -27,6 +27,11 @@ _SHARE = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
 def run_command(arguments: Namespace) -> int:
     """Run specs one after the other and show what came out."""
     console = Console()
+    if arguments.locked:
+        from patchclamp.engine.lock import refuse_unlocked
+
+        for spec in arguments.spec:
+            refuse_unlocked(spec)
     for spec in arguments.spec:
         started = monotonic()
         with _progress(console) as progress:
@@ -79,6 +84,8 @@ def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
     It has one row for each place; with heads, only those with the largest effects.
     """
     headline = [v for v in ANALYSES[kind].headline if v in data]
+    if not headline:
+        return Table(box=None, show_header=False), []
     picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
     frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
     order = list(range(frame.sizes["place"]))
@@ -102,7 +109,8 @@ def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
 
 def _facts(data: xr.Dataset) -> list[str]:
     """Return what a table rests on: stimuli, groups, baseline and controls."""
-    parts = [f"{data.attrs['n_stimuli']} stimuli"]
+    # A plugin's result need not say how many there were.
+    parts = [f"{data.attrs['n_stimuli']} stimuli"] if "n_stimuli" in data.attrs else []
     parts += [
         f"clean {str(name).removesuffix('_clean')} {float(values.mean()):.3f}"
         for name, values in data.data_vars.items()

@@ -16,7 +16,7 @@ WIDTH = 100
 HEAD, TAIL = 20, 60
 """Tokens shown of a long text: so many from its beginning and its end."""
 
-_LABEL = 10
+_LABEL = 12
 """Columns before the tokens."""
 
 _MARKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"})

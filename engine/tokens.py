@@ -69,7 +69,7 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
         spellings.append(Spelling(part, path, texts, tokens))
     if answer is not None and len(problems) == before:
         _check_options(table, answer, problems)
-        _check_collisions(table, spellings, model, problems)
+        _check_collisions(table, spellings, (model, answer, problems))
     if len(problems) > before:
         return None
     first = {spelling.part: spelling for spelling in reversed(spellings)}
@@ -183,9 +183,12 @@ def _check_options(table: StimulusTable, answer: Answer, problems: Problems) -> 
 
 
 def _check_collisions(
-    table: StimulusTable, spellings: Sequence[Spelling], model: ModelSource, problems: Problems
+    table: StimulusTable,
+    spellings: Sequence[Spelling],
+    context: tuple[ModelSource, Answer, Problems],
 ) -> None:
     """P406: no two answers, and no two spellings of one, are the same tokens."""
+    model, answer, problems = context
     for row, id_ in enumerate(table.ids):
         seen: dict[tuple[int, ...], Spelling] = {}
         for spelling in spellings:
@@ -194,7 +197,7 @@ def _check_collisions(
             if other is spelling:
                 continue
             pieces = ", ".join(map(repr, model.tokenizer.convert_ids_to_tokens(list(tokens))))
-            same = f"are the same token{'s' * (len(tokens) > 1)}, {pieces}"
+            path, same = spelling.path, f"are the same token{'s' * (len(tokens) > 1)}, {pieces}"
             if other.part == spelling.part:
                 texts = f"{other.texts[row]!r} and {spelling.texts[row]!r}"
                 message = f"the spellings {texts} of one answer {same}: it would count twice"
@@ -202,6 +205,7 @@ def _check_collisions(
                 message = f"foil and correct answer {same}"
             else:
                 message = f"the options {other.part!r} and {spelling.part!r} {same}"
-            path = ("stimuli", table.name, *spelling.path)
-            problems.add(path, "P406", f"stimulus {id_!r}: {message}")
+                path = ("answer", "options", answer.options.index(spelling.part))
+            where = ("stimuli", table.name, *path)
+            problems.add(where, "P406", f"stimulus {id_!r}: {message}")
             return

@@ -19,7 +19,7 @@ from patchclamp.registry.errors import (
     UsageError,
     hint,
 )
-from patchclamp.specs.diagnostics import Diagnostic
+from patchclamp.specs.diagnostics import Diagnostic, report
 from patchclamp.specs.document import parse
 from patchclamp.specs.fixes import applicable, apply_fixes, with_fixes
 from patchclamp.specs.formats import FORMATS, Checked, render_as
@@ -31,6 +31,9 @@ ROUNDS = 10
 
 SUFFIXES = (".yaml", ".yml")
 """What the files of a folder end in that are taken for specs."""
+
+LOCK = ".lock.yaml"
+"""What the locks in a folder end in, which are no specs."""
 
 FINDINGS, UNREADABLE = 1, 3
 
@@ -47,6 +50,13 @@ def validate_command(args: Namespace) -> int:
         if done and args.format == "human":
             sys.stdout.write("\n")
     checked = [check(spec, args.set) for spec in specs]
+    if args.deep or args.locked:
+        # They import torch, which takes as long as checking a thousand specs.
+        from patchclamp.engine.deep_validate import look_deeper
+
+        for_people = args.format == "human" or args.output is not None
+        checked, tables = look_deeper(checked, args)
+        sys.stdout.write(tables if for_people else "")
     _deliver(checked, args.format, args.output)
     if any(one.unreadable for one in checked):
         return UNREADABLE
@@ -92,6 +102,7 @@ def specs_of(given: str) -> list[str]:
         for path in sorted(folder.rglob("*"))
         if path.suffix in SUFFIXES
         and path.is_file()
+        and not path.name.endswith(LOCK)
         # Hidden files are other programs' settings: `.github/workflows`, `.pre-commit-config.yaml`.
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
@@ -103,7 +114,7 @@ def specs_of(given: str) -> list[str]:
 def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
     """Return what is wrong with a spec; each mistake carries its fix where it has a safe one."""
     try:
-        load(spec, overrides)
+        loaded = load(spec, overrides)
     except (UnreadableSpecError, PluginError) as error:
         return Checked(spec, report=str(error), unreadable=str(error))
     except SpecError as error:
@@ -112,6 +123,8 @@ def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
             text = _text(source)
             found = with_fixes(found, text, source) if text is not None else found
         return Checked(spec, found, str(error))
+    if loaded.warnings:
+        return Checked(spec, loaded.warnings, report(loaded.warnings, loaded.document.texts))
     return Checked(spec)
 
 

@@ -33,11 +33,12 @@ T = TypeVar("T")
 GROUP = "patchclamp.plugins"
 """The entry-point group of packages that bring plugins."""
 
-GROWING: Mapping[str, tuple[Table[Any], type]] = {
+GROWING: Mapping[str, tuple[Table[Any], type[Any]]] = {
     "ANALYSES": (ANALYSES, Analysis),
     "METRICS": (METRICS, Metric),
 }
 """Attribute of a plugin -> the table that its rows join, and what a row is."""
+
 
 @dataclass
 class _Used:
@@ -114,7 +115,7 @@ def use_packages() -> tuple[PluginError, ...]:
 
 
 def use_all() -> None:
-    """Add the rows of all installed plugins; raises one `PluginError` that names all broken ones."""
+    """Add the rows of all installed plugins; one `PluginError` names all that are broken."""
     broken = use_packages()
     if broken:
         raise PluginError("\n".join(map(str, broken))) from broken[0]
@@ -130,17 +131,20 @@ def _guarded(source: str, run: Callable[[], T]) -> T:
     try:
         return run()
     except (Exception, SystemExit) as error:
-        place = _place(error, source)
+        place = _place(error)
         raise PluginError(f"{source} fails: {place}{type(error).__name__}: {error}") from error
 
 
-def _place(error: BaseException, source: str) -> str:
-    """Return file and line of an error: the innermost that the import system is not in."""
+def _place(error: BaseException) -> str:
+    """Return file and line of an error: the innermost of the plugin's own module."""
     if isinstance(error, SyntaxError):
         return ""  # its own text says them
     steps = [step for step in traceback.extract_tb(error.__traceback__) if "<" not in step.filename]
-    outside = [step for step in steps if step.filename != __file__ and "importlib" not in step.filename]
-    return f"{outside[-1].filename}:{outside[-1].lineno}: " if outside else ""
+    steps = [
+        step for step in steps if step.filename != __file__ and "importlib" not in step.filename
+    ]
+    own = [step for step in steps if step.filename == steps[0].filename]
+    return f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
 
 
 def add(module: ModuleType, source: str) -> None:
@@ -165,9 +169,10 @@ def add(module: ModuleType, source: str) -> None:
 def _check_free(table: Table[Any], name: str, own: list[str], source: str) -> None:
     """Refuse a row whose name is no name, or is taken."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        article = "an" if table.sort[0] in "aeiou" else "a"
         raise PluginError(
-            f"{source}: {name!r} cannot name {table.sort}; a name has lower-case letters, digits "
-            "and '_', and begins with a letter"
+            f"{source}: {name!r} is no name for {article} {table.sort}; a name has lower-case "
+            "letters, digits and '_', and begins with a letter"
         )
     if name in own or name in table:
         other = source if name in own else origin(table.sort, name)

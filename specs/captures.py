@@ -68,7 +68,8 @@ class Capture(Model):
     reduce: Annotated[
         tuple[Annotated[Reduction, BeforeValidator(_expand_reduction)], ...],
         BeforeValidator(
-            _listed, json_schema_input_type=ReductionName | Reduction | list[ReductionName | Reduction]
+            _listed,
+            json_schema_input_type=ReductionName | Reduction | list[ReductionName | Reduction],
         ),
     ] = ()
     """Summaries kept in place of the activations, done where the model runs; none keeps all."""

@@ -16,9 +16,11 @@ from pydantic import ValidationError
 from patchclamp.specs import grammar
 from patchclamp.specs.check import check, resolve
 from patchclamp.specs.compose import Composed
+from patchclamp.specs.cross_references import check_claims
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
+from patchclamp.specs.lints import lint, subject, valid_subject
 from patchclamp.specs.references import sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.spec import Spec, spec_model
@@ -122,6 +124,8 @@ class _Judge:
             if check(sections_of(spec)):
                 return None
             self.shared[key] = resolve(spec)
+        if any(check_claims(sections_of(spec), dict(enumerate(spec.expect)))):
+            return None
         like = self.shared[key]
         return spec.model_copy(update={name: getattr(like, name) for name in self.sections})
 
@@ -143,15 +147,17 @@ class _Judge:
         for problem in problems_of(document):
             if problem.path not in self.told:
                 self.found.setdefault(document.locate(problem), {})[step] = None
+        sections = valid_sections(document.value)
+        for problem in lint(valid_subject(sections, document.value, _swept(self.composed))):
+            warning = replace(document.locate(problem), severity="warning")
+            self.found.setdefault(warning, {})[step] = None
 
     def in_words(self) -> Iterator[Diagnostic]:
         """Yield each problem once; one of some cells only says of which."""
         for diagnostic, steps in self.found.items():
-            if len(steps) == self.looked_at or "(matrix " in diagnostic.message:
-                yield diagnostic
-            else:
-                name = name_of(self.composed.cells.label(next(iter(steps))))
-                yield replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")
+            everywhere = len(steps) == self.looked_at
+            label = self.composed.cells.label(next(iter(steps)))
+            yield diagnostic if everywhere else _of_a_cell(diagnostic, label)
         unseen = len(self.composed.cells.steps) - self.looked_at
         if unseen:
             message = f"{self.failing} cells have problems; {unseen:,} more were not looked at"
@@ -175,11 +181,38 @@ class _Judge:
             return
 
 
+def warnings_of(cells: tuple[Cell, ...]) -> tuple[Diagnostic, ...]:
+    """Return what is worth a second look in valid cells, each once."""
+    found: dict[Problem, list[Cell]] = {}
+    for cell in cells:
+        for problem in lint(subject(cell.spec, _swept(cell.composed))):
+            found.setdefault(problem, []).append(cell)
+    warnings = []
+    for problem, having in found.items():
+        warning = replace(having[0].document.locate(problem), severity="warning")
+        everywhere = len(having) == len(cells)
+        warnings.append(warning if everywhere else _of_a_cell(warning, having[0].label))
+    return tuple(warnings)
+
+
+def _swept(composed: Composed) -> frozenset[str]:
+    """Return the paths that a matrix sets, however they are written."""
+    return frozenset(".".join(path.texts) for path in composed.cells.swept)
+
+
+def _of_a_cell(diagnostic: Diagnostic, label: Mapping[str, Any]) -> Diagnostic:
+    """Return a diagnostic that says which cell has it, unless its place does."""
+    if "(matrix " in diagnostic.message:
+        return diagnostic
+    return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name_of(label)})")
+
+
 def problems_of(document: Document) -> tuple[Problem, ...]:
     """Return everything wrong in a document or between its entries."""
     spec, problems = validate(spec_model(), document)
     sections = sections_of(spec) if spec is not None else valid_sections(document.value)
-    return (*problems, *check(sections))
+    expect = valid_subject(sections, document.value, frozenset()).expect
+    return (*problems, *check(sections), *check_claims(sections, expect))
 
 
 def name_of(label: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.references import Named, Sections, candidates, entries, what
+from patchclamp.specs.spec import Expectation
 from patchclamp.specs.stimuli import Corrupt
 
 
@@ -40,6 +41,18 @@ def _check_kind(sections: Sections, reference: Named, mark: Ref) -> Iterator[Pro
         fitting = candidates(mark, sections)
         message = f"{mark.section}.{reference.name} is of kind {kind!r}; {mark.kind!r} is needed"
         yield Problem(reference.path, "P301", message, fitting)
+
+
+def check_claims(sections: Sections, expect: Mapping[int, Expectation]) -> Iterator[Problem]:
+    """P301: what is expected is expected of an analysis that is there."""
+    known = sections.names("analyses")
+    for i, claim in expect.items():
+        analysis, _, variable = claim.var.partition("/")
+        if analysis not in known:
+            close = nearest(analysis, known)
+            suggestion = f"{close}/{variable}" if close else None
+            message = f"no entry {analysis!r} in 'analyses'"
+            yield Problem(("expect", i, "var"), "P301", message, known, suggestion)
 
 
 def check_circles(sections: Sections) -> Iterator[Problem]:

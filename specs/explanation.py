@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from patchclamp.specs.diagnostics import CODES
+from patchclamp.specs.codes import CODES
 
 WIDTH = 88
 """Columns of explained text on a terminal."""

@@ -69,6 +69,9 @@ PATTERNS: dict[str, str] = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": (
         "a name has letters, digits, '.', '_' and '-', and begins with a letter or a digit"
     ),
+    r"^[a-z][a-z0-9_]*/[a-z][a-z0-9_]*$": (
+        "a variable is written with its analysis, such as decode/accuracy"
+    ),
 }
 """What each pattern of the grammar asks for, in words."""
 

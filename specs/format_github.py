@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from patchclamp.specs.diagnostics import CODES, Diagnostic
+from patchclamp.specs.codes import CODES
+from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.formats import Checked, count, in_files, relative
 
 SHOWN = 10

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from patchclamp.specs.diagnostics import CODES, Diagnostic, Span, dotted
+from patchclamp.specs.codes import CODES
+from patchclamp.specs.diagnostics import Diagnostic, Span, dotted
 from patchclamp.specs.explanations import EXPLANATIONS
 from patchclamp.specs.formats import Checked, in_files, uri
 
@@ -23,6 +24,9 @@ SCHEMA = (
 
 ROOT = "%SRCROOT%"
 """What a relative URI is relative to: the root of the checked-out repository."""
+
+LINTS = "P6"
+"""What the codes begin with that are always warnings."""
 
 FINGERPRINT = "patchclamp/v1"
 """The fingerprint's name and version; a change of what enters it raises the version."""
@@ -57,7 +61,7 @@ def _rule(code: str) -> dict[str, Any]:
         "shortDescription": {"text": CODES[code]},
         "fullDescription": {"text": explanation.why},
         "help": {"text": explanation.text(), "markdown": explanation.markdown()},
-        "defaultConfiguration": {"level": "error"},
+        "defaultConfiguration": {"level": "warning" if code.startswith(LINTS) else "error"},
     }
 
 

@@ -4,7 +4,7 @@
    declared, fields with what stands on the line below them, kinds with their docstrings.
 2. What editors cannot use goes: titles, `discriminator`, defaults that say nothing.
 3. A spec that extends another is checked with a second, looser copy: required keys may stand in
-   its base, and null takes a value of the base away.
+   its base, and null takes a value of the base away. So is one whose matrix sets a required key.
 4. The paths that a matrix can set are read off the result, each with the type of its values.
 
 What only the whole spec can tell (references, keys that go together) is left to `validate`.
@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -28,7 +29,7 @@ from patchclamp.specs.wording import field_docs, model_doc
 Schema = dict[str, Any]
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
-"""Draft 7 is what every editor's YAML server reads; of what is newer pydantic writes tuples only."""
+"""Draft 7 is what every editor's YAML server reads; of what is newer, pydantic writes tuples."""
 
 NAME = "[a-z][a-z0-9_]*"
 INDEX = r"(\.[0-9]+|\[[0-9]+\])"
@@ -68,7 +69,7 @@ def json_schema() -> Schema:
         "$schema": DIALECT,
         "description": model_doc(spec),
         "type": "object",
-        "if": {"required": ["extends"]},
+        "if": {"anyOf": [{"required": ["extends"]}, _given_by_matrix(defs)]},
         "then": {"$ref": f"{REF}Spec{PART}"},
         "else": {"$ref": f"{REF}Spec"},
         "$defs": {**defs, **_reached(loose, f"Spec{PART}")},
@@ -80,8 +81,9 @@ class _Exporter(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         exported = super().model_schema(schema)
-        model = schema["cls"]
-        docs = {(f.alias or name): field_docs(model).get(name) for name, f in model.model_fields.items()}
+        model: type[BaseModel] = schema["cls"]
+        said = field_docs(model)
+        docs = {(f.alias or name): said.get(name) for name, f in model.model_fields.items()}
         if kind_of(model) is not None:
             docs[KIND] = " ".join(model_doc(model).split())
         for key, doc in docs.items():
@@ -126,7 +128,7 @@ def _plain(schema: Schema) -> Schema:
 
 
 def _required(schema: Schema) -> list[str]:
-    return schema.get("required", [])
+    return list(schema.get("required", ()))
 
 
 def _loose(schema: Schema) -> Schema:
@@ -205,27 +207,49 @@ def _paths(defs: Mapping[str, Schema]) -> Schema:
     }
 
 
-def _walk(defs: Mapping[str, Schema], ref: str, path: str) -> Iterator[tuple[str, Schema]]:
-    """Yield every path below a definition, as a regular expression, and what stands there."""
-    for key, schema in defs[ref.removeprefix(REF)].get("properties", {}).items():
+def _given_by_matrix(defs: Mapping[str, Schema]) -> Schema:
+    """Return what holds of a spec whose matrix sets a key that is required elsewhere."""
+    patterns = dict.fromkeys(path for path, _ in _walk(defs, f"{REF}Spec", "", required=True))
+    lacks = {"propertyNames": {"not": {"pattern": f"^({'|'.join(patterns)})$"}}}
+    sets: list[Schema] = [
+        {"required": [key], "properties": {key: {"type": "object", "not": lacks}}}
+        for key in ("grid", "zip")
+    ]
+    matrix = {"type": "object", "anyOf": sets}
+    return {"required": ["matrix"], "properties": {"matrix": matrix}}
+
+
+Found = Iterator[tuple[str, Schema]]
+
+
+def _walk(defs: Mapping[str, Schema], ref: str, path: str, *, required: bool = False) -> Found:
+    """Yield every path below a definition, as a regular expression, and what stands there.
+
+    With `required`, only those of keys that may not be left out.
+    """
+    model = defs[ref.removeprefix(REF)]
+    for key, schema in model.get("properties", {}).items():
         if not path and key in UNSWEPT:
             continue
         here = rf"{path}\.{key}" if path else key
-        yield here, {"$ref": f"{ref}/properties/{key}"}
-        yield from _within(defs, schema, here)
+        if not required or key in _required(model):
+            yield here, {"$ref": f"{ref}/properties/{key}"}
+        yield from _within(defs, schema, here, required)
 
 
-def _within(defs: Mapping[str, Schema], schema: Any, path: str) -> Iterator[tuple[str, Schema]]:
+def _within(defs: Mapping[str, Schema], schema: Any, path: str, required: bool) -> Found:
     if "$ref" in schema:
-        yield from _walk(defs, schema["$ref"], path)
+        yield from _walk(defs, schema["$ref"], path, required=required)
     for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        yield from _within(defs, branch, path)
+        yield from _within(defs, branch, path, required)
     for member in schema.get("patternProperties", {}).values():
         here = rf"{path}\.{NAME}"
-        yield here, member
-        yield from _within(defs, member, here)
+        if not required:
+            yield here, member
+        yield from _within(defs, member, here, required)
     items = schema.get("items", {})
     for item in items if isinstance(items, list) else [items] if items else []:
         here = f"{path}{INDEX}"
-        yield here, item
-        yield from _within(defs, item, here)
+        if not required:
+            yield here, item
+        yield from _within(defs, item, here, required)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -11,7 +13,8 @@ FOLDER = Path(__file__).parent
 _DESCRIPTION = re.compile(r"^description: *(.+)$", re.MULTILINE)
 
 
-def shipped() -> dict[str, Path]:
+@cache
+def shipped() -> Mapping[str, Path]:
     """Return the file of each shipped spec, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 

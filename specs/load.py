@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from patchclamp.registry.errors import PluginError, SpecError, UnreadableSpecError
-from patchclamp.specs.cells import Cell, judge
-from patchclamp.specs.compose import Composed, Composer
+from patchclamp.specs.cells import Cell, judge, warnings_of
+from patchclamp.specs.compose import Composer
 from patchclamp.specs.diagnostics import Diagnostic, Problem, Texts, in_order, report
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.document import Document, parse
@@ -43,6 +44,11 @@ class Loaded:
     """A name for the dim along each path that a matrix sets."""
     label: Mapping[str, Any] = field(default_factory=dict)
     """What a matrix sets in this cell: path -> value."""
+
+    @cached_property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What is valid and worth a second look (P6xx), in all cells; found when asked for."""
+        return in_order(warnings_of(self.cells), self.document.texts)
 
     def at(self, cell: Cell) -> Loaded:
         """Return what is loaded with another of its cells in the place of the first."""
@@ -111,36 +117,34 @@ def _loads(
         raise _refusal((*unreadable, *composer.problems), texts)
     # What could not be read as YAML has been told; the same place is not told again.
     told = {diagnostic.path for diagnostic in unreadable if diagnostic.path}
-    cells, problems = _judge_with_plugins(composed, told)
+    cells, problems = judge(composed, told)
+    if _plugins_added((*unreadable, *problems), texts):
+        return _loads(text, source, folder, overrides, file)  # short forms may be theirs, too
     if unreadable or problems:
         raise _refusal((*unreadable, *problems), texts)
     first = cells[0]
     return Loaded(first.spec, first.document, folder, cells, composed.dims, first.label)
 
 
-def _judge_with_plugins(
-    composed: Composed, told: set[KeyPath]
-) -> tuple[tuple[Cell, ...], tuple[Diagnostic, ...]]:
-    """Judge a spec; one that uses a name that is not known, again with the installed plugins.
+def _plugins_added(problems: Sequence[Diagnostic], texts: Texts) -> bool:
+    """Look for installed plugins where a name is unknown; return whether they added any.
 
-    Raises `PluginError` where the name stays unknown and a plugin that may bring it is broken.
+    Raises `PluginError` where none did, and one that may bring the name is broken.
     """
-    cells, problems = judge(composed, told)
     if not any(problem.code in UNKNOWN for problem in problems):
-        return cells, problems
+        return False
     # Looking for packages takes as long as checking a hundred specs, and few specs need one.
     from patchclamp.registry.plugins import rows, use_packages
 
     before = rows()
     broken = use_packages()
     if rows() > before:
-        cells, problems = judge(composed, told)
-    if broken and any(problem.code in UNKNOWN for problem in problems):
-        texts = {name: source.text for name, source in composed.document.sources.items()}
-        refusal = _refusal(problems, texts)
-        said = "\n".join(map(str, broken))
-        raise PluginError(f"{refusal}\n{said}; a name that is unknown above may be its") from refusal
-    return cells, problems
+        return True
+    if broken:
+        refusal = _refusal(tuple(problems), texts)
+        said = "\n".join([str(refusal), *map(str, broken)])
+        raise PluginError(f"{said}; a name that is unknown above may be its") from refusal
+    return False
 
 
 def _refusal(diagnostics: tuple[Diagnostic, ...], texts: Texts) -> SpecError:

@@ -110,6 +110,8 @@ def _no_kind(document: Document, place: Place, group: list[ErrorDetails]) -> Pro
     """A mapping without a kind, or with a key that was meant to be `kind`."""
     given = dict(group[0]["input"])
     kinds = grammar.tagged(place.annotation)
+    if len(place.path) == 2 and _made(document, place.path):
+        return _no_entry(document, place.path)
     known = grammar.keys_of(place.annotation)
     meant = nearest(KIND, [key for key in given if key not in known])
     if meant is not None:
@@ -118,6 +120,21 @@ def _no_kind(document: Document, place: Place, group: list[ErrorDetails]) -> Pro
     fitting = [kind for kind, m in kinds.items() if given and set(given) <= set(grammar.fields(m))]
     suggestion = f"kind: {fitting[0]}" if len(fitting) == 1 else None
     return Problem((*place.path, KIND), "P207", "the kind is missing", tuple(kinds), suggestion)
+
+
+def _no_entry(document: Document, path: Path) -> Problem:
+    """A path of a matrix or an override that leads into an entry that is not there."""
+    section, name = path
+    others = document.get((section,), {})
+    known = tuple(other for other in others if not _made(document, (section, other)))
+    message = f"no entry {name!r} in {section!r}; a new one needs a 'kind'"
+    return Problem(path, "P301", message, known, nearest(str(name), known), key=True)
+
+
+def _made(document: Document, path: Path) -> bool:
+    """Return whether a path of a matrix or an override made a mapping on its way."""
+    # Such a mapping stands nowhere in a text, and so where the path names it (`merge.graft`).
+    return path in document.keys and document.values.get(path) == document.keys[path]
 
 
 def _unknown_kind(document: Document, place: Place, group: list[ErrorDetails]) -> Problem | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, JsonValue, PlainSerializer, PlainValidator
 
 LARGEST = 2**63 - 1
 """The most bytes or things that are counted; a file holds no larger whole number."""
@@ -247,11 +247,18 @@ def _said(value: object) -> str:
     return text if len(text) <= _QUOTED else text[:_QUOTED] + "..."
 
 
+def _example(sort: _Sort) -> dict[str, JsonValue]:
+    """Return what an editor says where a quantity is not written as it should be."""
+    return {"patternErrorMessage": f"a {sort.name} is written such as {sort.example}"}
+
+
 Duration = Annotated[
     float,
     PlainValidator(
         parse_duration,
-        json_schema_input_type=Annotated[str, Field(pattern=rf"^({_NUMBER}[smhd])+$")],
+        json_schema_input_type=Annotated[
+            str, Field(pattern=rf"^({_NUMBER}[smhd])+$", json_schema_extra=_example(_DURATION))
+        ],
     ),
     PlainSerializer(write_duration, return_type=str),
 ]
@@ -262,7 +269,11 @@ Size = Annotated[
     PlainValidator(
         parse_size,
         json_schema_input_type=Annotated[
-            str, Field(pattern=rf"^{_NUMBER}(B|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$")
+            str,
+            Field(
+                pattern=rf"^{_NUMBER}(B|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$",
+                json_schema_extra=_example(_SIZE),
+            ),
         ],
     ),
     PlainSerializer(write_size, return_type=str),

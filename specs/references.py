@@ -38,22 +38,35 @@ _WHAT = {
 """What a reference may mean, in words."""
 
 
+Mark = tuple[Path, Ref | Label, str | None]
+"""Path inside an entry, what stands there, and the name given."""
+
+
 @dataclass(frozen=True)
 class Sections:
     """The named entries of a spec, by section; `broken` ones exist and are not valid."""
 
     entries: Entries
     broken: Mapping[str, frozenset[str]]
-    _found: dict[int, tuple[Named, ...]] = field(default_factory=dict, compare=False, repr=False)
-    """What each entry names, by its id, which is safe because the entries are held here."""
+    _marks: dict[int, tuple[Mark, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _named: dict[tuple[int, type, Path], tuple[Named, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    # Kept by the id of an entry, which is safe because the entries are held here: every check
+    # asks again, and finding the marks is most of the work.
 
-    def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> Iterator[Named]:
-        """Yield every field of an entry and below it that names an entry, or a label."""
-        if id(entry) not in self._found:
-            self._found[id(entry)] = tuple(_named_in(entry))
-        for found in self._found[id(entry)]:
-            if isinstance(found.mark, mark):
-                yield Named((*path, *found.path), found.mark, found.name)
+    def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> tuple[Named, ...]:
+        """Return every field of an entry and below it that names an entry, or a label."""
+        key = (id(entry), mark, path)
+        if key not in self._named:
+            if id(entry) not in self._marks:
+                self._marks[id(entry)] = tuple(_named_in(entry))
+            self._named[key] = tuple(
+                Named((*path, *inside), said, name)
+                for inside, said, name in self._marks[id(entry)]
+                if isinstance(said, mark)
+            )
+        return self._named[key]
 
     def names(self, section: str) -> tuple[str, ...]:
         """Return every name in a section, broken entries too."""
@@ -120,25 +133,27 @@ def valid_sections(value: Mapping[str, Any]) -> Sections:
 
 def _section_types() -> dict[str, Any]:
     """Return the sections of a spec and the type of an entry in each."""
-    return {
-        name: grammar.member_of(field.annotation)
-        for name, field in grammar.fields(spec_model()).items()
-        if grammar.member_of(field.annotation) is not None
-    }
+    return _types(spec_model())
 
 
-def _named_in(entry: BaseModel) -> Iterator[Named]:
-    """Yield every marked field of an entry and below it, with its path inside the entry."""
+@cache
+def _types(model: type[BaseModel]) -> dict[str, Any]:
+    fields = grammar.fields(model)
+    return {name: grammar.member_of(fields[name].annotation) for name in SECTIONS}
+
+
+def _named_in(entry: BaseModel) -> Iterator[Mark]:
+    """Yield every marked field of an entry and below it: path inside the entry, mark, name."""
     for here, model in models_in(entry, ()):
         for key, (attribute, found) in marked(type(model)).items():
             yield from _values((*here, key), found, getattr(model, attribute))
 
 
-def _values(path: Path, mark: Ref | Label, value: Any) -> Iterator[Named]:
+def _values(path: Path, mark: Ref | Label, value: Any) -> Iterator[Mark]:
     if isinstance(value, tuple):
-        yield from (Named((*path, i), mark, name) for i, name in enumerate(value))
+        yield from (((*path, i), mark, name) for i, name in enumerate(value))
     else:
-        yield Named(path, mark, value)
+        yield path, mark, value
 
 
 @cache

@@ -19,6 +19,7 @@ from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.document import Document
 from patchclamp.specs.grammar import Place
 from patchclamp.specs.messages import VERSION, bad_key, describe, of_kind, tell
+from patchclamp.specs.slips import clear_name
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -88,11 +89,14 @@ def _unknown_key(
     if close is not None:
         message += f"; {close!r} is required here and missing"
         return Problem(place.path, "P202", message, allowed, close, key=True), (*parent, close)
-    home = _within(place.model, parent, key) or _home(root, parent, key)
+    # A slip for a key of this entry is one, though another entry may have a key of that name.
+    slip = clear_name(key, allowed)
+    home = None if slip else _within(place.model, parent, key) or _home(root, parent, key)
     if home is not None:
         message += f"; {key!r} belongs {home}"
         return Problem(place.path, "P202", message, allowed, key=True), None
-    return Problem(place.path, "P202", message, allowed, nearest(key, allowed), key=True), None
+    close = slip or nearest(key, allowed)
+    return Problem(place.path, "P202", message, allowed, close, key=True), None
 
 
 def _within(model: type[BaseModel], parent: Path, key: str) -> str | None:

@@ -217,7 +217,9 @@ _LayersText = (
     Literal["all", "last"]
     | Annotated[str, Field(pattern=rf"^({_RANGE.pattern}|{_PERCENTS.pattern})$")]
 )
-_HeadsText = Literal["all"] | Annotated[str, Field(pattern=rf"^({_RANGE.pattern}|{_HEAD.pattern})$")]
+_HeadsText = (
+    Literal["all"] | Annotated[str, Field(pattern=rf"^({_RANGE.pattern}|{_HEAD.pattern})$")]
+)
 
 LayerChoice = Annotated[
     Layers,
@@ -231,9 +233,7 @@ LayerChoice = Annotated[
 
 HeadChoice = Annotated[
     Heads,
-    PlainValidator(
-        parse_heads, json_schema_input_type=_HeadsText | int | list[_HeadsText | int]
-    ),
+    PlainValidator(parse_heads, json_schema_input_type=_HeadsText | int | list[_HeadsText | int]),
     PlainSerializer(_written),
 ]
 """A head choice as a field of a spec."""

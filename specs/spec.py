@@ -1,6 +1,7 @@
 """The spec: one experiment, as its file says it."""
 
 from functools import cache
+from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
@@ -141,9 +142,8 @@ class _Spec(Model):
 @cache
 def _build(kinds: tuple[str, ...], base: type[_Spec]) -> type[_Spec]:
     """Return the spec model over these kinds of analysis."""
-    return create_model(
-        "Spec", __base__=base, __doc__=_Spec.__doc__, analyses=(dict[Name, analysis_entry()], {})
-    )
+    entries: Any = GenericAlias(dict, (Name, analysis_entry()))
+    return create_model("Spec", __base__=base, __doc__=_Spec.__doc__, analyses=(entries, {}))
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,9 +66,7 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.kill()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchclamp.specs.codes import CODES
 from patchclamp.specs.diagnostics import (
-    CODES,
     WINDOW,
     Diagnostic,
     dotted,
@@ -110,7 +110,7 @@ def test_paths_are_written_with_dots_and_brackets() -> None:
 
 def test_codes_are_grouped_and_titled() -> None:
     assert list(CODES) == sorted(CODES)
-    assert {code[:2] for code in CODES} == {"P1", "P2", "P3", "P4", "P5"}
+    assert {code[:2] for code in CODES} == {"P1", "P2", "P3", "P4", "P5", "P6"}
     assert len(set(CODES.values())) == len(CODES)
     with pytest.raises(AssertionError):
         replace(SITE, code="P999")
