@@ -61,8 +61,8 @@ class ModelSource:
     def weights_digest(self) -> str:
         """sha256 of the weight files; of config and seed where weights are random."""
         if self.choice.weights == "random":
-            content = json.dumps(self.config.to_dict(), sort_keys=True, default=str)
-            return "random:" + hashlib.sha256(f"{self.seed}/{content}".encode()).hexdigest()
+            content = (self.folder / "config.json").read_bytes()
+            return "random:" + hashlib.sha256(f"{self.seed}/".encode() + content).hexdigest()
         digest = hashlib.sha256()
         for file in _weight_files(self.folder):
             with file.open("rb") as stream:

@@ -59,11 +59,14 @@ class Table(Mapping[str, E], Generic[E]):
         return len(self._entries)
 
 
-def load(reference: str) -> Any:
+def load(reference: str | None) -> Any:
     """Import what a `"module:attribute"` reference names, on first use.
+
+    None stands for what is not implemented yet, which is refused before it comes here.
 
     >>> load("math:tau") > 6
     True
     """
+    assert reference is not None, "what is not implemented is refused before"
     module, _, attribute = reference.partition(":")
     return getattr(import_module(module), attribute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem, dotted
@@ -75,7 +75,7 @@ def check_circles(sections: Sections) -> Iterator[Problem]:
             yield Problem(start, "P314", f"a circle: {message}")
 
 
-def _circle(start: Path, needs: Mapping[Path, list[tuple[str, str]]]) -> tuple[Path, ...]:
+def _circle(start: Path, needs: Mapping[Path, Sequence[tuple[str, str]]]) -> tuple[Path, ...]:
     """Return the way from an entry back to itself; empty if there is none."""
     stack: list[tuple[Path, ...]] = [(start,)]
     seen: set[Path] = set()

@@ -97,14 +97,9 @@ class Document:
 
     def written(self, path: Path) -> Path:
         """Return a path as far as the document can hold it: short forms have no keys inside."""
-        value: Any = self.value
-        for depth, part in enumerate(path):
-            if not isinstance(value, dict | tuple):
+        for depth in range(len(path)):
+            if not isinstance(self.get(path[:depth], {}), dict | tuple):
                 return path[:depth]
-            inside = part in value if isinstance(value, dict) else part in range(len(value))
-            if not inside:
-                return path
-            value = value[part]
         return path
 
     def locate(self, problem: Problem) -> Diagnostic:

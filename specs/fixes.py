@@ -77,8 +77,14 @@ class _File:
         about_key = slot.path[:-1] == diagnostic.path
         return slot if about_key or not slot.key else None
 
-    def has_key(self, path: Path) -> bool:
-        return self.document is not None and path in self.document.keys
+    def holds(self, slot: _Slot, name: str) -> bool:
+        """Return whether the mapping or list of a slot has this key or item already."""
+        if self.document is None:
+            return False
+        if slot.key:
+            return (*slot.path[:-1], name) in self.document.keys
+        beside = self.document.get(slot.path[:-1])
+        return isinstance(beside, tuple) and name in beside
 
 
 def with_fixes(diagnostics: Iterable[Diagnostic], text: str, source: str) -> tuple[Diagnostic, ...]:
@@ -184,7 +190,7 @@ def _rename(diagnostic: Diagnostic, file: _File, written: str) -> Fix | None:
     else:
         known = diagnostic.allowed if suggestion in diagnostic.allowed else (suggestion,)
         clear = diagnostic.code in NAMES and clear_name(slot.given, known) == suggestion
-    if not clear or (slot.key and file.has_key((*slot.path[:-1], suggestion))):
+    if not clear or file.holds(slot, suggestion):
         return None
     title = f"replace {slot.given!r} by {suggestion!r}"
     return Fix(_span(diagnostic), _quoted_like(written, suggestion), title)
