@@ -51,7 +51,7 @@ def describe_plan(plan: Plan) -> str:
     distinct = sum(len(changes) for changes in conditions.values())
     lines.append(
         f"  {_count(plan.passes(), 'forward pass', 'forward passes')}: "
-        f"{len(plan.clean_sets())} sets clean, {_count(distinct, 'intervention', 'interventions')}"
+        f"{_count(len(plan.clean_sets()), 'set', 'sets')} clean, {_count(distinct, 'intervention', 'interventions')}"
     )
     return "\n".join(lines)
 

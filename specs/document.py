@@ -11,7 +11,6 @@ names the text that it stands in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
@@ -19,21 +18,13 @@ from typing import Any
 
 import yaml
 
+from patchclamp.specs.characters import UNHOLDABLE, unreadable
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate, split_lines
 from patchclamp.specs.nodes import DEPTH, PLAIN, NodeError, compose, span_of, spelled_tag
 from patchclamp.specs.scalars import NumberError, read_plain
 
 EXPANDED = 20_000
 """Most values that aliases may repeat; nine lines of YAML can ask for 387 million."""
-REPORTED = 20
-"""Most unreadable characters that are listed; a binary file is nothing else."""
-
-# C0 and C1 controls, DEL, surrogates, non-characters, a byte order mark inside the text, and the
-# three line breaks that YAML 1.1 readers fold and YAML 1.2 editors do not see.
-_UNREADABLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
-)
-_UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -165,14 +156,8 @@ class _Builder:
         self.problems.append(locate(Problem(path, code, message), self.source.name, span))
 
     def refuse_characters(self) -> None:
-        for found in list(_UNREADABLE.finditer(self.text))[:REPORTED]:
-            lines = split_lines(self.text[: found.start()])
-            line, column = len(lines), len(lines[-1]) + 1
-            message = (
-                f"the character U+{ord(found[0]):04X} cannot stand in a spec; "
-                "write it as an escape in double quotes"
-            )
-            self.report("P102", message, Span(line, column, line, column + 1))
+        for message, span in unreadable(self.text):
+            self.report("P102", message, span)
 
     def build(self) -> Document | None:
         root, second = compose(self.text)
@@ -278,7 +263,7 @@ class _Builder:
         return text
 
     def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if _UNHOLDABLE.search(node.value):
+        if UNHOLDABLE.search(node.value):
             message = (
                 "this text holds an escape (NUL or half a surrogate pair) that no file can keep"
             )

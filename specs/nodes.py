@@ -125,7 +125,12 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> NodeError:
         mark = error.context_mark
     span = point(mark)
     lines = split_lines(text)
-    line = lines[span.line - 1] if span.line <= len(lines) else ""
+    if not any(map(str.strip, lines[span.line - 1 :])):
+        # What is missing at the end of a text is missing after its last line, not below it.
+        last = max((i for i, line in enumerate(lines) if line.strip()), default=0)
+        column = len(lines[last].rstrip()) + 1
+        span = Span(last + 1, column, last + 1, column + 1)
+    line = lines[span.line - 1]
     indent = line[: len(line) - len(line.lstrip(" \t"))]
     if "\t" in indent and span.column <= len(indent) + 1:
         tab = Span(span.line, indent.index("\t") + 1, span.line, len(indent) + 1)

@@ -200,7 +200,8 @@ SYNTAX = [
     ('a: "\\q"', 1, 5, "a backslash in double quotes is an escape; use single quotes"),
     ("&a x: &a y", 1, 7, "each anchor has a name of its own"),
     ("a: x\nb", 2, 1, "is there a key without ':'?"),
-    ("a: [1,", 2, 1, "a value is missing, or a bracket is never closed"),
+    ("a: [1,\n\n", 1, 7, "a value is missing, or a bracket is never closed"),
+    ("a: [1,", 1, 7, "a value is missing, or a bracket is never closed"),
 ]
 
 

@@ -49,7 +49,7 @@ def told(text: str) -> tuple[Diagnostic, ...]:
         if d.source == "a.yaml":
             assert 1 <= d.line <= d.end_line <= len(lines)
             assert 1 <= d.column <= len(lines[d.line - 1]) + 1
-            assert (d.line, d.column) < (d.end_line, d.end_column)
+            assert (d.line, d.column) <= (d.end_line, d.end_column)
         assert d.message.strip() == d.message != ""
     report(found, {"a.yaml": text})
     assert isinstance(apply_fixes(text, with_fixes(found, text, "a.yaml")), str)
