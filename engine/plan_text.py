@@ -49,10 +49,9 @@ def describe_plan(plan: Plan) -> str:
             f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.stimuli}"
         )
     distinct = sum(len(changes) for changes in conditions.values())
-    lines.append(
-        f"  {_count(plan.passes(), 'forward pass', 'forward passes')}: "
-        f"{_count(len(plan.clean_sets()), 'set', 'sets')} clean, {_count(distinct, 'intervention', 'interventions')}"
-    )
+    passes = _count(plan.passes(), "forward pass", "forward passes")
+    clean = _count(len(plan.clean_sets()), "set", "sets")
+    lines.append(f"  {passes}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}")
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
 from patchclamp.specs.lints import lint, subject, valid_subject
-from patchclamp.specs.references import sections_of, valid_sections
+from patchclamp.specs.references import SECTIONS, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.spec import Spec, spec_model
 
@@ -184,8 +184,14 @@ class _Judge:
 def warnings_of(cells: tuple[Cell, ...]) -> tuple[Diagnostic, ...]:
     """Return what is worth a second look in valid cells, each once."""
     found: dict[Problem, list[Cell]] = {}
+    seen: dict[object, tuple[Problem, ...]] = {}
     for cell in cells:
-        for problem in lint(subject(cell.spec, _swept(cell.composed))):
+        # Cells share their entries (`_Judge.shared`), so that few differ in what lints look at.
+        entries = tuple(id(getattr(cell.spec, section)) for section in SECTIONS)
+        key = (entries, cell.spec.model, repr(cell.spec.expect))
+        if key not in seen:
+            seen[key] = lint(subject(cell.spec, _swept(cell.composed)))
+        for problem in seen[key]:
             found.setdefault(problem, []).append(cell)
     warnings = []
     for problem, having in found.items():

@@ -135,12 +135,12 @@ def line_starts(text: str) -> list[int]:
 def in_order(
     diagnostics: Iterable[Diagnostic], sources: Iterable[str] = ()
 ) -> tuple[Diagnostic, ...]:
-    """Return diagnostics, each once: source by source, from the top of a text to its end."""
+    """Return diagnostics, each once: errors before warnings, of each source from its top on."""
     rank = {source: i for i, source in enumerate(sources)}
 
     def place(d: Diagnostic) -> tuple[object, ...]:
         where = (rank.get(d.source, len(rank)), d.source if rank else "")
-        return (*where, d.line, d.column, d.code, d.message)
+        return (d.severity, *where, d.line, d.column, d.code, d.message)
 
     return tuple(sorted(dict.fromkeys(diagnostics), key=place))
 

@@ -153,6 +153,8 @@ def span_of(node: yaml.Node, text: str, source: str = "") -> Span:
     start, end = node.start_mark, node.end_mark
     anchor = _ANCHOR.match(text, start.index) if text.startswith("&", start.index) else None
     column = start.column + (len(anchor[0]) if anchor else 0)
+    if start.line == end.line:  # an anchor with nothing but spaces behind it
+        column = min(column, end.column)
     return Span(start.line + 1, column + 1, end.line + 1, end.column + 1, source)
 
 

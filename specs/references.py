@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from patchclamp.registry.errors import nearest
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path
 from patchclamp.specs.fields import Label, Ref
@@ -115,20 +116,31 @@ def valid_sections(value: Mapping[str, Any]) -> Sections:
     """Return what is valid of a spec that is not, entry by entry."""
     entries: dict[str, dict[str, BaseModel]] = {}
     broken: dict[str, frozenset[str]] = {}
-    for section, annotation in _section_types().items():
+    for section, adapter in _adapters(spec_model()).items():
         given = value.get(section)
-        adapter: TypeAdapter[BaseModel] = TypeAdapter(annotation)
-        valid = {}
+        entries[section] = {}
         for name, entry in given.items() if isinstance(given, dict) else ():
             try:
-                valid[name] = adapter.validate_python(entry)
+                entries[section][name] = adapter.validate_python(entry)
             except ValidationError:
                 continue
-        entries[section] = valid
-        broken[section] = (
-            frozenset(given or ()) - frozenset(valid) if isinstance(given, dict) else frozenset()
-        )
+        # The entries of a section whose key is misspelt are there, and none of them is missed.
+        named = given if section in value else _misspelt(value, section)
+        broken[section] = frozenset(named if isinstance(named, dict) else ()) - {*entries[section]}
     return Sections(entries, broken)
+
+
+def _misspelt(value: Mapping[str, Any], section: str) -> Any:
+    """Return what stands under an unknown key that is the nearest to a section's."""
+    known = grammar.fields(spec_model())
+    unknown = (key for key in value if key not in known)
+    return next((value[key] for key in unknown if nearest(key, known) == section), None)
+
+
+@cache
+def _adapters(model: type[BaseModel]) -> dict[str, TypeAdapter[BaseModel]]:
+    """Return what validates an entry of each section; making them takes longer than using them."""
+    return {section: TypeAdapter(annotation) for section, annotation in _types(model).items()}
 
 
 def _section_types() -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_a_report_over_several_texts_quotes_each_and_begins_with_the_spec() -> N
     base = replace(SITE, source="base.yaml", line=1, end_line=1, column=1, end_column=2)
     warning = replace(SITE, line=1, end_line=1, severity="warning")
     text = report([base, SITE, warning], {"bad.yaml": TEXT, "base.yaml": "nothing else"})
-    assert text.index("--> bad.yaml:1:") < text.index("--> bad.yaml:10") < text.index("--> base")
+    assert text.index("--> bad.yaml:10") < text.index("--> base") < text.index("--> bad.yaml:1:")
     assert "1 | nothing else" in text
     assert text.endswith("\n\nbad.yaml: 2 errors, 1 warning")
 

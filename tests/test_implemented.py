@@ -20,7 +20,8 @@ patchclamp: 1
 name: t
 model: bundled:sequences
 stimuli:
-  words: {kind: builtin, set: sequences, text: "{prompt}", labels: [category], groups: template, answer: {correct: " {next}", foil: " {last}"}}
+  words: {kind: builtin, set: sequences, text: "{prompt}", labels: [category], groups: template,
+    answer: {correct: " {next}", foil: " {last}"}}
   scrambled: {kind: corrupt, of: words}
 captures: {resid: {of: words, site: resid_post}}
 interventions: {mean: {kind: ablate, value: {mean_over: scrambled, per: position}}}
@@ -57,37 +58,37 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("site: resid_post}", "site: attn_pattern}", 7, "the site 'attn_pattern'"),
-        ("site: resid_post}", "site: resid_post, reduce: norm}", 7, "kind 'norm'"),
-        ("site: resid_post}", "site: z, heads: [L1H1]}", 7, "this value of 'heads'"),
-        ("site: resid_post}", "site: resid_post, positions: [0, last]}", 7, "this value of 'at'"),
+        ("site: resid_post}", "site: attn_pattern}", 8, "the site 'attn_pattern'"),
+        ("site: resid_post}", "site: resid_post, reduce: norm}", 8, "kind 'norm'"),
+        ("site: resid_post}", "site: z, heads: [L1H1]}", 8, "this value of 'heads'"),
+        ("site: resid_post}", "site: resid_post, positions: [0, last]}", 8, "this value of 'at'"),
         (
             "site: resid_post}",
             "site: resid_post, positions: {align: left, size: 2}}",
-            7,
+            8,
             "kind 'window'",
         ),
-        ("metric: logit_diff", "metric: kl", 11, "the metric 'kl'"),
-        ("metric: logit_diff", "metric: logit_diff, correct: fdr", 11, "this value of 'correct'"),
-        ("target: category", "target: {kind: correct}", 10, "kind 'correct'"),
-        ("target: category", "target: category, estimator: {kind: ridge}", 10, "kind 'ridge'"),
+        ("metric: logit_diff", "metric: kl", 12, "the metric 'kl'"),
+        ("metric: logit_diff", "metric: logit_diff, correct: fdr", 12, "this value of 'correct'"),
+        ("target: category", "target: {kind: correct}", 11, "kind 'correct'"),
+        ("target: category", "target: category, estimator: {kind: ridge}", 11, "kind 'ridge'"),
         (
             "target: category",
             "target: category, estimator: {kind: logistic, C: [0.1, 1]}",
-            10,
+            11,
             "this value of 'C'",
         ),
         (
             "target: category",
             "target: category, controls: [bag_of_words]",
-            10,
+            11,
             "this value of 'controls'",
         ),
-        ("per: position", "per: group", 8, "this value of 'per'"),
+        ("per: position", "per: group", 9, "this value of 'per'"),
         (
             "kind: corrupt, of: words",
             "kind: corrupt, of: words, slots: redraw",
-            6,
+            7,
             "this value of 'slots'",
         ),
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),

@@ -127,7 +127,7 @@ def test_sixteen_mistakes_are_told_at_once_each_in_its_place() -> None:
 
 def test_lints_are_told_beside_errors_of_other_entries() -> None:
     text = edited(BASE, ("device: cpu", "device: gpu"), ("folds: 5}", "folds: 5}, controls: []"))
-    assert [(d.code, d.severity) for d in found(text)] == [("P607", "warning"), ("P204", "error")]
+    assert [(d.code, d.severity) for d in found(text)] == [("P204", "error"), ("P607", "warning")]
 
 
 def test_the_base_of_the_table_is_yaml() -> None:
