@@ -49,6 +49,7 @@ TABLES: Mapping[str, Mapping[str, Entry]] = {
 
 UNDONE = "Not implemented yet: a spec that asks for it is valid and is not run (P415)."
 
+
 def _roots() -> tuple[type[BaseModel], ...]:
     """Return the models that the keys of a spec file belong to."""
     return (spec_model(), Composition)
