@@ -16,6 +16,7 @@ from rich.table import Table
 
 from patchclamp.engine.run import Result, run
 from patchclamp.registry import ANALYSES
+from patchclamp.specs.diagnostics import one_line
 from patchclamp.specs.library import shipped
 
 _TOP = 5
@@ -72,6 +73,8 @@ def show(result: Result, console: Console) -> None:
         facts = "  ·  ".join([entry.kind, *shown, *_facts(data)])
         console.print(f"\n[bold]{name}[/bold]  {facts}", highlight=False, soft_wrap=True)
         console.print(table)
+    for warning in result.loaded.warnings:
+        console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
     guards = f"{len(result.verdicts)} guards passed"
     console.print(f"\n[bold]result[/bold]  {result.path}  ({guards})", soft_wrap=True)
     for line in next_steps(result):
