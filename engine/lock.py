@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -23,7 +21,8 @@ from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import PACKAGES
 from patchclamp.engine.validate import LOCK
-from patchclamp.registry.errors import SpecError, StoreError
+from patchclamp.engine.whole import write_whole
+from patchclamp.registry.errors import SpecError
 from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.diagnostics import Diagnostic, in_order, report
 from patchclamp.specs.document import parse
@@ -54,26 +53,10 @@ def lock_command(args: Namespace) -> int:
     loaded = load(args.spec)
     path = lock_path(loaded)
     header = "# What the spec read when it was locked; `patchclamp lock` writes it anew.\n"
-    _write(path, header + dump(make_lock(loaded)))
+    write_whole(path, (header + dump(make_lock(loaded))).encode())
     check = f"patchclamp validate --locked {args.spec}"
     sys.stdout.write(f"wrote {path}; check against it with: {check}\n")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a file in place at once."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
 def make_lock(loaded: Loaded) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from patchclamp.engine.measure import Measured, Progress, measure
 from patchclamp.engine.model import choose_device, load_weights, threads_for
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.provenance import Setting, root_attributes
-from patchclamp.engine.store import write_text, write_tree
+from patchclamp.engine.store import write_tree
+from patchclamp.engine.whole import write_whole
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.registry.table import load as load_reference
@@ -98,8 +99,8 @@ def _write(
     spec = plan.loaded.spec
     folder = out / spec.name / digest(spec)[:8]
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "spec.yaml", plan.loaded.document.text)
-    write_text(folder / "resolved.yaml", dump(resolved(spec)))
+    write_whole(folder / "spec.yaml", plan.loaded.document.text.encode())
+    write_whole(folder / "resolved.yaml", dump(resolved(spec)).encode())
     path = folder / "result.nc"
     write_tree(groups, path, attributes)
     return path

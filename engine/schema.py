@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 
+from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
 from patchclamp.registry.plugins import use_all
 from patchclamp.specs.json_schema import json_schema
@@ -40,23 +39,10 @@ def schema_command(args: Namespace) -> int:
         return 0
     path = Path(args.write) / PLACE
     try:
-        _write(path, text)
+        path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    write_whole(path, text.encode())
     folder = "this folder" if Path(args.write) == Path() else str(Path(args.write))
     sys.stdout.write(_SAID.format(path=path, folder=folder, place=PLACE.as_posix()))
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a file into its place at once: an editor may be reading the old one."""
-    path.parent.mkdir(exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

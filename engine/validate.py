@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import (
     PluginError,
     SpecError,
@@ -164,23 +163,5 @@ class _Rewrite:
         broken = len(parse(after)[1]) > len(parse(self.before)[1])
         if broken or _text(str(self.path)) != self.before:
             return False
-        try:
-            _replace(self.path.resolve(), after.encode("utf-8"))
-        except OSError as error:
-            raise StoreError(f"cannot write {str(self.path)!r}: {error.strerror}") from error
+        write_whole(self.path.resolve(), after.encode("utf-8"))
         return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put new content into a file's place at once, with the old one's permissions."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        shutil.copymode(path, name)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -265,7 +265,7 @@ def test_a_lock_in_a_folder_is_no_spec(spec: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_lock_that_cannot_be_written(spec: Path) -> None:
-    from patchclamp.engine.lock import _write
+    from patchclamp.engine.whole import write_whole
 
     with pytest.raises(StoreError, match=r"cannot write '.*gone/t.lock.yaml': No such file"):
-        _write(spec.parent / "gone" / "t.lock.yaml", "")
+        write_whole(spec.parent / "gone" / "t.lock.yaml", b"")

@@ -123,8 +123,8 @@ def test_the_story_models_pronoun_head_is_found(shared: Path, tmp_path: Path) ->
     order = mean["place"].to_numpy()[np.argsort(mean.to_numpy())]
     assert order[0] == (4, 2)
     assert order[1] == (4, 0)
-    # A plain forward of each prompt alone gives the same 4.909; published notes on this model
-    # give 4.96 clean, 1.61 and 3.88 ablated, from another tokenisation of the first word.
+    # A plain forward of each prompt alone gives the same 4.909. The notes beside the model say
+    # 4.96 clean, 1.61 and 3.88 ablated; what they did otherwise is not known.
     assert float(heads["logit_diff_clean"].mean()) == pytest.approx(4.909, abs=0.005)
     assert float(mean.min()) == pytest.approx(1.543, abs=0.005)
     assert float(mean.sel(layer=4, head=0)) == pytest.approx(3.872, abs=0.005)

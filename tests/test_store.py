@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from patchclamp.engine.store import DIMS, write_text, write_tree
+from patchclamp.engine.store import DIMS, write_tree
+from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
 
 
@@ -79,7 +80,7 @@ def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*result\.nc.*nothing there was changed"):
         write_tree({"/analyses/x": dataset()}, path, {})
     with pytest.raises(StoreError, match=r"cannot write .*spec\.yaml"):
-        write_text(tmp_path / "gone" / "spec.yaml", "x")
+        write_whole(tmp_path / "gone" / "spec.yaml", b"x")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")

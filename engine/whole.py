@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from patchclamp.registry.errors import StoreError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put new content into a file's place at once, with the old one's permissions.
+
+    It is written under a temporary name beside it, synced and renamed: a reader, or a process
+    that is killed, meets the old content or the new. Raises `StoreError`.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if path.exists():
+                shutil.copymode(path, name)
+            else:
+                Path(name).chmod(0o644)  # mkstemp's own 0600 would hide it from colleagues
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
