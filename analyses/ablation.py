@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 import xarray as xr
 
 from patchclamp.analyses.bootstrap import group_bootstrap
-from patchclamp.analyses.readings import Change, Condition, MetricReading, ModelShape
+from patchclamp.analyses.context import Context
+from patchclamp.analyses.readings import Change, Condition, MetricReading, ModelShape, Readings
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
@@ -18,7 +20,7 @@ _DRAWS = 2000
 """Bootstrap draws; the ends of a 95 % interval then rest on 50 draws each."""
 
 
-def readings(entry: Ablation, shape: ModelShape) -> MetricReading:
+def readings(entry: Ablation, shape: ModelShape) -> Readings:
     """Return one condition for each head of each chosen layer."""
     layers = cast("tuple[int, ...]", entry.units.layers)
     intervention = cast("str", entry.with_)
@@ -30,13 +32,14 @@ def readings(entry: Ablation, shape: ModelShape) -> MetricReading:
         for layer in layers
         for head in range(shape.heads)
     )
-    return MetricReading(cast("str", entry.stimuli), entry.metric.kind, conditions)
+    reading = MetricReading(cast("str", entry.stimuli), entry.metric.kind, conditions)
+    return {"effect": reading}
 
 
-def analyse(entry: Ablation, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
+def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
     """Summarise a metric under each ablation, against the clean run.
 
-    `data` has `clean` (stimulus) and `value` (condition, stimulus), and coords `layer` and
+    `data["effect"]` has `clean` (stimulus) and `value` (condition, stimulus), and coords `layer` and
     `head` on `condition`; the result has dims (layer, head, stimulus).
 
         effect = mean over stimuli of (value - clean)        in the metric's units
@@ -47,10 +50,11 @@ def analyse(entry: Ablation, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     share where the clean baseline is not reliably positive.
     """
     metric = METRICS[entry.metric.kind]
-    table = data.set_index(condition=["layer", "head"]).unstack("condition")
+    measured, seeds = data["effect"], context.seeds
+    table = measured.set_index(condition=["layer", "head"]).unstack("condition")
     value = table["value"].transpose("layer", "head", "stimulus")
     clean = table["clean"]
-    groups = data["group"].to_numpy() if "group" in data.coords else None
+    groups = measured["group"].to_numpy() if "group" in measured.coords else None
     difference = value - clean
     draws = group_bootstrap(
         difference.to_numpy(), groups, n=_DRAWS, rng=seeds.generator("bootstrap")
@@ -83,9 +87,9 @@ def analyse(entry: Ablation, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
             long_name=f"mean {metric.name} under ablation as a share of the clean mean",
             estimand=f"share_of_{metric.estimand}",
         )
-    n_groups = len(np.unique(groups)) if groups is not None else data.sizes["stimulus"]
+    n_groups = len(np.unique(groups)) if groups is not None else measured.sizes["stimulus"]
     return result.assign_attrs(
-        n_stimuli=data.sizes["stimulus"],
+        n_stimuli=measured.sizes["stimulus"],
         n_groups=n_groups,
         interval=f"95 % percentile bootstrap over groups, {_DRAWS} draws",
         intervention=str(entry.with_),

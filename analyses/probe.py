@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import (
     balanced_accuracy,
     held_out_predictions,
@@ -25,8 +27,7 @@ from patchclamp.analyses.patterns import (
     p_variables,
 )
 from patchclamp.analyses.permutation import description, p_max, p_value, permuted_labels
-from patchclamp.analyses.readings import CaptureReading, ModelShape
-from patchclamp.analyses.seeds import Seeds
+from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_representation import LabelTarget, Probe
 from patchclamp.specs.estimators import Logistic
@@ -49,10 +50,10 @@ class Scores:
     balanced: NDArray[np.float64]
 
 
-def readings(entry: Probe, shape: ModelShape) -> CaptureReading:
+def readings(entry: Probe, shape: ModelShape) -> Readings:
     """Return what a probe needs measured: its capture."""
     assert entry.of is not None, "the loader fills in `of`"
-    return CaptureReading(entry.of)
+    return {"of": CaptureReading(entry.of)}
 
 
 def _column(entry: Probe) -> str:
@@ -68,10 +69,10 @@ def _strength(entry: Probe) -> float:
     return strength
 
 
-def analyse(entry: Probe, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
+def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
     """Return how well a label can be read out of a capture, place by place.
 
-    `data`: `activation(stimulus, layer, [head], position, unit or channel)` in any order of
+    `data["of"]`: `activation(stimulus, layer, [head], position, unit or channel)` in any order of
     dims, with label coordinates on stimulus and, unless stimuli are independent, `group`.
 
     * `accuracy`, `balanced_accuracy` (place): over the held-out predictions of all folds;
@@ -87,7 +88,7 @@ def analyse(entry: Probe, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     groups than folds, and a design with too few arrangements raise `AnalysisError`; patterns
     that are not finite raise `UndefinedError`.
     """
-    capture = checked_capture(data)
+    capture, seeds = checked_capture(data["of"]), context.seeds
     labels, groups = capture.labels(_column(entry)), capture.groups()
     units = np.array(capture.ids) if groups is None else groups
     folds = group_folds(units, entry.cv.folds, seeds.generator("cv"))

@@ -61,3 +61,6 @@ class MetricReading:
 
 
 Reading = CaptureReading | MetricReading
+
+Readings = dict[str, Reading]
+"""What an analysis needs, by the part it plays: `of`, or `against.other`."""

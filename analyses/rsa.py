@@ -8,7 +8,7 @@ effect includes what the stimuli of a group share.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses import contrasts
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.patterns import Capture, Labels, checked_capture, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value, permuted_labels
 from patchclamp.analyses.rdm import dissimilarities, fisher_z, ranks
-from patchclamp.analyses.readings import CaptureReading, ModelShape
+from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, hint
 from patchclamp.specs.analyses_representation import Categorical, Discriminative, Rsa
@@ -54,16 +55,16 @@ class Answer:
     design: dict[str, str | int]
 
 
-def readings(entry: Rsa, shape: ModelShape) -> CaptureReading:
+def readings(entry: Rsa, shape: ModelShape) -> Readings:
     """Return what an RSA needs measured: its capture."""
     assert entry.of is not None, "the loader fills in `of`"
-    return CaptureReading(entry.of)
+    return {"of": CaptureReading(entry.of)}
 
 
-def analyse(entry: Rsa, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
+def analyse(entry: Rsa, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
     """Return the RSA of a capture: `similarity` to model RDMs, or a `contrast`.
 
-    `data`: `activation(stimulus, layer, [head], position, unit or channel)` in any order of
+    `data["of"]`: `activation(stimulus, layer, [head], position, unit or channel)` in any order of
     dims, with label coordinates on stimulus and, unless stimuli are independent, `group`.
 
     * `against`: `similarity(model_rdm, layer, [head], position)`, Spearman's rho or Pearson's r
@@ -76,7 +77,7 @@ def analyse(entry: Rsa, data: xr.Dataset, *, seeds: Seeds) -> xr.Dataset:
     arrangements raise `AnalysisError`; patterns that are constant or identical raise
     `UndefinedError` with stimulus ids and place.
     """
-    capture = checked_capture(data)
+    capture, seeds = checked_capture(data["of"]), context.seeds
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
         if entry.contrast is not None:
             _same_column(entry, entry.contrast.column, "the contrast is")

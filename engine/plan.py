@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from patchclamp.analyses.readings import CaptureReading, Change, MetricReading, Reading
+from patchclamp.analyses.readings import Change, MetricReading, Readings
 from patchclamp.engine.batches import Batch, pack
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
@@ -64,11 +64,16 @@ class Plan:
     sets: Mapping[str, SetPlan]
     captures: tuple[CapturePlan, ...]
     means: tuple[MeanPlan, ...]
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, Readings]
 
-    def metric_readings(self) -> dict[str, MetricReading]:
-        """Readings that need the answers of a set, by analysis."""
-        return {n: r for n, r in self.readings.items() if isinstance(r, MetricReading)}
+    def metric_readings(self) -> dict[tuple[str, str], MetricReading]:
+        """Readings that need the answers of a set, by analysis and part."""
+        return {
+            (name, part): reading
+            for name, parts in self.readings.items()
+            for part, reading in parts.items()
+            if isinstance(reading, MetricReading)
+        }
 
     def conditions(self) -> dict[str, tuple[tuple[Change, ...], ...]]:
         """Distinct interventions to run, by stimulus set; analyses that share one share a pass."""
@@ -168,7 +173,7 @@ def resolve_layers(
         return ()
 
 
-def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]:
+def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings]:
     """Ask every analysis what it needs measured."""
     readings = {}
     for name, entry in problems.loaded.spec.analyses.items():
@@ -187,15 +192,19 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Reading]
 
 def _plan_means(
     loaded: Loaded,
-    readings: Mapping[str, Reading],
+    readings: Mapping[str, Readings],
     sets: Mapping[str, SetPlan],
     problems: Problems,
 ) -> tuple[MeanPlan, ...]:
     """List the means that the conditions' interventions need, and check that they exist."""
     layers: dict[tuple[str, str], set[int]] = {}
-    for name, reading in readings.items():
-        if isinstance(reading, CaptureReading):
-            continue
+    measured = [
+        (name, reading)
+        for name, parts in readings.items()
+        for reading in parts.values()
+        if isinstance(reading, MetricReading)
+    ]
+    for name, reading in measured:
         changes = [change for c in reading.conditions for change in c.changes]
         for change in changes:
             layers.setdefault((change.intervention, change.site), set()).add(change.layer)

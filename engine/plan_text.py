@@ -44,7 +44,7 @@ def describe_plan(plan: Plan) -> str:
             f"per {mean.per}"
         )
     conditions = plan.conditions()
-    for name, reading in plan.metric_readings().items():
+    for (name, _), reading in plan.metric_readings().items():
         lines.append(
             f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.stimuli}"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.datasets import capture_dataset, measured_dataset, stimuli_dataset
@@ -82,10 +83,13 @@ def _analyse(
     spec = plan.loaded.spec
     results = {}
     for name, entry in spec.analyses.items():
-        data = measured_dataset(plan, plan.readings[name], captures, measured)
+        data = {
+            part: measured_dataset(plan, reading, captures, measured)
+            for part, reading in plan.readings[name].items()
+        }
         analyse = load_reference(ANALYSES[entry.kind].analyse)
         try:
-            result = analyse(entry, data, seeds=Seeds(spec.seed, f"analyses.{name}"))
+            result = analyse(entry, data, Context(Seeds(spec.seed, f"analyses.{name}")))
         except AnalysisError as error:
             raise AnalysisError(f"analyses.{name}: {error}") from error
         results[name] = result.assign_attrs(kind=entry.kind)

@@ -11,9 +11,10 @@ from patchclamp.registry.table import Table
 class Analysis:
     """An analysis kind: the model of its parameters and the functions that do it.
 
-    `readings(entry, shape)` says what must be measured; `analyse(entry, data, seeds=...)`
-    turns the measured, labelled dataset into a labelled result; `headline` names the result
-    variables that a summary table shows. Without functions a kind is not implemented yet: specs
+    `readings(entry, shape)` says what must be measured, by the part it plays;
+    `analyse(entry, data, context)` turns the labelled datasets of these parts into a labelled
+    result. An adaptive analysis yields further readings and is sent their datasets. `headline`
+    names the result variables that a summary table shows. Without functions a kind is not implemented yet: specs
     that use it are valid and are not run.
     """
 

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from patchclamp.analyses.ablation import analyse, readings
+from patchclamp.analyses.ablation import analyse as analyse_parts
+from patchclamp.analyses.ablation import readings
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import Change, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Ablation
 
-SEEDS = Seeds(0, "analyses.heads")
+CONTEXT = Context(Seeds(0, "analyses.heads"))
+
+
+def analyse(given: Ablation, data: xr.Dataset) -> xr.Dataset:
+    result = analyse_parts(given, {"effect": data}, CONTEXT)
+    assert isinstance(result, xr.Dataset)
+    return result
 
 
 def entry(**changes: object) -> Ablation:
@@ -51,7 +59,7 @@ CLEAN = np.random.default_rng(1).uniform(2, 6, size=40)
 
 @pytest.mark.parametrize("seed", range(4))
 def test_effect_and_share_stand_at_the_head_that_was_ablated(seed: int) -> None:
-    result = analyse(entry(), measured(CLEAN, seed=seed), seeds=SEEDS)
+    result = analyse(entry(), measured(CLEAN, seed=seed))
     effect = result["effect"]
     assert float(effect.sel(layer=2, head=1)) == pytest.approx(-0.75 * CLEAN.mean())
     assert float(result["share"].sel(layer=2, head=1)) == pytest.approx(0.25)
@@ -62,10 +70,10 @@ def test_effect_and_share_stand_at_the_head_that_was_ablated(seed: int) -> None:
 
 
 def test_the_interval_holds_the_effect_and_shrinks_to_it_without_spread() -> None:
-    result = analyse(entry(), measured(CLEAN), seeds=SEEDS)
+    result = analyse(entry(), measured(CLEAN))
     head = result.sel(layer=2, head=1)
     assert head["effect_low"] < head["effect"] < head["effect_high"]
-    constant = analyse(entry(), measured(np.full(10, 3.0)), seeds=SEEDS).sel(layer=2, head=1)
+    constant = analyse(entry(), measured(np.full(10, 3.0))).sel(layer=2, head=1)
     np.testing.assert_allclose([constant["effect_low"], constant["effect_high"]], -2.25)
 
 
@@ -80,12 +88,12 @@ def test_the_interval_holds_the_effect_and_shrinks_to_it_without_spread() -> Non
 )
 def test_a_share_of_a_baseline_that_is_not_reliably_positive_is_refused(clean: np.ndarray) -> None:
     with pytest.raises(AnalysisError, match="a share of the clean baseline has no meaning here"):
-        analyse(entry(), measured(clean), seeds=SEEDS)
-    assert "share" not in analyse(entry(share=False), measured(clean), seeds=SEEDS)
+        analyse(entry(), measured(clean))
+    assert "share" not in analyse(entry(share=False), measured(clean))
 
 
 def test_readings_name_every_head_of_every_chosen_layer() -> None:
-    reading = readings(entry(), ModelShape(layers=3, heads=2))
+    reading = readings(entry(), ModelShape(layers=3, heads=2))["effect"]
     assert reading.stimuli == "words"
     assert reading.metric == "logit_diff"
     assert [condition.labels for condition in reading.conditions] == [

@@ -287,12 +287,12 @@ def readings(entry, shape):
     """What is measured: the capture."""
     from patchclamp.analyses.readings import CaptureReading
 
-    return CaptureReading(entry.of)
+    return {"of": CaptureReading(entry.of)}
 
 
-def analyse(entry: Drift, data: xr.Dataset, *, seeds: object) -> xr.Dataset:
+def analyse(entry: Drift, data: object, context: object) -> xr.Dataset:
     """Mean absolute difference of a layer and the one `step` before it."""
-    drift = abs(data["activation"].diff("layer", n=entry.step)).mean(("stimulus", "unit"))
+    drift = abs(data["of"]["activation"].diff("layer", n=entry.step)).mean(("stimulus", "unit"))
     return drift.assign_attrs(units="1", long_name="drift").to_dataset(name="drift")
 '''
 )

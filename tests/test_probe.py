@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from patchclamp.analyses import probe
 from patchclamp.analyses.patterns import checked_capture
 from patchclamp.analyses.permutation import permuted_labels
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError
@@ -34,7 +35,7 @@ def entry(folds=3, target="category", **more):
 
 
 def analyse(given, data, seeds=SEEDS):
-    return probe.analyse(given, data, seeds=seeds)
+    return probe.analyse(given, {"of": data}, Context(seeds))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def oracle(model, data, result, layer):
 
 
 def test_it_reads_its_capture():
-    assert probe.readings(entry(), ModelShape(4, 8)) == CaptureReading("resid")
+    assert probe.readings(entry(), ModelShape(4, 8)) == {"of": CaptureReading("resid")}
 
 
 @pytest.mark.parametrize("layer", [3, 5])

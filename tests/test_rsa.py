@@ -12,6 +12,7 @@ from scipy.stats import pearsonr, spearmanr
 from patchclamp.analyses import rsa
 from patchclamp.analyses.patterns import checked_capture
 from patchclamp.analyses.permutation import permuted_labels
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError
@@ -38,7 +39,7 @@ def contrast(given, n=99, permute="category"):
 
 
 def analyse(entry, data, seeds=SEEDS):
-    return rsa.analyse(entry, data, seeds=seeds)
+    return rsa.analyse(entry, {"of": data}, Context(seeds))
 
 
 ENTRIES = [against(), contrast(DISCRIMINATIVE), contrast(TARGET), contrast(CATEGORICAL)]
@@ -56,7 +57,7 @@ def place(data, layer):
 
 
 def test_it_reads_its_capture():
-    assert rsa.readings(against(), ModelShape(4, 8)) == CaptureReading("resid")
+    assert rsa.readings(against(), ModelShape(4, 8)) == {"of": CaptureReading("resid")}
 
 
 @pytest.mark.parametrize(("compare", "oracle"), [("spearman", spearmanr), ("pearson", pearsonr)])
