@@ -39,8 +39,8 @@ def readings(entry: Ablation, shape: ModelShape) -> Readings:
 def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
     """Summarise a metric under each ablation, against the clean run.
 
-    `data["effect"]` has `clean` (stimulus) and `value` (condition, stimulus), and coords `layer` and
-    `head` on `condition`; the result has dims (layer, head, stimulus).
+    `data["effect"]` has `clean` (stimulus) and `value` (condition, stimulus), and coords `layer`
+    and `head` on `condition`; the result has dims (layer, head, stimulus).
 
         effect = mean over stimuli of (value - clean)        in the metric's units
         share  = mean of value / mean of clean               1 means nothing is lost

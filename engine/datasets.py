@@ -45,10 +45,12 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
         },
     )
     for part in ("correct", "foil"):
-        texts, chosen = getattr(table, part), getattr(tokens, part)
-        if texts is not None and chosen is not None:
+        texts, chosen = getattr(table, part), tokens.first_spelling(part)
+        if texts is not None:
             data[part] = ("stimulus", np.asarray(texts))
-            data[f"{part}_id"] = ("stimulus", np.asarray(chosen, dtype=np.int32))
+        if texts is not None and chosen is not None and all(len(one) == 1 for one in chosen):
+            ids_of = np.asarray([one[0] for one in chosen], dtype=np.int32)
+            data[f"{part}_id"] = ("stimulus", ids_of)
     for variable, (units, long_name) in _STIMULI_MEANING.items():
         if variable in data:
             data[variable].attrs = {"units": units, "long_name": long_name}

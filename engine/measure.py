@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from patchclamp.analyses.readings import Change
+from patchclamp.engine.answers import ask
 from patchclamp.engine.backend import Backend, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import CapturePlan, MeanPlan, Plan, SetPlan
@@ -122,13 +123,7 @@ def run_batch(
 
 
 def _answers(plan: Plan, name: str, batch: Batch) -> Step:
-    tokens = plan.sets[name].tokens
-    rows = batch.rows
-    assert tokens.correct is not None  # the checker refuses a metric without an answer
-    last = torch.tensor([len(tokens.ids[row]) - 1 for row in rows])
-    correct = torch.tensor([tokens.correct[row] for row in rows])
-    foil = None if tokens.foil is None else torch.tensor([tokens.foil[row] for row in rows])
-    return answers_step(plan.model, last, correct, foil)
+    return answers_step(plan.model, ask(plan.sets[name].tokens, batch.rows))
 
 
 def _sum_key(mean: MeanPlan, layer: int) -> str:
@@ -187,8 +182,8 @@ def _store_answers(
 ) -> None:
     for key, value in found.items():
         if key.startswith("answers."):
-            column = answers.setdefault(key.removeprefix("answers."), np.full(count, np.nan))
-            column[list(batch.rows)] = value.numpy()
+            empty = np.full((count, *value.shape[1:]), np.nan)
+            answers.setdefault(key.removeprefix("answers."), empty)[list(batch.rows)] = value
 
 
 def _means(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from patchclamp.analyses.readings import Change
+from patchclamp.engine.answers import Asked
 from patchclamp.engine.backend import Step
 from patchclamp.engine.model import ModelSource
 from patchclamp.registry import SITES
@@ -57,21 +58,11 @@ def write_steps(
     return [{"do": "write", **place(model, *where), "edits": e} for where, e in edits.items()]
 
 
-def answers_step(
-    model: ModelSource, last: torch.Tensor, correct: torch.Tensor, foil: torch.Tensor | None
-) -> Step:
-    """Read the logits at the last real token of each row, reduced to what metrics need."""
+def answers_step(model: ModelSource, asked: Asked) -> Step:
+    """Read what metrics need of the logits, where the answers of `asked.ids` are due."""
     location = model.architecture.logits
-    return {
-        "do": "answers",
-        "path": location.path,
-        "io": location.io,
-        "order": (model.shape.layers, 0),
-        "key": "answers",
-        "last": last,
-        "correct": correct,
-        "foil": foil,
-    }
+    order = (model.shape.layers, 0)
+    return {**asked.step, "path": location.path, "io": location.io, "order": order}
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:

@@ -32,14 +32,29 @@ class Spelling:
 class TokenTable:
     """The tokens of a stimulus set, without padding, in stimulus order.
 
-    `correct` and `foil` are single tokens, of the first spelling.
+    `key` is, for each stimulus, the number of the right one among `parts`; `combine` is how the
+    spellings of an answer become one.
     """
 
     ids: tuple[tuple[int, ...], ...]
-    correct: tuple[int, ...] | None
-    foil: tuple[int, ...] | None
     spellings: tuple[Spelling, ...] = ()
+    key: tuple[int, ...] = ()
+    combine: str = "logsumexp"
     encoded: Encoded | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The answers: `correct` and `foil`, or the options."""
+        return tuple(dict.fromkeys(spelling.part for spelling in self.spellings))
+
+    @property
+    def are_options(self) -> bool:
+        """Whether the answers are the options of a multiple-choice question."""
+        return bool(self.spellings) and self.parts[0] != "correct"
+
+    def first_spelling(self, part: str) -> tuple[tuple[int, ...], ...] | None:
+        """Return the tokens of an answer as its first spelling has them; None without it."""
+        return next((spelled.tokens for spelled in self.spellings if spelled.part == part), None)
 
     @property
     def longest(self) -> int:
@@ -72,15 +87,13 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
         _check_collisions(table, spellings, (model, answer, problems))
     if len(problems) > before:
         return None
-    first = {spelling.part: spelling for spelling in reversed(spellings)}
-    correct, foil = (_single(first.get(part)) for part in ("correct", "foil"))
-    return TokenTable(encoded.ids, correct, foil, tuple(spellings), encoded)
-
-
-def _single(spelling: Spelling | None) -> tuple[int, ...] | None:
-    if spelling is None or any(len(tokens) != 1 for tokens in spelling.tokens):
-        return None
-    return tuple(tokens[0] for tokens in spelling.tokens)
+    if answer is None:
+        return TokenTable(encoded.ids, encoded=encoded)
+    key = [0] * len(table)
+    if answer.options:
+        assert table.correct is not None, "an answer has a right one"
+        key = [answer.options.index(correct) for correct in table.correct]
+    return TokenTable(encoded.ids, tuple(spellings), tuple(key), answer.combine, encoded)
 
 
 def _written(

@@ -14,8 +14,8 @@ class Analysis:
     `readings(entry, shape)` says what must be measured, by the part it plays;
     `analyse(entry, data, context)` turns the labelled datasets of these parts into a labelled
     result. An adaptive analysis yields further readings and is sent their datasets. `headline`
-    names the result variables that a summary table shows. Without functions a kind is not implemented yet: specs
-    that use it are valid and are not run.
+    names the result variables that a summary table shows. Without functions a kind is not
+    implemented yet: specs that use it are valid and are not run.
     """
 
     name: str

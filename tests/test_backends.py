@@ -12,14 +12,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from patchclamp.analyses.readings import Change, ModelShape
+from patchclamp.engine.answers import ask
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.batches import pad
 from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
+from patchclamp.engine.tokens import Spelling, TokenTable
 from patchclamp.registry import ARCHITECTURES
 
 TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34, 35))
 LAST = torch.tensor([len(ids) - 1 for ids in TEXTS])
 CORRECT = torch.tensor([7, 8, 9, 10])
+SAID = Spelling("correct", ("answer", "correct"), ("?",) * 4, ((7,), (8,), (9,), (10,)))
+TOKENS = TokenTable(TEXTS, (SAID,), (0,) * 4)
 
 
 @pytest.fixture(scope="module", params=list(tiny.CONFIGS))
@@ -42,8 +46,7 @@ def steps_for(source: Any, rows: list[int]) -> list[dict[str, Any]]:
         for site in source.architecture.sites
         for layer in range(source.shape.layers)
     ]
-    index = torch.tensor(rows)
-    return in_order([*reads, answers_step(source, LAST[index], CORRECT[index], None)])
+    return in_order([*reads, answers_step(source, ask(TOKENS, rows))])
 
 
 def forward(source: Any, rows: list[int], backend: str = "nnsight") -> dict[str, torch.Tensor]:
@@ -120,7 +123,7 @@ def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
     values = {("zero", "z", layer): torch.zeros(1, source.shape.heads, 1)}
     steps = [
         *write_steps(source, [Change("zero", "z", layer, head)], values),
-        answers_step(source, LAST, CORRECT, None),
+        answers_step(source, ask(TOKENS, range(4))),
     ]
     inputs = pad(TEXTS, pad_id=0)
     runner = open_backend(backend, source.module, source.tokenizer)

@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses import probe
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.patterns import checked_capture
 from patchclamp.analyses.permutation import permuted_labels
-from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError

@@ -10,9 +10,9 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr, spearmanr
 
 from patchclamp.analyses import rsa
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.patterns import checked_capture
 from patchclamp.analyses.permutation import permuted_labels
-from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import CaptureReading, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, UndefinedError
