@@ -21,7 +21,7 @@ class Asked:
     """What goes through the model for some stimuli, and what is read of its logits.
 
     `ids` are the input rows; `first` is the row of each stimulus that is its text, perhaps with
-    an answer after it. `step` lacks only its place in the model: see `engine.body`.
+    an answer after it. `step` lacks only its place in the model: see `engine.scoring`.
     """
 
     ids: tuple[tuple[int, ...], ...]

@@ -98,7 +98,9 @@ def _interventions_had_effect(plan: Plan, measured: Measured) -> list[Verdict]:
     for (name, changes), answers in measured.changed.items():
         clean = measured.clean[name]
         moved = max(
-            float(np.abs(answers[key] - clean[key]).max()) for key in ("logit_correct", "logsumexp")
+            float(np.abs(answers[key] - clean[key]).max())
+            for key in ("logit_correct", "logsumexp", "cross_entropy")
+            if key in clean
         )
         where = ", ".join(_describe(change.site, change.layer, change.head) for change in changes)
         if not moved > 0:

@@ -45,7 +45,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
     stimuli.Corrupt: frozenset({"kind", "of"}),
-    stimuli.Answer: frozenset({"correct", "foil"}),
+    stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
     captures.Capture: frozenset({"of", "site", "layers"}),
     positions.Named: frozenset({"kind"}),
     interventions.Ablate: frozenset({"kind", "value"}),

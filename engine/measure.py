@@ -24,7 +24,7 @@ from patchclamp.registry import SITES
 
 Array = npt.NDArray[np.floating]
 Answers = dict[str, npt.NDArray[np.float64]]
-"""What metrics are computed from, each (stimulus,): see `engine.body.read_answers`."""
+"""What metrics are computed from, each (stimulus,): see `engine.scoring`."""
 Progress = Callable[[str, int, int], None]
 """Called with what is running, passes done and passes in all."""
 
@@ -44,6 +44,8 @@ class _Clean:
 
     captures: dict[str, Array] = field(default_factory=dict)
     answers: Answers = field(default_factory=dict)
+    distribution: torch.Tensor | None = None
+    """Logits at the answer, (stimulus, token), where a divergence is measured from them."""
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -58,17 +60,20 @@ def measure(plan: Plan, backend: Backend, progress: Progress) -> Measured:
 
     captures: dict[str, Array] = {}
     answers: dict[str, Answers] = {}
+    distributions: dict[str, torch.Tensor | None] = {}
     values: dict[tuple[str, str, int], torch.Tensor] = {}
     for name in plan.clean_sets():
         clean = _run_clean(plan, name, backend, advance)
         captures.update(clean.captures)
-        answers[name] = clean.answers
+        answers[name], distributions[name] = clean.answers, clean.distribution
         for mean in plan.means:
             if mean.stimuli == name:
                 values.update(_means(mean, clean.sums, plan.sets[name]))
     values.update(_zeros(plan))
     changed = {
-        (name, changes): _run_changed(plan, name, (backend, changes, values), advance)
+        (name, changes): _run_changed(
+            plan, name, (backend, changes, values, distributions[name]), advance
+        )
         for name, all_changes in plan.conditions().items()
         for changes in all_changes
     }
@@ -92,7 +97,8 @@ def clean_steps(plan: Plan, name: str, batch: Batch) -> list[Step]:
             for layer in mean.layers:
                 steps.append(sum_step(plan.model, (mean.site, layer), _sum_key(mean, layer), mask))
     if any(reading.stimuli == name for reading in plan.metric_readings().values()):
-        steps.append(_answers(plan, name, batch))
+        asked = ask(of_set.tokens, batch.rows, reads=plan.reads(name))
+        steps.append(answers_step(plan.model, asked))
     return in_order(steps)
 
 
@@ -122,10 +128,6 @@ def run_batch(
     return backend.forward(inputs, steps, stop=stop)
 
 
-def _answers(plan: Plan, name: str, batch: Batch) -> Step:
-    return answers_step(plan.model, ask(plan.sets[name].tokens, batch.rows))
-
-
 def _sum_key(mean: MeanPlan, layer: int) -> str:
     return f"sum.{mean.intervention}.{mean.site}.{layer}"
 
@@ -139,6 +141,14 @@ def _run_clean(plan: Plan, name: str, backend: Backend, advance: Callable[[str],
         for capture in plan.captures:
             if capture.stimuli == name:
                 _store_capture(clean, capture, of_set, (batch, found))
+        logits = found.pop("answers.distribution", None)
+        if logits is not None:
+            if clean.distribution is None:
+                clean.distribution = logits.new_empty(len(of_set.table), logits.shape[1])
+            clean.distribution[list(batch.rows)] = logits
+            # A run does not diverge from itself.
+            zero = torch.zeros(len(batch.rows), dtype=torch.float64)
+            found.update({"answers.kl": zero, "answers.js": zero})
         _store_answers(clean.answers, batch, found, len(of_set.table))
         for key, value in found.items():
             if key.startswith("sum."):
@@ -223,14 +233,23 @@ def _zeros(plan: Plan) -> dict[tuple[str, str, int], torch.Tensor]:
 def _run_changed(
     plan: Plan,
     name: str,
-    what: tuple[Backend, tuple[Change, ...], Mapping[tuple[str, str, int], torch.Tensor]],
+    what: tuple[
+        Backend,
+        tuple[Change, ...],
+        Mapping[tuple[str, str, int], torch.Tensor],
+        torch.Tensor | None,
+    ],
     advance: Callable[[str], None],
 ) -> Answers:
     """Run a set under an intervention and return its answers."""
-    backend, changes, values = what
+    backend, changes, values, clean = what
     answers: Answers = {}
+    reads = tuple(read for read in plan.reads(name) if read != "distribution")
+    tokens = plan.sets[name].tokens
     for batch in plan.sets[name].batches:
-        steps = [*write_steps(plan.model, changes, values), _answers(plan, name, batch)]
+        of_batch = None if clean is None else clean[list(batch.rows)]
+        asked = ask(tokens, batch.rows, reads=reads, clean=of_batch)
+        steps = [*write_steps(plan.model, changes, values), answers_step(plan.model, asked)]
         found = run_batch(plan, name, batch, in_order(steps), backend)
         _store_answers(answers, batch, found, len(plan.sets[name].table))
         advance(f"{name}, {changes[0].intervention}")

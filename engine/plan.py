@@ -14,7 +14,7 @@ from patchclamp.engine.partners import check_means, check_partners
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import TokenTable, tokenise
-from patchclamp.registry import ANALYSES
+from patchclamp.registry import ANALYSES, METRICS
 from patchclamp.registry.table import load
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Mean
@@ -82,6 +82,16 @@ class Plan:
             of_set = distinct.setdefault(reading.stimuli, {})
             of_set.update((condition.changes, None) for condition in reading.conditions)
         return {name: tuple(changes) for name, changes in distinct.items()}
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """What the metrics of a set read of the logits beyond its answers."""
+        asked = {
+            read
+            for reading in self.metric_readings().values()
+            if reading.stimuli == name
+            for read in METRICS[reading.metric].reads
+        }
+        return tuple(sorted(asked))
 
     def clean_sets(self) -> tuple[str, ...]:
         """Stimulus sets that are run clean, in the order of the spec."""

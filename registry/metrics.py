@@ -12,10 +12,12 @@ from patchclamp.registry.table import Table
 class Metric:
     """A metric; `function` is `"module:function"` over the answer readings of a pass.
 
-    `needs` says what a stimulus must come with. `estimand` names the quantity and its version,
-    so that a fraction is never compared with percentage points. `ratio` says whether zero means
-    *no effect at all*, without which a share of the clean baseline has no meaning. None as
-    `function` is one that is not implemented yet: specs that name it are valid and are not run.
+    `needs` says what a stimulus must come with, and `reads` what a pass must read of the logits
+    beyond the answers: `entropy`, `text` or `distribution`. `estimand` names the quantity and its
+    version, so that a fraction is never compared with percentage points. `ratio` says whether
+    zero means *no effect at all*, without which a share of the clean baseline has no meaning.
+    None as `function` is one that is not implemented yet: specs that name it are valid and are
+    not run.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Metric:
     estimand: str
     needs: Literal["nothing", "answer", "foil"]
     ratio: bool
+    reads: tuple[str, ...] = ()
 
 
 METRICS: Table[Metric] = Table(
@@ -32,7 +35,7 @@ METRICS: Table[Metric] = Table(
     [
         Metric(
             "logit_diff",
-            "logit of the correct answer minus logit of the foil",
+            "logit of the correct answer minus logit of the foil, or of the strongest other option",
             "patchclamp.analyses.metrics:logit_diff",
             "logit",
             "logit_diff/1",
@@ -59,7 +62,7 @@ METRICS: Table[Metric] = Table(
         ),
         Metric(
             "forced_choice",
-            "1 where the correct answer is more probable than the foil, else 0",
+            "1 where the correct answer is more probable than the foil or any other option, else 0",
             "patchclamp.analyses.metrics:forced_choice",
             "1",
             "forced_choice/1",
@@ -69,7 +72,7 @@ METRICS: Table[Metric] = Table(
         Metric(
             "probability",
             "probability of the correct answer",
-            None,
+            "patchclamp.analyses.metrics:probability",
             "1",
             "probability/1",
             needs="answer",
@@ -78,7 +81,7 @@ METRICS: Table[Metric] = Table(
         Metric(
             "answer_mass",
             "probability of all spellings of all answers together",
-            None,
+            "patchclamp.analyses.metrics:answer_mass",
             "1",
             "answer_mass/1",
             needs="answer",
@@ -87,7 +90,7 @@ METRICS: Table[Metric] = Table(
         Metric(
             "rank",
             "number of tokens that are more probable than the correct answer",
-            None,
+            "patchclamp.analyses.metrics:rank",
             "token",
             "rank/1",
             needs="answer",
@@ -96,38 +99,42 @@ METRICS: Table[Metric] = Table(
         Metric(
             "cross_entropy",
             "mean negative log-probability of each token of the text, given those before it",
-            None,
+            "patchclamp.analyses.metrics:cross_entropy",
             "nat",
             "cross_entropy/1",
             needs="nothing",
             ratio=False,
+            reads=("text",),
         ),
         Metric(
             "entropy",
-            "entropy of the next-token distribution",
-            None,
+            "entropy of the next-token distribution at the answer",
+            "patchclamp.analyses.metrics:entropy",
             "nat",
             "entropy/1",
             needs="nothing",
             ratio=False,
+            reads=("entropy",),
         ),
         Metric(
             "kl",
-            "Kullback-Leibler divergence from the clean run, over the whole vocabulary",
-            None,
+            "Kullback-Leibler divergence KL(clean || changed) at the answer, over the vocabulary",
+            "patchclamp.analyses.metrics:kl",
             "nat",
             "kl/1",
             needs="nothing",
             ratio=False,
+            reads=("distribution",),
         ),
         Metric(
             "js",
-            "Jensen-Shannon divergence from the clean run, over the whole vocabulary",
-            None,
+            "Jensen-Shannon divergence of the clean and the changed run at the answer, over the vocabulary",
+            "patchclamp.analyses.metrics:js",
             "nat",
             "js/1",
             needs="nothing",
             ratio=False,
+            reads=("distribution",),
         ),
     ],
 )

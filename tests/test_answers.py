@@ -16,7 +16,7 @@ import tiny
 from patchclamp.engine.answers import ask, continuations
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.batches import pad
-from patchclamp.engine.body import read_answers, reduce_answers
+from patchclamp.engine.scoring import read_answers, reduce_answers
 from patchclamp.engine.tokens import Spelling, TokenTable
 
 TEXTS = ((3, 4, 5, 6, 7), (12, 13, 14), (20,), (30, 31, 32))

@@ -68,7 +68,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
             8,
             "kind 'window'",
         ),
-        ("metric: logit_diff", "metric: kl", 12, "the metric 'kl'"),
         ("metric: logit_diff", "metric: logit_diff, correct: fdr", 12, "this value of 'correct'"),
         ("target: category", "target: {kind: correct}", 11, "kind 'correct'"),
         ("target: category", "target: category, estimator: {kind: ridge}", 11, "kind 'ridge'"),

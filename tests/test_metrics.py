@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
 
+from patchclamp.analyses import metrics
 from patchclamp.analyses.metrics import accuracy, forced_choice, logit_diff, logprob
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import UndefinedError
@@ -61,8 +62,32 @@ def test_float32_readings_are_subtracted_in_float64():
 
 
 def test_the_table_leads_to_these_functions():
-    functions = [load(metric.function) for metric in METRICS.values() if metric.function]
-    assert functions == [logit_diff, logprob, accuracy, forced_choice]
+    functions = {metric.name: load(metric.function) for metric in METRICS.values()}
+    assert all(function.__name__ == name for name, function in functions.items())
+    assert {function.__module__ for function in functions.values()} == {metrics.__name__}
+
+
+def test_probability_and_mass_are_those_of_the_softmax(readings):
+    p = softmax(LOGITS, axis=1)
+    rows = np.arange(50)
+    np.testing.assert_allclose(metrics.probability(readings), p[rows, CORRECT], atol=1e-14)
+    readings["logit_answers"] = np.logaddexp(readings["logit_correct"], readings["logit_foil"])
+    both = p[rows, CORRECT] + p[rows, FOIL]
+    np.testing.assert_allclose(metrics.answer_mass(readings), both, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["rank", "entropy", "cross_entropy", "kl", "js"])
+def test_what_a_pass_reads_whole_is_passed_on_and_checked(name):
+    metric = load(METRICS[name].function)
+    np.testing.assert_array_equal(metric({name: np.float32([0.0, 1.5])}), [0.0, 1.5])
+    with pytest.raises(UndefinedError, match=f"{name} is NaN or infinite for 1 of 2") as error:
+        metric({name: [1.0, np.nan]})
+    assert error.value.where == (1,)
+
+
+def test_only_metrics_whose_zero_means_no_effect_have_a_share():
+    without = {metric.name for metric in METRICS.values() if not metric.ratio}
+    assert without == {"logprob", "rank", "cross_entropy", "entropy", "kl", "js"}
 
 
 @pytest.mark.parametrize(
