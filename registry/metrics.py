@@ -128,7 +128,7 @@ METRICS: Table[Metric] = Table(
         ),
         Metric(
             "js",
-            "Jensen-Shannon divergence of the clean and the changed run at the answer, over the vocabulary",
+            "Jensen-Shannon divergence from the clean run at the answer, over the vocabulary",
             "patchclamp.analyses.metrics:js",
             "nat",
             "js/1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from patchclamp.engine import run
 from patchclamp.registry import METRICS, MODELS
-
 
 SPEC = """\
 patchclamp: 1
@@ -68,7 +66,8 @@ def logits(tree: xr.DataTree) -> tuple[list[np.ndarray], list[np.ndarray]]:
     def passes() -> list[np.ndarray]:
         ids = tree["stimuli/words/token_id"].to_numpy()
         with torch.no_grad():
-            rows = [module(input_ids=torch.from_numpy(row[row >= 0]).long()[None]).logits[0] for row in ids]
+            inputs = [torch.from_numpy(row[row >= 0]).long()[None] for row in ids]
+            rows = [module(input_ids=row).logits[0] for row in inputs]
         return [log_softmax(row.double().numpy(), axis=1) for row in rows]
 
     clean = passes()
