@@ -1,15 +1,13 @@
 """What happens inside a forward pass: torch only, plain dicts in and out.
 
-A backend visits the steps in the order in which the model computes them and hands each the
-tensor at its place. This is the code that a remote server would run, so it knows no class of
-ours. A step is one of
+A backend sees the places of the steps in the order in which the model computes them, and does each
+step at its place's canonical tensor (see `engine.sites`). This is the code that a remote server
+would run, so it knows no class of ours. A step has its `place` and is one of
 
-    {"do": "read", "key", "path", "io", "heads", "positions"}      keep chosen positions
-    {"do": "sum", "key", "path", "io", "heads", "mask"}            sum over rows, by position
-    {"do": "write", "path", "io", "heads", "edits"}                put fixed values in place
-    {"do": "answers", "key", "path", "io", "rows", "positions", ...}  see `scoring`
-
-`heads` is the number of heads that the last dim is split into, or 0 for none.
+    {"do": "read", "key", "positions"}                keep chosen positions
+    {"do": "sum", "key", "mask"}                      sum over rows, by position
+    {"do": "write", "edits"}                          put fixed values in place
+    {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
 """
 
 from __future__ import annotations
@@ -19,9 +17,33 @@ from typing import Any
 import torch
 
 from patchclamp.engine.scoring import read_answers
+from patchclamp.engine.sites import put, take
 
 
-def visit(step: dict[str, Any], tensor: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor | None]:
+def arrive(
+    visit: dict[str, Any], value: Any, kept: dict[tuple[str, str], Any]
+) -> tuple[dict[str, torch.Tensor], Any]:
+    """Do all steps of a place that a pass has come to; returns what is read and what goes on.
+
+    `value` is what the module is given or gives; it goes on as it is, the same object, unless a
+    step writes. `kept` holds values of earlier places that later steps need.
+    """
+    found: dict[str, torch.Tensor] = {}
+    here = (visit["path"], visit["io"])
+    for step in visit["steps"]:
+        place = step["place"]
+        seen = [(part["path"], part["io"]) for part in place["parts"]]
+        values = [value if where == here else kept[where] for where in seen]
+        results, replacement = do(step, take(place, values))
+        found.update(results)
+        if replacement is not None:
+            value = put(place, values, replacement)
+    if visit.get("keep"):
+        kept[here] = value
+    return found, value
+
+
+def do(step: dict[str, Any], tensor: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor | None]:
     """Do one step at its tensor; returns what is read, by key, and what replaces the tensor."""
     if step["do"] == "write":
         return {}, write(step, tensor)
@@ -33,26 +55,22 @@ def visit(step: dict[str, Any], tensor: torch.Tensor) -> tuple[dict[str, Any], t
     return {step["key"]: read(step, tensor)}, None
 
 
-def split_heads(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """View (row, position, unit) as (row, position, head, channel); 0 heads changes nothing."""
-    return tensor.view(*tensor.shape[:-1], heads, -1) if heads else tensor
-
-
 def read(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy of the chosen positions, (row, chosen, ...), in float32 on the CPU.
+    """Return a copy with the chosen positions, dims as in the site table, in float32 on the CPU.
 
     `positions` holds indexes (row, chosen); None keeps every position, padding included.
     """
-    value = split_heads(tensor, step["heads"])
+    value, dim = tensor, step["place"]["position"]
     if step["positions"] is not None:
         index = step["positions"].to(value.device)
-        value = value[torch.arange(value.shape[0], device=value.device)[:, None], index]
+        rows = torch.arange(value.shape[0], device=value.device)[:, None]
+        value = value.movedim(dim, 1)[rows, index].movedim(1, dim)
     return value.detach().to("cpu", torch.float32, copy=True)
 
 
 def sum_rows(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
     """Sum over rows where `mask` (row, position) is 1, in float64: (position, ...)."""
-    value = split_heads(tensor, step["heads"]).detach().to("cpu", torch.float64)
+    value = tensor.movedim(step["place"]["position"], 1).detach().to("cpu", torch.float64)
     mask = step["mask"].to(torch.bool)
     mask = mask.view(*mask.shape, *[1] * (value.ndim - 2))
     return torch.where(mask, value, 0.0).sum(0)
@@ -64,7 +82,7 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
     An edit's `value` is (position, channel), or (1, channel) for the same at every position.
     """
     changed = tensor.clone()
-    view = split_heads(changed, step["heads"])
+    view = changed.movedim(step["place"]["position"], 1)
     for edit in step["edits"]:
         value = edit["value"].to(view.device, view.dtype)
         if value.shape[0] > 1:

@@ -12,13 +12,16 @@ from patchclamp.engine.backend import Backend
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.measure import Measured, clean_steps, run_batch
 from patchclamp.engine.plan import Plan
-from patchclamp.engine.steps import in_order, read_step
-from patchclamp.registry import SITES
+from patchclamp.engine.steps import in_order, place, read_step
 from patchclamp.registry.errors import GuardError
 
 _TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference that rounding explains, relative to the largest value compared; padded
 against alone was measured at 4e-6 in float32, the others follow their shorter mantissas."""
+
+
+_IDENTICAL = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""Sites whose identities every run checks."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,6 @@ def _batched_is_alone(plan: Plan, name: str, backend: Backend, measured: Measure
             together = measured.captures[capture.name][row]
             for number, layer in enumerate(capture.layers):
                 value = found[f"{capture.name}.{layer}"][0].numpy()
-                if SITES[capture.site].per_head:
-                    value = np.moveaxis(value, 0, 1)
                 batched = together[number][..., : value.shape[-2], :]
                 worst = max(worst, _deviation(value, batched))
     for key in ("logit_correct", "logit_foil", "logsumexp"):
@@ -155,7 +156,7 @@ def _batched_is_alone(plan: Plan, name: str, backend: Backend, measured: Measure
 def _site_identities(plan: Plan, module: torch.nn.Module, backend: Backend) -> list[Verdict]:
     """What the site table promises holds on one real stimulus, at every layer."""
     name = plan.clean_sets()[0] if plan.clean_sets() else next(iter(plan.sets))
-    sites = plan.model.architecture.sites
+    sites = [site for site in _IDENTICAL if site in plan.model.architecture.sites]
     layers = range(plan.model.shape.layers)
     steps = [
         read_step(plan.model, (site, layer), f"{site}.{layer}", None)
@@ -171,7 +172,7 @@ def _site_identities(plan: Plan, module: torch.nn.Module, backend: Backend) -> l
         following = found.get(f"resid_pre.{layer + 1}")
         pairs = identities(at, None if following is None else following[0].numpy())
         pairs["z W_O + b_O = attn_out"] = (
-            _project(module, sites["z"].path.format(layer=layer), at["z"]),
+            _project(module, place(plan.model, "z", layer)["parts"][-1]["path"], at["z"]),
             at["attn_out"],
         )
         for identity, (left, right) in pairs.items():
@@ -204,10 +205,12 @@ def identities(
 
 
 def _project(module: torch.nn.Module, path: str, z: np.ndarray) -> np.ndarray:
-    """Send captured z (position, head, channel) through the output projection."""
+    """Send captured z (head, position, channel) through the output projection."""
     projection = module.get_submodule(path)
     weight = next(projection.parameters())
-    flat = torch.from_numpy(z.reshape(len(z), -1)).to(weight.device, weight.dtype)
+    flat = torch.from_numpy(np.moveaxis(z, 0, 1).reshape(z.shape[1], -1)).to(
+        weight.device, weight.dtype
+    )
     with torch.no_grad():
         projected: torch.Tensor = projection(flat)
     return projected.float().cpu().numpy()

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from patchclamp.engine.backend import Step
-from patchclamp.engine.body import visit
+from patchclamp.engine.body import arrive
+from patchclamp.engine.sites import visits
 
 
 class _StopForward(Exception):  # noqa: N818 - it ends a pass, it is no error
@@ -29,23 +30,21 @@ class Hooks:
     ) -> dict[str, torch.Tensor]:
         """Run one batch; see `Backend.forward`."""
         found: dict[str, torch.Tensor] = {}
-        pending = len(steps)
+        kept: dict[tuple[str, str], Any] = {}
+        pending = visits(steps)
+        last = pending[-1] if stop and pending else None
 
-        def act(step: Step, value: Any) -> Any:
-            nonlocal pending
-            tensor = value[0] if isinstance(value, tuple) else value
-            results, replacement = visit(step, tensor)
+        def act(visit: dict[str, Any], value: Any) -> Any:
+            results, replacement = arrive(visit, value, kept)
             found.update(results)
-            pending -= 1
-            if stop and pending == 0:
+            pending.remove(visit)
+            if visit is last:
                 raise _StopForward
-            if replacement is None:
-                return None
-            return (replacement, *value[1:]) if isinstance(value, tuple) else replacement
+            return None if replacement is value else replacement
 
         with ExitStack() as stack, torch.no_grad():
-            for step in steps:
-                handle = _hook(self._module.get_submodule(step["path"]), step, act)
+            for visit in list(pending):
+                handle = _hook(self._module.get_submodule(visit["path"]), visit, act)
                 stack.callback(handle.remove)
             try:
                 given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
@@ -53,24 +52,28 @@ class Hooks:
             except _StopForward:
                 pass
         if pending:
-            missed = [step["path"] for step in steps][-pending:]
-            raise RuntimeError(f"{pending} steps were never reached; the last: {missed[-1]}")
+            raise RuntimeError(
+                f"{len(pending)} places were never reached; the first: {pending[0]['path']}"
+            )
         return found
 
 
 def _hook(
-    module: torch.nn.Module, step: Step, act: Callable[[Step, Any], Any]
+    module: torch.nn.Module, visit: dict[str, Any], act: Callable[[dict[str, Any], Any], Any]
 ) -> torch.utils.hooks.RemovableHandle:
-    """Hang one step on a module's first input or on its output."""
-    if step["io"] == "output":
-        return module.register_forward_hook(lambda _, __, output: act(step, output))
+    """Hang the steps of a place on what its module is given, or on what it gives."""
+    if visit["io"] == "output":
+        return module.register_forward_hook(lambda _, __, output: act(visit, output))
 
     def before(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if visit["io"] == "inputs":
+            act(visit, (args, kwargs))
+            return None
         if args:
-            changed = act(step, args[0])
+            changed = act(visit, args[0])
             return None if changed is None else ((changed, *args[1:]), kwargs)
         name = next(iter(kwargs))
-        changed = act(step, kwargs[name])
+        changed = act(visit, kwargs[name])
         return None if changed is None else (args, {**kwargs, name: changed})
 
     return module.register_forward_pre_hook(before, with_kwargs=True)

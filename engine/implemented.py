@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from patchclamp.engine.problems import Problems
-from patchclamp.registry import ANALYSES, ARCHITECTURES, BACKENDS, METRICS
+from patchclamp.registry import ANALYSES, BACKENDS, METRICS
 from patchclamp.specs import analyses_causal as causal
 from patchclamp.specs import analyses_representation as representation
 from patchclamp.specs import (
@@ -46,7 +46,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
     stimuli.Corrupt: frozenset({"kind", "of"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
-    captures.Capture: frozenset({"of", "site", "layers"}),
+    captures.Capture: frozenset({"of", "layers"}),
     positions.Named: frozenset({"kind"}),
     interventions.Ablate: frozenset({"kind", "value"}),
     interventions.Zero: frozenset({"kind"}),
@@ -78,6 +78,14 @@ VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
     (stimuli.Corrupt, "equal_length"): ("error", "any"),
     (representation.Rsa, "compare"): (None, "spearman", "pearson"),
     (causal.Units, "site"): ("z",),
+    (captures.Capture, "site"): (
+        "resid_pre",
+        "z",
+        "attn_out",
+        "resid_mid",
+        "mlp_out",
+        "resid_post",
+    ),
 }
 """Model and key -> the values that are implemented, beside the default."""
 
@@ -154,6 +162,3 @@ def _names(entry: BaseModel) -> Iterator[tuple[str, str]]:
         yield "kind", f"the metric {entry.kind!r}"
     if isinstance(entry, spec.Run) and BACKENDS[entry.backend].factory is None:
         yield "backend", f"the backend {entry.backend!r}"
-    known = {site for architecture in ARCHITECTURES.values() for site in architecture.sites}
-    if isinstance(entry, captures.Capture) and entry.site not in known:
-        yield "site", f"the site {entry.site!r}"

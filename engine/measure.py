@@ -20,7 +20,6 @@ from patchclamp.engine.backend import Backend, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import CapturePlan, MeanPlan, Plan, SetPlan
 from patchclamp.engine.steps import answers_step, in_order, read_step, sum_step, write_steps
-from patchclamp.registry import SITES
 
 Array = npt.NDArray[np.floating]
 Answers = dict[str, npt.NDArray[np.float64]]
@@ -169,16 +168,16 @@ def _store_capture(
     batch, found = part
     lengths = [len(of_set.tokens.ids[row]) for row in batch.rows]
     for number, layer in enumerate(capture.layers):
-        value = found[f"{capture.name}.{layer}"].numpy()  # (row, position, [head,] unit)
-        width = value.shape[1]
+        value = found[f"{capture.name}.{layer}"].numpy()  # (row, [head,] position, unit)
+        width = value.shape[-2]
         if capture.positions == "all":
             real = np.arange(width) < np.asarray(lengths)[:, None]
-            value = np.where(real.reshape(*real.shape, *[1] * (value.ndim - 2)), value, np.nan)
+            value = np.where(
+                real.reshape(len(real), *[1] * (value.ndim - 3), width, 1), value, np.nan
+            )
             longest = of_set.tokens.longest
         else:
             longest = width
-        if SITES[capture.site].per_head:
-            value = np.moveaxis(value, 1, 2)  # (row, head, position, channel)
         if capture.name not in clean.captures:
             shape = (*value.shape[1:-2], longest, value.shape[-1])
             clean.captures[capture.name] = np.full(

@@ -19,7 +19,7 @@ from patchclamp.analyses.readings import ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ARCHITECTURES, MODELS
-from patchclamp.registry.architectures import Architecture
+from patchclamp.registry.architectures import Architecture, architecture_of
 from patchclamp.registry.errors import ModelError, nearest
 from patchclamp.specs.model import ModelChoice
 
@@ -100,7 +100,8 @@ def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | Non
             ("model", "id"), "P410", f"{spec.model.id!r} holds no readable model: {_brief(error)}"
         )
         return None
-    if config.model_type not in ARCHITECTURES:
+    architecture = architecture_of(config)
+    if architecture is None:
         problems.add(
             ("model", "id"),
             "P411",
@@ -114,7 +115,7 @@ def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | Non
         revision,
         config,
         tokenizer,
-        ARCHITECTURES[config.model_type],
+        architecture,
         spec.seed,
     )
 
@@ -258,18 +259,19 @@ def threads_for(module: torch.nn.Module) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
+def load_weights(source: ModelSource, device: str, *, eager: bool = False) -> torch.nn.Module:
     """Load, or for an untrained twin draw, the weights in the spec's precision, for evaluation.
 
-    A weight that the file lacks, or that has another shape, is an error: the library would
-    fill it with random numbers.
+    Sites within attention need it `eager` (see `Site.eager`). A weight that the file lacks, or that
+    has another shape, is an error: the library would fill it with random numbers.
     """
     dtype = getattr(torch, source.choice.dtype)
+    attention = {"attn_implementation": "eager"} if eager else {}
     if source.choice.weights == "random":
         with torch.random.fork_rng(devices=[]):
             seed = Seeds(source.seed, "model").generator("weights").integers(2**63)
             torch.manual_seed(int(seed))
-            model = AutoModelForCausalLM.from_config(source.config).to(dtype)
+            model = AutoModelForCausalLM.from_config(source.config, **attention).to(dtype)
     else:
         _weight_files(source.folder)
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -278,6 +280,7 @@ def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **attention,
         )
         wrong = {kind: sorted(map(str, info[kind])) for kind in info if info[kind]}
         if wrong:

@@ -10,21 +10,21 @@ import torch
 from nnsight import TransformersModel
 
 from patchclamp.engine.backend import Step
-from patchclamp.engine.body import visit
+from patchclamp.engine.body import arrive
+from patchclamp.engine.sites import visits
 
 
 def follow(model: Any, steps: Sequence[Step]) -> dict[str, torch.Tensor]:
-    """Do the steps inside a trace, in execution order, which nnsight insists on."""
+    """Do the steps inside a trace, place by place in execution order, which nnsight insists on."""
     found: dict[str, torch.Tensor] = {}
-    for step in steps:
-        place = model.get(step["path"])
-        value = getattr(place, step["io"])
-        tensor = value[0] if isinstance(value, tuple) else value
-        results, replacement = visit(step, tensor)
+    kept: dict[tuple[str, str], Any] = {}
+    for visit in visits(steps):
+        place = model.get(visit["path"]) if visit["path"] else model
+        value = getattr(place, visit["io"])
+        results, replacement = arrive(visit, value, kept)
         found.update(results)
-        if replacement is not None:
-            whole = (replacement, *value[1:]) if isinstance(value, tuple) else replacement
-            setattr(place, step["io"], whole)
+        if replacement is not value:
+            setattr(place, visit["io"], replacement)
     return found
 
 

@@ -132,6 +132,10 @@ def _facts(entry: Any) -> Iterator[str]:
     """Yield what a table row says beside its name and summary; references to code are left out."""
     for field in dataclasses.fields(entry):
         value = getattr(entry, field.name)
+        if isinstance(value, Mapping):
+            yield from [f"  {field.name.replace('_', ' ')}:"] if value else []
+            yield from (f"    {key}: {told}" for key, told in value.items())
+            continue
         said = _fact(value)
         if field.name not in ("name", "summary") and said and "patchclamp." not in said:
             yield f"  {field.name.replace('_', ' ')}: {said}"
@@ -142,7 +146,7 @@ def _fact(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str | int):
         return str(value)
-    if isinstance(value, Mapping | tuple):
+    if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return ""
 

@@ -66,7 +66,8 @@ def sequence_logprob(module: Any, text: tuple[int, ...], answer: tuple[int, ...]
 
 def measured(module: Any, tokens: TokenTable, rows: list[int], **options: Any) -> dict[str, Any]:
     asked = ask(tokens, rows, **options)
-    step = {**asked.step, "path": "lm_head", "io": "output", "order": (9, 0)}
+    part = {"path": "lm_head", "io": "output", "order": (9, 0), "split": ""}
+    step = {**asked.step, "place": {"form": "one", "parts": [part]}}
     found = open_backend("hooks", module, None).forward(pad(asked.ids, 0), [step], stop=False)
     return {key.removeprefix("answers."): value.numpy() for key, value in found.items()}
 

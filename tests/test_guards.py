@@ -15,7 +15,6 @@ from patchclamp.engine.guards import check_measurement
 from patchclamp.engine.measure import measure
 from patchclamp.engine.model import load_weights
 from patchclamp.engine.plan import Plan, make_plan
-from patchclamp.registry.architectures import Location
 from patchclamp.registry.errors import GuardError
 from patchclamp.specs.load import loads
 
@@ -103,9 +102,9 @@ def test_an_intervention_that_never_reaches_the_model_is_caught(plan: Plan) -> N
 def test_a_site_table_that_does_not_fit_the_model_is_caught(
     plan: Plan, site: str, path: str, identity: str
 ) -> None:
-    io: Any = "output"
-    wrong = {**plan.model.architecture.sites, site: Location(path, io)}
-    model = replace(plan.model, architecture=replace(plan.model.architecture, sites=wrong))
+    row = plan.model.architecture
+    wrong = replace(row.places[site], path=path, io="output")
+    model = replace(plan.model, architecture=replace(row, places={**row.places, site: wrong}))
     spoilt = replace(plan, model=model)
     with pytest.raises(GuardError, match=rf"guard 'site identity' failed on {identity}"):
         judge(spoilt, Spoilt(spoilt))

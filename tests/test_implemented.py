@@ -58,7 +58,7 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("site: resid_post}", "site: attn_pattern}", 8, "the site 'attn_pattern'"),
+        ("site: resid_post}", "site: attn_pattern}", 8, "this value of 'site'"),
         ("site: resid_post}", "site: resid_post, reduce: norm}", 8, "kind 'norm'"),
         ("site: resid_post}", "site: z, heads: [L1H1]}", 8, "this value of 'heads'"),
         ("site: resid_post}", "site: resid_post, positions: [0, last]}", 8, "this value of 'at'"),

@@ -235,9 +235,9 @@ def test_a_mean_per_position_must_reach_every_position_it_replaces(folder: Path)
     [
         (lambda m: (m / "config.json").unlink(), "P410", "holds no readable model"),
         (
-            lambda m: (m / "config.json").write_text('{"model_type": "bert"}'),
+            lambda m: (m / "config.json").write_text('{"model_type": "t5"}'),
             "P411",
-            "is a 'bert' model, whose sites are not known",
+            "is a 't5' model, whose sites are not known",
         ),
     ],
 )
