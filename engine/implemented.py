@@ -44,7 +44,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),
     stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
-    stimuli.Corrupt: frozenset({"kind", "of"}),
+    stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
     captures.Capture: frozenset({"of", "layers"}),
     positions.Named: frozenset({"kind"}),
@@ -75,7 +75,6 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
     (positions.Named, "at"): (("first",), ("last",), ("all",)),
     (interventions.Mean, "per"): ("position", "all"),
-    (stimuli.Corrupt, "equal_length"): ("error", "any"),
     (representation.Rsa, "compare"): (None, "spearman", "pearson"),
     (causal.Units, "site"): ("z",),
     (captures.Capture, "site"): (

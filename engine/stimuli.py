@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from itertools import pairwise, permutations
+from functools import partial
 
-import numpy as np
-
-from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.corrupt import corrupt
 from patchclamp.engine.derive import Count, Filler, take, where, with_columns
 from patchclamp.engine.encoding import count_tokens
 from patchclamp.engine.generate import generate, vocabularies_of
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, as_text, origin, read_rows
+from patchclamp.engine.slots import Places, locate_slots, replace_slots
 from patchclamp.specs.columns import NO_GROUPS, slots_of
 from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
-
-_ENUMERABLE = 8
-"""Slots up to which every order is tried; 8! = 40,320 takes a blink, 9! does not."""
 
 
 @dataclass(frozen=True)
 class StimulusTable:
-    """A stimulus set, rendered: one entry per stimulus in every column."""
+    """A stimulus set, rendered: one entry per stimulus in every column.
+
+    `slots` are the values that may be rearranged and `places` where in the text they stand;
+    `rows` are the columns that a stimulus was made from.
+    """
 
     name: str
     ids: tuple[str, ...]
@@ -39,6 +37,8 @@ class StimulusTable:
     foil: tuple[str, ...] | None
     slots: tuple[tuple[str, ...], ...]
     spans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    places: tuple[Places, ...] = ()
+    rows: tuple[Row, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,8 +67,8 @@ def read_stimuli(
             if table is not None:
                 tables[name] = table
     for name, entry in entries.items():
-        if isinstance(entry, Corrupt) and entry.of in tables and entry.slots == "shuffle":
-            corrupted = _corrupt(name, tables[entry.of], problems, seed)
+        if isinstance(entry, Corrupt) and entry.of in tables:
+            corrupted = _corrupted(name, tables[entry.of], (problems, seed, count))
             if corrupted is not None:
                 tables[name] = corrupted
     return {name: tables[name] for name in entries if name in tables}
@@ -138,6 +138,10 @@ def _render(
     ids = tuple(numbers) if column is None else _column(rows, column)
     if not _unique(ids, column, filler) or texts is None:
         return None
+    values = tuple(tuple(as_text(row[slot]) for slot in slots) for row in rows)
+    places = _places(entry, (ids, rows, values), filler)
+    if places is None:
+        return None
     return StimulusTable(
         name=filler.here[-1],
         ids=ids,
@@ -146,8 +150,10 @@ def _render(
         groups=_column(rows, str(entry.groups)) if grouped else None,
         correct=correct or None,
         foil=foil or None,
-        slots=tuple(tuple(as_text(row[slot]) for slot in slots) for row in rows),
+        slots=values,
         spans={name: found for name, found in spans.items() if found is not None},
+        places=places,
+        rows=tuple(rows),
     )
 
 
@@ -165,71 +171,40 @@ def _unique(ids: tuple[str, ...], column: str | None, filler: Filler) -> bool:
     return False
 
 
-def _corrupt(
-    name: str, source: StimulusTable, problems: Problems, seed: int
-) -> StimulusTable | None:
-    """Shuffle the slots of every stimulus, each with its own draw; ids, labels, answers stay."""
-    rng = Seeds(seed, f"stimuli.{name}").generator("shuffle")
-    texts, slots = [], []
-    for id_, text, values in zip(source.ids, source.texts, source.slots, strict=True):
+def _places(
+    entry: Source,
+    made: tuple[tuple[str, ...], Sequence[Row], tuple[tuple[str, ...], ...]],
+    filler: Filler,
+) -> tuple[Places, ...] | None:
+    """Return where the slots of each stimulus stand in its text; None after P405.
+
+    The slots that a bundled set comes with are of no concern where the text leaves some out.
+    """
+    ids, rows, values = made
+    slots, places = slots_of(entry), []
+    for id_, row, said in zip(ids, rows, values, strict=True):
         try:
-            shuffled = tuple(values[i] for i in shuffled_order(len(values), rng))
-            texts.append(replace_slots(text, values, shuffled))
+            places.append(locate_slots(entry.text, {**filler.vocabularies, **row}, slots, said))
         except ValueError as error:
-            problems.add(("stimuli", name), "P405", f"cannot corrupt stimulus {id_!r}: {error}")
+            if not entry.slots:
+                return ()
+            message = f"stimulus {id_!r}: {error}"
+            filler.problems.add((*filler.here, "slots"), "P405", message)
             return None
-        slots.append(shuffled)
+    return tuple(places)
+
+
+def _corrupted(
+    name: str, clean: StimulusTable, context: tuple[Problems, int, Count | None]
+) -> StimulusTable | None:
+    """Return a corrupted version of a set: other slots; the same ids, labels and answers."""
+    if not clean.places:
+        message = f"the text of {clean.name!r} does not hold its slots, or not only as slots"
+        context[0].add(("stimuli", name, "of"), "P405", message)
+        return None
+    slots = corrupt(name, clean, context)
+    if slots is None:
+        return None
+    texts = map(replace_slots, clean.texts, clean.places, slots)
     # Where the clean text says a span, the corrupted one says something else.
-    return replace(source, name=name, texts=tuple(texts), slots=tuple(slots), spans={})
-
-
-def shuffled_order(n: int, rng: np.random.Generator) -> tuple[int, ...]:
-    """Draw an order of `n` slots in which as few neighbours as possible stay neighbours.
-
-    A plain shuffle often leaves runs such as *May June*, which still say what comes next.
-    """
-    if n < 2:
-        raise ValueError(f"a set with {n} slot{'s' * (n != 1)} has nothing to shuffle")
-    if n <= _ENUMERABLE:
-        orders = _best_orders(n)
-        return orders[int(rng.integers(len(orders)))]
-    while True:
-        order = tuple(int(i) for i in rng.permutation(n))
-        if _kept_neighbours(order) == 0:
-            return order
-
-
-@cache
-def _best_orders(n: int) -> tuple[tuple[int, ...], ...]:
-    """All orders of n slots, other than the given one, that keep the fewest neighbours."""
-    orders = [order for order in permutations(range(n)) if order != tuple(range(n))]
-    fewest = min(map(_kept_neighbours, orders))
-    return tuple(order for order in orders if _kept_neighbours(order) == fewest)
-
-
-def _kept_neighbours(order: Sequence[int]) -> int:
-    return sum(abs(a - b) == 1 for a, b in pairwise(order))
-
-
-def replace_slots(text: str, old: Sequence[str], new: Sequence[str]) -> str:
-    """Put other words into the slots of a text, which must hold the old ones once, in order.
-
-    >>> replace_slots("May June July", ["May", "June", "July"], ["July", "May", "June"])
-    'July May June'
-    """
-    parts, position = [], 0
-    for before, after in zip(old, new, strict=True):
-        found = re.compile(rf"(?<!\w){re.escape(before)}(?!\w)").search(text, position)
-        if found is None:
-            raise ValueError(f"slot value {before!r} does not stand in {text!r} after {position}")
-        parts += [text[position : found.start()], after]
-        position = found.end()
-    parts.append(text[position:])
-    for value in set(old):
-        stands = len(re.findall(rf"(?<!\w){re.escape(value)}(?!\w)", text))
-        if stands != list(old).count(value):
-            raise ValueError(f"slot value {value!r} stands {stands} times in {text!r}: ambiguous")
-    result = "".join(parts)
-    if result == text:
-        raise ValueError(f"shuffling leaves {text!r} as it was")
-    return result
+    return replace(clean, name=name, texts=tuple(texts), slots=tuple(slots), spans={}, places=())

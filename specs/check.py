@@ -18,6 +18,7 @@ from patchclamp.specs.columns import (
     check_columns,
     check_items,
     check_label_names,
+    check_rejection,
     known_columns,
     slots_of,
 )
@@ -69,7 +70,7 @@ def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Sou
 
 
 def _check_corrupt(sections: Sections) -> Iterator[Problem]:
-    """P303: a corrupt set rearranges the slots of a set that has rows and slots of its own."""
+    """P303, P311, P312: a corrupt set rearranges slots of a set that has rows of its own."""
     for (section, name), entry in entries(sections):
         if not isinstance(entry, Corrupt) or entry.of is None:
             continue
@@ -83,6 +84,8 @@ def _check_corrupt(sections: Sections) -> Iterator[Problem]:
         elif is_source(origin) and not slots_of(origin):  # type: ignore[arg-type]
             message = f"stimuli.{entry.of} has no 'slots': columns whose values may be rearranged"
             yield Problem(path, "P303", message)
+        elif is_source(origin):
+            yield from check_rejection((section, name), entry, origin)  # type: ignore[arg-type]
 
 
 def _metrics(entry: BaseModel, place: Path) -> Iterator[tuple[Path, Metric]]:

@@ -9,7 +9,7 @@ from patchclamp.registry import STIMULI
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem
 from patchclamp.specs.expression import ExpressionError, parse
-from patchclamp.specs.stimuli import Builtin, Items, Source, Template
+from patchclamp.specs.stimuli import Builtin, Corrupt, Items, Source, Template
 from patchclamp.specs.template import TemplateError, columns_of
 
 # fmt: off
@@ -23,6 +23,9 @@ RESERVED = frozenset({
 
 COUNTS = ("words", "tokens")
 """What `where` can name beside columns: how many words and tokens a text has."""
+
+CLEAN = "clean_"
+"""What stands before a slot's name in `reject_if` where the clean text's value is meant."""
 
 MEASURES = ("rank", "p", "p_foil", "logit_diff", "correct")
 """What `keep_if` can name: rank and probability of the answer, probability of the foil, logit
@@ -133,6 +136,28 @@ def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | Exp
         yield ("id",), entry.id
     if entry.groups is not None and entry.groups != NO_GROUPS:
         yield ("groups",), entry.groups
+
+
+def check_rejection(place: Path, entry: Corrupt, origin: Source) -> Iterator[Problem]:
+    """P311, P312: the condition under which a corruption is drawn again can be read."""
+    path = (*place, "reject_if")
+    try:
+        used = parse(entry.reject_if).names if entry.reject_if else ()
+    except ExpressionError as error:
+        yield Problem(path, "P312", str(error))
+        return
+    columns = known_columns(origin)
+    if columns is None:
+        return
+    slots = slots_of(origin)
+    names = (*slots, *(f"{CLEAN}{slot}" for slot in slots), "tokens", f"{CLEAN}tokens")
+    names += tuple(name for name in columns if name not in names)
+    if isinstance(origin, Template):
+        names += tuple(origin.vocabularies)
+    for name in used:
+        if name not in names:
+            message = f"no slot or column {name!r} in stimuli.{entry.of}"
+            yield Problem(path, "P311", message, names, nearest(name, names))
 
 
 def check_items(place: Path, entry: Source) -> Iterator[Problem]:

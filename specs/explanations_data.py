@@ -67,9 +67,11 @@ DATA = (
     ),
     Explanation(
         "P405",
-        what="A stimulus has fewer than two different slot values, so that no other order exists.",
-        why="Its corruption would be itself, and the effect of corruption would be diluted unseen.",
-        fix="name more slots, or leave such stimuli out.",
+        what="""The slots of a stimulus do not stand in its text, or not only as slots; or nothing
+        else can be put there: there are too few different values, or `reject_if` allows none.""",
+        why="""A corruption that is the stimulus itself, or that changes another word than the slot,
+        dilutes its effect unseen: in one published set more than a third of the rows had it.""",
+        fix="name slots in the template itself, and more of them, or leave such stimuli out.",
         wrong="""
             stimuli:
               words: {kind: items, text: "{a} {b}", slots: [a, b], items: [{a: one, b: one}]}

@@ -251,11 +251,21 @@ class Corrupt(Model):
     """The set to corrupt; may be left out where there is one other."""
     slots: Literal["shuffle", "redraw"] = "shuffle"
     """`shuffle` reorders the slot values so that as few neighbours as possible stay neighbours;
-    `redraw` draws each anew from the values that the set has in its slots."""
+    `redraw` draws each anew: from the vocabulary that it is of, or, where the set has none, from
+    the values that the set has in its slots."""
+    within: LabelName | None = None
+    """For `redraw` without vocabularies, a label: values come from stimuli that share it."""
     reject_if: str | None = None
-    """A condition over slots under which a corruption is drawn again."""
+    """A condition under which a corruption is drawn again, over slots as they are now (`s4`) and
+    were (`clean_s4`), other columns, and `tokens` and `clean_tokens`, the counts of both texts."""
     equal_length: Literal["error", "warn", "any"] = "error"
     """What happens where a corruption has another number of tokens."""
+
+    @model_validator(mode="after")
+    def _redrawn(self) -> Self:
+        if self.within is not None and self.slots != "redraw":
+            raise ValueError("'within' says what `slots: redraw` draws from; a shuffle draws none")
+        return self
 
 
 StimulusSet = Annotated[

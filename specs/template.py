@@ -7,7 +7,7 @@ What reads as a column's plain name is one, hyphens and spaces included: `{a-b}`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,10 +59,23 @@ def render(
     >>> render("{name} saw {{{item}}}", {"name": "Anna", "item": 3})
     'Anna saw {3}'
     """
-    return "".join(
-        _written(piece, row, indexes) if isinstance(piece, _Hole) else piece
-        for piece in _pieces(template)
-    )
+    return "".join(text for _, text in filled(template, row, indexes=indexes))
+
+
+def filled(
+    template: str, row: Mapping[str, object], *, indexes: Mapping[str, int] | None = None
+) -> Iterator[tuple[str | None, str]]:
+    """Yield the pieces of a filled template, each with the column that it is, if it is one.
+
+    >>> list(filled("{name} saw {n + 1}", {"name": "Anna", "n": 3}))
+    [('name', 'Anna'), (None, ' saw '), (None, '4')]
+    """
+    for piece in _pieces(template):
+        if isinstance(piece, str):
+            yield None, piece
+        else:
+            column = piece.columns[0] if piece.expression is None else None
+            yield column, _written(piece, row, indexes)
 
 
 # A set has few templates and many rows; each template is read once.

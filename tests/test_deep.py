@@ -347,8 +347,7 @@ def test_a_corrupt_set_of_other_lengths(folder: Path) -> None:
         "    groups: none\n", "    groups: none\n    slots: [right, wrong]\n"
     )
     assert [(d[0], d[1], d[3]) for d in found(folder, text)] == [
-        ("P405", 14, "cannot corrupt stimulus 'a': slot value 'w4' does not stand in 'w1 w2 w3' "
-         "after 0")
+        ("P405", 11, "stimulus 'a': slot value 'w4' does not stand in 'w1 w2 w3' after 0")
     ]  # fmt: skip
 
 

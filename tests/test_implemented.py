@@ -84,12 +84,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
             "this value of 'controls'",
         ),
         ("per: position", "per: group", 9, "this value of 'per'"),
-        (
-            "kind: corrupt, of: words",
-            "kind: corrupt, of: words, slots: redraw",
-            7,
-            "this value of 'slots'",
-        ),
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
         ("name: t\n", "name: t\nrun: {budget: {time: 20m}}\n", 3, "this value of 'time'"),
         (
