@@ -19,8 +19,9 @@ from patchclamp.analyses.readings import ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ARCHITECTURES, MODELS
-from patchclamp.registry.architectures import Architecture, architecture_of
+from patchclamp.registry.architectures import architecture_of
 from patchclamp.registry.errors import ModelError, nearest
+from patchclamp.registry.locations import Architecture
 from patchclamp.specs.model import ModelChoice
 
 transformers.utils.logging.disable_progress_bar()

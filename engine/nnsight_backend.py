@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from inspect import isdatadescriptor
 from typing import Any
 
 import nnsight
@@ -14,12 +16,20 @@ from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
 
+def at(model: Any, path: str) -> Any:
+    """Return a module of the traced model; nnsight renames those whose names it needs itself."""
+    for name in path.split(".") if path else ():
+        taken = isdatadescriptor(getattr(type(model), name, None))
+        model = getattr(model, f"E_{name}" if taken else name)
+    return model
+
+
 def follow(model: Any, steps: Sequence[Step]) -> dict[str, torch.Tensor]:
     """Do the steps inside a trace, place by place in execution order, which nnsight insists on."""
     found: dict[str, torch.Tensor] = {}
     kept: dict[tuple[str, str], Any] = {}
     for visit in visits(steps):
-        place = model.get(visit["path"]) if visit["path"] else model
+        place = at(model, visit["path"])
         value = getattr(place, visit["io"])
         results, replacement = arrive(visit, value, kept)
         found.update(results)
@@ -31,10 +41,14 @@ def follow(model: Any, steps: Sequence[Step]) -> dict[str, torch.Tensor]:
 class Nnsight:
     """Local nnsight traces over a loaded model; one model, one thread."""
 
-    def __init__(self, module: torch.nn.Module, tokenizer: Any) -> None:
+    def __init__(self, module: Any, tokenizer: Any) -> None:
         self._device = next(module.parameters()).device
+        task = "text-generation" if module.can_generate() else "feature-extraction"
         # Without its tokenizer, nnsight 0.8.1 guesses one and fails under transformers 5.23.
-        self._model = TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+        with warnings.catch_warnings():
+            # Of modules that it renames, which `at` knows; BERT has some called `output`.
+            warnings.filterwarnings("ignore", "Module .* has a submodule named")
+            self._model = TransformersModel(module, task=task, tokenizer=tokenizer)
 
     def forward(
         self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool

@@ -96,10 +96,12 @@ def with_member(part: Place, value: Any, tensor: torch.Tensor) -> Any:
 
 
 def split(part: Place, tensor: torch.Tensor) -> torch.Tensor:
-    """View (row, position, all heads) as (row, head, position, channel), if it holds heads."""
+    """View a tensor as (row, head, position, channel), if it holds heads in another way."""
     how = part["split"]
     if not how:
         return tensor
+    if how == "apart":
+        return tensor.transpose(1, 2)
     heads, before = part["heads"], tensor.shape[:-1]
     if how == "heads":
         return tensor.view(*before, heads, -1).transpose(1, 2)

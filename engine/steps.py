@@ -12,7 +12,7 @@ from patchclamp.engine.answers import Asked
 from patchclamp.engine.backend import Step
 from patchclamp.engine.model import ModelSource
 from patchclamp.registry import SITES
-from patchclamp.registry.architectures import Location
+from patchclamp.registry.locations import Location
 
 _ORDER = {site: number for number, site in enumerate(SITES)}
 """A block computes its sites in the order of the site table."""

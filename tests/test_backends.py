@@ -1,4 +1,4 @@
-"""Two backends, three architectures: same numbers, padded or alone, and heads where they are."""
+"""Two backends, every architecture: same numbers, padded or alone, and heads where they are."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34
 LAST = torch.tensor([len(ids) - 1 for ids in TEXTS])
 CORRECT = torch.tensor([7, 8, 9, 10])
 SAID = Spelling("correct", ("answer", "correct"), ("?",) * 4, ((7,), (8,), (9,), (10,)))
+AFTER_ALL_LAYERS = ("logits", "logprobs")
+BACKENDS = ("nnsight", "hooks")
 TOKENS = TokenTable(TEXTS, (SAID,), (0,) * 4)
 
 
-@pytest.fixture(scope="module", params=list(tiny.CONFIGS))
+@pytest.fixture(scope="module", params=list(tiny.TWINS))
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model source as the planner would find it, with weights."""
     folder = tiny.make(request.param, tmp_path_factory.mktemp("models") / request.param)
     config = AutoConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    module = tiny.family(config).from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
     return SimpleNamespace(
         folder=Path(folder),
         architecture=architecture_of(config),
         config=config,
         shape=ModelShape(config.num_hidden_layers, config.num_attention_heads),
-        tokenizer=AutoTokenizer.from_pretrained(folder),
-        module=AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        ).eval(),
+        module=module,
+        backends={name: open_backend(name, module.eval(), tokenizer) for name in BACKENDS},
     )
 
 
@@ -53,9 +57,8 @@ def steps_for(source: Any, rows: list[int]) -> list[dict[str, Any]]:
 
 
 def forward(source: Any, rows: list[int], backend: str = "nnsight") -> dict[str, torch.Tensor]:
-    runner = open_backend(backend, source.module, source.tokenizer)
     inputs = pad([TEXTS[row] for row in rows], pad_id=0)
-    return runner.forward(inputs, steps_for(source, rows), stop=False)
+    return source.backends[backend].forward(inputs, steps_for(source, rows), stop=False)
 
 
 def test_nnsight_equals_plain_hooks(source: Any) -> None:
@@ -65,10 +68,10 @@ def test_nnsight_equals_plain_hooks(source: Any) -> None:
         torch.testing.assert_close(value, plain[key], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_stopping_early_changes_no_number(source: Any, backend: str) -> None:
-    steps = steps_for(source, [0, 1])[:-1]
-    runner = open_backend(backend, source.module, source.tokenizer)
+    steps = [s for s in steps_for(source, [0, 1]) if s["place"]["site"] not in AFTER_ALL_LAYERS]
+    runner = source.backends[backend]
     inputs = pad(TEXTS[:2], pad_id=0)
     whole = runner.forward(inputs, steps, stop=False)
     stopped = runner.forward(inputs, steps, stop=True)
@@ -117,7 +120,7 @@ def test_without_position_ids_left_padding_would_be_wrong(tmp_path: Path) -> Non
     assert float((padded - alone).abs().max()) > 1e-2 * float(alone.abs().max())
 
 
-@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
     source: Any, backend: str
 ) -> None:
@@ -129,12 +132,12 @@ def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
         answers_step(source, ask(TOKENS, range(4))),
     ]
     inputs = pad(TEXTS, pad_id=0)
-    runner = open_backend(backend, source.module, source.tokenizer)
+    runner = source.backends[backend]
     ablated = runner.forward(inputs, in_order(steps), stop=False)["answers.logit_correct"]
 
-    module = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32).eval()
+    module = tiny.family(source.config).from_pretrained(source.folder, dtype=torch.float32).eval()
     projection = module.get_submodule(source.architecture.sites["z"].path.format(layer=layer))
-    size = module.config.hidden_size // source.shape.heads
+    size = projection.weight.numel() // module.config.hidden_size // source.shape.heads
     channels = slice(head * size, (head + 1) * size)
     with torch.no_grad():
         if type(projection).__name__ == "Conv1D":  # GPT-2 keeps (in, out)
@@ -152,7 +155,7 @@ def test_a_write_reaches_a_later_read_but_not_an_earlier_one(source: Any) -> Non
     values = {("zero", "z", 1): torch.zeros(1, source.shape.heads, 1)}
     reads = [read_step(source, ("z", layer), f"z.{layer}", None) for layer in range(3)]
     steps = in_order([*reads, *write_steps(source, [Change("zero", "z", 1, 0)], values)])
-    runner = open_backend("nnsight", source.module, source.tokenizer)
+    runner = source.backends["nnsight"]
     inputs = pad(TEXTS[:1], pad_id=0)
     changed = runner.forward(inputs, steps, stop=True)
     clean = runner.forward(inputs, reads, stop=True)
@@ -182,7 +185,7 @@ def test_hooks_say_which_step_was_never_reached(source: Any) -> None:
     source.module.unused = Unused()
     part = {"path": "unused", "io": "output", "order": (0, 0)}
     step = {"do": "read", "place": {"parts": [part]}, "key": "x"}
-    runner = open_backend("hooks", source.module, source.tokenizer)
+    runner = source.backends["hooks"]
     with pytest.raises(RuntimeError, match="1 places were never reached; the first: unused"):
         runner.forward(pad(TEXTS, pad_id=0), [{**step, "positions": None}], stop=False)
     del source.module.unused

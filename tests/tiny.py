@@ -11,13 +11,33 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    BertConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
+    GPTJConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PhiConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
 )
 
 WORDS = ("<unk>", "<end>", *(f"w{number}" for number in range(60)))
+
+_SIZES: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "max_position_embeddings": 64,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+_GROUPED: dict[str, Any] = {**_SIZES, "num_key_value_heads": 2, "intermediate_size": 96}
+_END: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 1}
 
 CONFIGS: dict[str, Any] = {
     "gpt2": GPT2Config(
@@ -29,30 +49,79 @@ CONFIGS: dict[str, Any] = {
         bos_token_id=1,
         eos_token_id=1,
     ),
-    "gpt_neox": GPTNeoXConfig(
-        vocab_size=len(WORDS),
-        max_position_embeddings=64,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=96,
-    ),
-    "llama": LlamaConfig(
-        vocab_size=len(WORDS),
-        max_position_embeddings=64,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=96,
-    ),
+    "gpt_neox": GPTNeoXConfig(**_SIZES, intermediate_size=96),
+    "llama": LlamaConfig(**_GROUPED),
 }
+"""What most tests run on: fused and separate projections, parallel and sequential blocks."""
+
+TWINS: dict[str, Any] = {
+    **CONFIGS,
+    "gpt2_scaled": GPT2Config(
+        vocab_size=len(WORDS),
+        n_positions=64,
+        n_embd=48,
+        n_layer=3,
+        n_head=4,
+        bos_token_id=1,
+        eos_token_id=1,
+        scale_attn_by_inverse_layer_idx=True,
+        reorder_and_upcast_attn=True,
+    ),
+    "gpt_neox_sequential": GPTNeoXConfig(
+        **_SIZES, intermediate_size=96, use_parallel_residual=False
+    ),
+    "mistral": MistralConfig(**_GROUPED, sliding_window=4),
+    "qwen2": Qwen2Config(**_GROUPED),
+    # Heads are not hidden size / heads wide, windows are shorter than texts, bounds are felt.
+    "qwen3": Qwen3Config(**_GROUPED, head_dim=16),
+    "gemma2": Gemma2Config(
+        **_GROUPED,
+        **_END,
+        head_dim=16,
+        query_pre_attn_scalar=24,
+        sliding_window=4,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=5.0,
+    ),
+    "gemma3_text": Gemma3TextConfig(
+        **_GROUPED, **_END, head_dim=16, query_pre_attn_scalar=24, sliding_window=4
+    ),
+    "opt": OPTConfig(
+        **_SIZES,
+        **_END,
+        ffn_dim=96,
+        word_embed_proj_dim=48,
+    ),
+    "opt_post_norm": OPTConfig(
+        **_SIZES, **_END, ffn_dim=96, word_embed_proj_dim=32, do_layer_norm_before=False
+    ),
+    "gptj": GPTJConfig(
+        vocab_size=len(WORDS),
+        n_positions=64,
+        n_embd=48,
+        n_layer=3,
+        n_head=4,
+        rotary_dim=4,
+        bos_token_id=1,
+        eos_token_id=1,
+    ),
+    "phi": PhiConfig(**_GROUPED, **_END),
+    "phi_normed": PhiConfig(**_GROUPED, **_END, qk_layernorm=True),
+    "bert": BertConfig(**_SIZES, intermediate_size=96),
+}
+"""One or more for each architecture of the table."""
+
+
+def family(config: Any) -> Any:
+    """Return the class that loads a model with what turns its last stream into logits."""
+    return AutoModelForMaskedLM if config.model_type == "bert" else AutoModelForCausalLM
 
 
 def make(architecture: str, folder: Path, *, scale: float = 5.0) -> Path:
     """Write a seeded random model whose numbers are large enough to tell right from wrong."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[architecture])
+    config = TWINS[architecture]
+    model = family(config).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
