@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, Vocabulary, as_text
 from patchclamp.registry.errors import UnknownNameError, nearest
-from patchclamp.specs.columns import COUNTS
+from patchclamp.specs.columns import COUNTS, NO_GROUPS
 from patchclamp.specs.expression import ExpressionError, parse
 from patchclamp.specs.stimuli import Source, Take
 from patchclamp.specs.template import TemplateError, columns_of, render
@@ -152,3 +157,51 @@ def _taken(chosen: Take, value: str, numbers: list[int], filler: Filler, seed: i
     seeds = Seeds(seed, f"stimuli.{filler.here[-1]}.take")
     drawn = seeds.generator(value).choice(len(numbers), chosen.n, replace=False)
     return [numbers[int(i)] for i in drawn]
+
+
+def split(entry: Source, rows: list[Row], filler: Filler, seed: int) -> tuple[str, ...] | None:
+    """Return the part that each row is in; None after P402 or P417.
+
+    Rows that share a value of `by`, or a group, are in one part. What is tied is shuffled, then
+    dealt from the largest to the smallest, each to the part that lacks most of its share.
+    """
+    parts = entry.split
+    assert parts is not None
+    columns = [column for column in (parts.by, entry.groups) if column not in (None, NO_GROUPS)]
+    for key, column in (("split", parts.by), ("groups", entry.groups)):
+        path = (key, "by") if key == "split" else (key,)
+        if column in columns and not filler.known(path, [str(column)], rows[0]):
+            return None
+    tied = _tied([[as_text(row[str(column)]) for row in rows] for column in columns], len(rows))
+    sizes = np.bincount(tied)
+    order = Seeds(seed, f"stimuli.{filler.here[-1]}").generator("split").permutation(len(sizes))
+    lacking = {part: share * len(rows) for part, share in parts.parts.items()}
+    chosen = {}
+    for number in order[np.argsort(-sizes[order], kind="stable")]:
+        part = max(lacking, key=lambda name: lacking[name])
+        chosen[int(number)] = part
+        lacking[part] -= sizes[number]
+    empty = [part for part in parts.parts if part not in chosen.values()]
+    if empty:
+        what = "groups of stimuli" if columns else "stimuli"
+        message = f"nothing is left for the part {empty[0]!r}: {len(sizes)} {what}, "
+        filler.problems.add(
+            (*filler.here, "split", "parts", empty[0]),
+            "P417",
+            f"{message}{len(parts.parts)} parts",
+        )
+        return None
+    return tuple(chosen[int(number)] for number in tied)
+
+
+def _tied(columns: Sequence[Sequence[str]], n: int) -> NDArray[np.int64]:
+    """Return a number for each row, the same for rows that share a value of some column."""
+    if not columns:
+        return np.arange(n)
+    links = [np.unique(np.asarray(column), return_inverse=True)[1] for column in columns]
+    offsets = np.cumsum([0, *(int(link.max()) + 1 for link in links)])
+    ends = np.concatenate([link + offset for link, offset in zip(links, offsets, strict=False)])
+    starts = np.tile(np.arange(n), len(links))
+    size = n + int(offsets[-1])
+    graph = coo_array((np.ones(len(starts)), (starts, ends + n)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)

@@ -30,7 +30,19 @@ from patchclamp.specs import (
 from patchclamp.specs.references import models_in
 
 _ROWS = frozenset(
-    {"kind", "text", "id", "columns", "labels", "groups", "answer", "slots", "where", "take"}
+    {
+        "kind",
+        "text",
+        "id",
+        "columns",
+        "labels",
+        "groups",
+        "answer",
+        "slots",
+        "where",
+        "take",
+        "split",
+    }
 )
 
 DONE: Mapping[type[BaseModel], frozenset[str]] = {
@@ -44,6 +56,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),
     stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
+    stimuli.Split: frozenset({"parts", "by"}),
     stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
     captures.Capture: frozenset({"of", "layers"}),

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from patchclamp.engine.corrupt import corrupt
-from patchclamp.engine.derive import Count, Filler, take, where, with_columns
+from patchclamp.engine.derive import Count, Filler, split, take, where, with_columns
 from patchclamp.engine.encoding import count_tokens
 from patchclamp.engine.generate import generate, vocabularies_of
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, as_text, origin, read_rows
 from patchclamp.engine.slots import Places, locate_slots, replace_slots
-from patchclamp.specs.columns import NO_GROUPS, slots_of
+from patchclamp.specs.columns import NO_GROUPS, SPLIT, slots_of
 from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
 
 
@@ -94,7 +94,11 @@ def _read_source(
     numbers = {id(row): f"{number:0{width}d}" for number, row in enumerate(rows)}
     kept = where(entry, rows, filler, count)
     kept = kept and take(entry, kept, filler, seed)
-    return _render(entry, kept, filler, [numbers[id(row)] for row in kept]) if kept else None
+    parts = split(entry, kept, filler, seed) if kept and entry.split is not None else ()
+    if not kept or parts is None:
+        return None
+    table = _render(entry, kept, filler, [numbers[id(row)] for row in kept])
+    return table and replace(table, labels={**table.labels, **({SPLIT: parts} if parts else {})})
 
 
 def _rows(

@@ -20,6 +20,7 @@ from patchclamp.specs.columns import (
     check_label_names,
     check_rejection,
     known_columns,
+    labels_of,
     slots_of,
 )
 from patchclamp.specs.cross_references import check_circles, check_references
@@ -147,7 +148,8 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
             if column is None or not sets:
                 continue
             if any(
-                column in source.labels or (name, column) in told for name, source in sets.items()
+                column in labels_of(source) or (name, column) in told
+                for name, source in sets.items()
             ):
                 continue
             name, stimuli = next(iter(sets.items()))
@@ -157,10 +159,10 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
                 continue  # a label is misspelt in the set itself, and told there
             message, close = f"{column!r} is not a label of stimuli.{name}", None
             if columns is None or column not in columns:
-                close = nearest(column, stimuli.labels)
+                close = nearest(column, labels_of(stimuli))
             if close is None and (columns is None or column in columns):
                 message += f"; add it to its 'labels' ({place[-1]} needs it)"
-            yield Problem(reference.path, "P307", message, stimuli.labels, close)
+            yield Problem(reference.path, "P307", message, labels_of(stimuli), close)
 
 
 def _check_models(sections: Sections) -> Iterator[Problem]:
@@ -194,7 +196,7 @@ def _check_permutations(sections: Sections) -> Iterator[Problem]:
             and not set(r.path) & set(entry.partial)
         }
         permuted = used.pop((*place, "test", "permute"))
-        labels = {label for source in sets.values() for label in source.labels}
+        labels = {label for source in sets.values() for label in labels_of(source)}
         if not used or not {permuted, *used.values()} <= labels:
             continue
         about = tuple(dict.fromkeys(used.values()))

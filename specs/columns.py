@@ -40,6 +40,15 @@ def slots_of(entry: Source) -> tuple[str, ...]:
     return entry.slots or (STIMULI[entry.set].slots if isinstance(entry, Builtin) else ())
 
 
+SPLIT = "split"
+"""The label that `split` makes."""
+
+
+def labels_of(entry: Source) -> tuple[str, ...]:
+    """Return the labels of a set: the columns that it keeps, and its split."""
+    return (*entry.labels, *([SPLIT] if entry.split is not None else []))
+
+
 def check_label_names(place: Path, entry: Source) -> Iterator[Problem]:
     """P310: a label becomes a coordinate of the result, under a name that is still free."""
     for index, label in enumerate(entry.labels):
@@ -49,6 +58,8 @@ def check_label_names(place: Path, entry: Source) -> Iterator[Problem]:
             message = f"{label!r} cannot name a variable of a netCDF file"
         elif label in entry.labels[:index]:
             message = f"the label {label!r} is given twice"
+        elif label == SPLIT and entry.split is not None:
+            message = f"the label {label!r} is what 'split' makes; rename the column"
         else:
             continue
         yield Problem((*place, "labels", index), "P310", message)

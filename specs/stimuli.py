@@ -80,12 +80,12 @@ KeepChoice = Annotated[KeepIf, BeforeValidator(_expand_keep, json_schema_input_t
 
 
 class Split(Model):
-    """Parts that keep together what belongs together."""
+    """Parts that keep groups together; results have them as the coordinate `split`."""
 
     parts: dict[Name, float] = Field(min_length=2)
     """Share of each part, adding up to 1, such as `{train: 0.8, test: 0.2}`."""
     by: LabelName | None = None
-    """A column whose values are never divided between parts; None divides single stimuli."""
+    """A column whose values are never divided between parts, nor are groups in any case."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from patchclamp.engine.plan import make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Vocabulary, as_text
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
+from patchclamp.registry.errors import SpecError
 from patchclamp.specs.load import loads
 
 HEAD = "patchclamp: 1\nname: t\nmodel: {id: llama}\nstimuli:\n"
@@ -66,6 +68,47 @@ def test_a_class_that_grows_changes_no_other_ones_draw() -> None:
         assert [
             i for i, sort in zip(more.ids, more.labels["sort"], strict=True) if sort == value
         ] == [i for i, sort in zip(was.ids, was.labels["sort"], strict=True) if sort == value]
+
+
+PARTS = "split: {parts: {train: 0.5, val: 0.25, test: 0.25}}"
+
+
+def test_a_split_has_the_shares_that_it_is_given() -> None:
+    drawn = [read(with_(PARTS), seed=seed).labels["split"] for seed in range(10)]
+    assert all(Counter(parts) == {"train": 6, "val": 3, "test": 3} for parts in drawn)
+    assert len(set(drawn)) > 5
+    assert drawn[0] == read(with_(PARTS), seed=0).labels["split"]
+
+
+def test_a_split_divides_neither_groups_nor_what_it_is_made_by() -> None:
+    """Pairs 0-1, 2-3, ... are groups; `by` ties 0 and 6, 1 and 7, ...: what is tied stays."""
+    rows = "".join(f"      - {{t: w{n}, pair: {n // 2}, six: {n % 6}}}\n" for n in range(12))
+    text = HEAD + (
+        "  words:\n    kind: items\n    text: '{t} w9'\n    labels: [six]\n    groups: pair\n"
+        f"    {PARTS}\n    items:\n{rows}"
+    )
+    parts = read(text).labels["split"]
+    assert all(parts[n] == parts[n + 1] for n in range(0, 12, 2))
+    by = read(text.replace("0.25}}", "0.25}, by: six}")).labels["split"]
+    tied = [{by[n], by[n + 1], by[n + 6], by[n + 7]} for n in (0, 2, 4)]
+    assert [len(one) for one in tied] == [1, 1, 1]
+    assert set.union(*tied) == {"train", "val", "test"}
+
+
+def test_a_part_that_nothing_is_left_for_is_told() -> None:
+    text = with_(PARTS).replace("groups: none", "groups: half").replace("{t: ", "{half: 1, t: ", 6)
+    text = text.replace("- {t: ", "- {half: 2, t: ")
+    problems = Problems(loads(text))
+    assert read_stimuli(problems, 0) == {}
+    (told,) = problems.found
+    assert told.code == "P417"
+    assert told.message.startswith("nothing is left for the part 'test': 2 groups of stimuli, 3")
+
+
+def test_a_split_is_a_label_that_no_column_may_take() -> None:
+    clash = with_(PARTS).replace("labels: [sort]", "labels: [split]").replace("sort:", "split:")
+    with pytest.raises(SpecError, match="the label 'split' is what 'split' makes"):
+        loads(clash)
 
 
 def test_columns_are_made_from_those_before_them() -> None:
