@@ -20,7 +20,7 @@ import yaml
 
 from patchclamp.specs.characters import UNHOLDABLE, unreadable
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate, split_lines
-from patchclamp.specs.nodes import DEPTH, PLAIN, NodeError, compose, span_of, spelled_tag
+from patchclamp.specs.nodes import DEPTH, PLAIN, NodeError, Spans, compose, span_of, spelled_tag
 from patchclamp.specs.scalars import NumberError, read_plain
 
 EXPANDED = 20_000
@@ -145,12 +145,17 @@ class _Builder:
     source: Source
     text: str
     problems: list[Diagnostic] = field(default_factory=list)
-    keys: dict[Path, Span] = field(default_factory=dict)
-    values: dict[Path, Span] = field(default_factory=dict)
+    keys: dict[Path, yaml.Node] = field(default_factory=dict)
+    values: dict[Path, yaml.Node] = field(default_factory=dict)
     raw: dict[Path, str] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     open: list[int] = field(default_factory=list)
     repeated: int = 0
+    tags: bool = field(init=False)
+    """Whether there may be tags; most texts have no exclamation mark, and need no search."""
+
+    def __post_init__(self) -> None:
+        self.tags = "!" in self.text
 
     def report(self, code: str, message: str, span: Span, path: Path = ()) -> None:
         self.problems.append(locate(Problem(path, code, message), self.source.name, span))
@@ -172,32 +177,37 @@ class _Builder:
             self.report("P112", message, self.span(root))
             return None
         value = self.node(root, ())
-        self.keys[()] = self.span(root.value[0][0] if root.value else root)
-        return self.document(value)
+        self.keys[()] = root.value[0][0] if root.value else root
+        return self.document(value, self.spans(self.values))
 
     def build_value(self) -> Document | None:
         root, second = compose(self.text)
         end = len(self.text)
-        self.values[()] = self.span(root) if root else Span(1, end, 1, end + 1, self.source.name)
+        whole = self.span(root) if root else Span(1, end, 1, end + 1, self.source.name)
         block = isinstance(root, yaml.CollectionNode) and not root.flow_style
         if second is not None or block or len(split_lines(self.text)) > 1:
             message = "expected one value: text, a number, or a list or mapping in brackets"
-            self.report("P504", message, self.values[()])
+            self.report("P504", message, whole)
             return None
-        return self.document(None if root is None else self.node(root, ()))
+        if root is None:
+            return self.document(None, {(): whole})
+        return self.document(self.node(root, ()), self.spans(self.values))
 
-    def document(self, value: Any) -> Document:
-        sources = {self.source.name: self.source}
+    def document(self, value: Any, values: Mapping[Path, Span]) -> Document:
+        keys, sources = self.spans(self.keys), {self.source.name: self.source}
         name, text = self.source.name, self.source.text
-        return Document(name, text, value, self.keys, self.values, self.raw, sources)
+        return Document(name, text, value, keys, values, self.raw, sources)
+
+    def spans(self, nodes: Mapping[Path, yaml.Node]) -> Spans:
+        return Spans(nodes, self.text, self.source.name)
 
     def span(self, node: yaml.Node) -> Span:
         return span_of(node, self.text, self.source.name)
 
     def node(self, node: yaml.Node, path: Path) -> Any:
         """Return the plain value of a node; its children are recorded on the way."""
-        self.values[path] = self.span(node)
-        tagged = self.refuse_tag(node, path)
+        self.values[path] = node
+        tagged = self.tags and self.refuse_tag(node, path)
         if isinstance(node, yaml.ScalarNode):
             return node.value if tagged else self.scalar(node, path)
         self.enter(node, path)
@@ -205,7 +215,7 @@ class _Builder:
         if isinstance(node, yaml.MappingNode):
             value = self.mapping(node, path)
         else:
-            value = tuple(self.node(item, (*path, i)) for i, item in enumerate(node.value))
+            value = tuple([self.node(item, (*path, i)) for i, item in enumerate(node.value)])
         self.open.pop()
         return value
 
@@ -227,16 +237,18 @@ class _Builder:
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         value: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, span = self.key(key_node, path), self.span(key_node)
+            key = self.key(key_node, path)
             if key is None:
                 continue
+            here = (*path, key)
             if key in value:
-                first = self.keys[(*path, key)]
+                first = self.span(self.keys[here])
                 place = f"line {first.line}, column {first.column}"
-                self.report("P105", f"duplicate key {key!r}: first given in {place}", span, path)
+                message = f"duplicate key {key!r}: first given in {place}"
+                self.report("P105", message, self.span(key_node), path)
                 continue
-            self.keys[(*path, key)] = span
-            value[key] = self.node(value_node, (*path, key))
+            self.keys[here] = key_node
+            value[key] = self.node(value_node, here)
         return value
 
     def key(self, node: yaml.Node, path: Path) -> str | None:
@@ -245,8 +257,9 @@ class _Builder:
             message = "a key must be text; this is a list or a mapping"
             self.report("P113", message, self.span(node), path)
             return None
-        text = str(node.value)
-        if self.refuse_tag(node, path) or node.tag is not PLAIN:
+        text: str = node.value
+        tagged = self.tags and self.refuse_tag(node, path)
+        if tagged or node.tag is not PLAIN:
             return text
         if text == "<<":
             message = "merge keys are not part of a spec; write the keys out"
@@ -267,14 +280,14 @@ class _Builder:
             message = (
                 "this text holds an escape (NUL or half a surrogate pair) that no file can keep"
             )
-            self.report("P102", message, self.values[path], path)
+            self.report("P102", message, self.span(node), path)
             return ""
         if node.tag is not PLAIN:
             return node.value
         try:
             value = read_plain(node.value)
         except NumberError as error:
-            self.report("P114", str(error), self.values[path], path)
+            self.report("P114", str(error), self.span(node), path)
             return node.value
         if not isinstance(value, str):
             self.raw[path] = node.value

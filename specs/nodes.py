@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -11,7 +13,7 @@ from yaml.parser import Parser
 from yaml.reader import Reader
 from yaml.scanner import Scanner
 
-from patchclamp.specs.diagnostics import Span, split_lines
+from patchclamp.specs.diagnostics import Path, Span, split_lines
 
 DEPTH = 60
 """Deepest nesting; a spec of ours needs eight."""
@@ -161,3 +163,28 @@ def span_of(node: yaml.Node, text: str, source: str = "") -> Span:
 def point(mark: Any) -> Span:
     """Return the place of one character."""
     return Span(mark.line + 1, mark.column + 1, mark.line + 1, mark.column + 2)
+
+
+@dataclass(frozen=True)
+class Spans(Mapping[Path, Span]):
+    """Where the nodes of a text stand, by path.
+
+    A span is made when it is asked for: a valid spec is asked for few, and making them all takes
+    as long as reading its text.
+    """
+
+    nodes: Mapping[Path, yaml.Node]
+    text: str
+    source: str
+
+    def __getitem__(self, path: Path) -> Span:
+        return span_of(self.nodes[path], self.text, self.source)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.nodes
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
