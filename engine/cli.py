@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _never_fail_to_print()
     gc.set_threshold(GARBAGE)
+    # Pydantic's plugins watch what is validated; looking for them takes as long as ten specs.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
         _use_plugins([*args.plugin, *args.plugin_after])

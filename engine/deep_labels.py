@@ -20,7 +20,8 @@ from patchclamp.specs.analyses_representation import (
 )
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.rdms import CategoryModel, ContinuousModel, OrdinalModel
-from patchclamp.specs.references import models_in, sections_of
+from patchclamp.specs.references import sections_of
+from patchclamp.specs.walk import models_in
 
 PAIRED: tuple[type[BaseModel], ...] = (CategoryModel, Discriminative, Categorical)
 """What is about pairs of stimuli of one class."""

@@ -16,8 +16,8 @@ from patchclamp.specs.analyses_representation import LayerTarget
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Place
 from patchclamp.specs.rdms import CaptureModel
-from patchclamp.specs.references import models_in
 from patchclamp.specs.selections import Heads, parse_head_name
+from patchclamp.specs.walk import models_in
 
 SECTIONS = ("captures", "interventions", "analyses")
 

@@ -24,8 +24,8 @@ from patchclamp.registry.errors import nearest
 from patchclamp.specs.analyses_causal import Units
 from patchclamp.specs.analyses_descriptive import Attention
 from patchclamp.specs.positions import FIXED, Positions, Window
-from patchclamp.specs.references import models_in
 from patchclamp.specs.stimuli import Corrupt, Rows
+from patchclamp.specs.walk import models_in
 
 Path = tuple[str | int, ...]
 

@@ -27,7 +27,7 @@ from patchclamp.specs import (
     spec,
     stimuli,
 )
-from patchclamp.specs.references import models_in
+from patchclamp.specs.walk import models_in
 
 _ROWS = frozenset(
     {

@@ -6,10 +6,8 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import (
     PluginError,
     SpecError,
@@ -19,14 +17,9 @@ from patchclamp.registry.errors import (
     hint,
 )
 from patchclamp.specs.diagnostics import Diagnostic, report
-from patchclamp.specs.document import parse
-from patchclamp.specs.fixes import applicable, apply_fixes, with_fixes
 from patchclamp.specs.formats import FORMATS, Checked, render_as
 from patchclamp.specs.library import shipped
 from patchclamp.specs.load import load
-
-ROUNDS = 10
-"""Most times that a file is mended and read again: a key put right may show a wrong value."""
 
 SUFFIXES = (".yaml", ".yml")
 """What the files of a folder end in that are taken for specs."""
@@ -43,6 +36,8 @@ def validate_command(args: Namespace) -> int:
         raise UsageError(f"unknown format {args.format!r}{hint(args.format, FORMATS)}")
     specs = _once(spec for given in args.path for spec in specs_of(given))
     if args.fix:
+        from patchclamp.engine.mend import mend
+
         done = [line for spec in specs for line in mend(spec, args.set)]
         # A script reads the report from stdout; what was mended is news for people.
         (sys.stdout if args.format == "human" else sys.stderr).write("".join(done))
@@ -117,9 +112,11 @@ def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
     except (UnreadableSpecError, PluginError) as error:
         return Checked(spec, report=str(error), unreadable=str(error))
     except SpecError as error:
+        from patchclamp.specs.fixes import with_fixes  # most specs have nothing to be mended
+
         found = tuple(d for d in error.diagnostics if isinstance(d, Diagnostic))
         for source in {d.source for d in found}:
-            text = _text(source)
+            text = text_of(source)
             found = with_fixes(found, text, source) if text is not None else found
         return Checked(spec, found, str(error))
     if loaded.warnings:
@@ -127,41 +124,9 @@ def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
     return Checked(spec)
 
 
-def _text(source: str) -> str | None:
+def text_of(source: str) -> str | None:
     """Return the text of a file, or None where it is no file or no text."""
     try:
         return Path(source).read_bytes().decode("utf-8")
     except (OSError, ValueError):
         return None
-
-
-def mend(spec: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Make every safe fix in a spec's own file, in place, and return a line for each."""
-    path = Path(spec)
-    done: list[str] = []
-    for _ in range(ROUNDS):
-        before = _text(spec)
-        diagnostics = check(spec, overrides).diagnostics
-        fixes = applicable(d for d in diagnostics if d.source == str(path))
-        if before is None or not fixes or not _Rewrite(path, before, fixes).done():
-            break
-        done += [f"fixed {d.source}:{d.line}:{d.column}: {d.fix.title}\n" for d in fixes if d.fix]
-    return done
-
-
-@dataclass(frozen=True)
-class _Rewrite:
-    """A file with its text as it was checked, and the fixes to make in it."""
-
-    path: Path
-    before: str
-    fixes: Sequence[Diagnostic]
-
-    def done(self) -> bool:
-        """Make the fixes; False leaves the file alone, which has changed or would break."""
-        after = apply_fixes(self.before, self.fixes)
-        broken = len(parse(after)[1]) > len(parse(self.before)[1])
-        if broken or _text(str(self.path)) != self.before:
-            return False
-        write_whole(self.path.resolve(), after.encode("utf-8"))
-        return True

@@ -6,23 +6,23 @@ cells have is told once; one that only some have names the first of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
 
-from patchclamp.specs import grammar
-from patchclamp.specs.check import check, resolve
+from patchclamp.specs.check import check
 from patchclamp.specs.compose import Composed
 from patchclamp.specs.cross_references import check_claims
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
-from patchclamp.specs.lints import lint, subject, valid_subject
-from patchclamp.specs.references import SECTIONS, sections_of, valid_sections
+from patchclamp.specs.lints import Subject, lint, lint_again, valid_subject
+from patchclamp.specs.references import Sections, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
+from patchclamp.specs.sharing import Shared
 from patchclamp.specs.spec import Spec, spec_model
 
 FAILING = 20
@@ -42,6 +42,8 @@ class Cell:
     label: Mapping[str, Any]
     """Path -> value."""
     spec: Spec
+    sections: Sections = field(repr=False, compare=False)
+    shared: Shared = field(repr=False, compare=False)
     composed: Composed = field(repr=False, compare=False)
     step: tuple[int, ...] = field(repr=False, compare=False)
 
@@ -53,7 +55,12 @@ class Cell:
     @cached_property
     def digest(self) -> str:
         """The digest of the cell's spec."""
-        return digest(self.spec)
+        return digest(self.spec, self.shared.written)
+
+    def subject(self, swept: frozenset[str]) -> Subject:
+        """Return what lints look at in the cell; `swept` are the paths that the matrix sets."""
+        spec = self.spec
+        return Subject(self.sections, spec.model, dict(enumerate(spec.expect)), swept)
 
 
 def judge(
@@ -98,48 +105,30 @@ class _Judge:
     found: dict[Diagnostic, dict[tuple[int, ...], None]] = field(default_factory=dict)
     """Each problem with the cells that have it."""
     problems: list[Diagnostic] = field(default_factory=list)
-    shared: dict[tuple[int, ...], Spec] = field(default_factory=dict)
-    """The entries of valid cells, resolved, by the steps that change any entry."""
+    shared: Shared = field(default_factory=Shared)
 
     def cell(self, step: tuple[int, ...]) -> Cell | None:
         """Return a cell, or None after noting its problems; beyond a bound it is not judged."""
         if self.failing >= FAILING:
             return None
         self.looked_at += 1
-        spec = self.valid(step)
-        if spec is None:
+        valid = self.valid(step)
+        if valid is None:
             self.note(step)
             return None
-        return Cell(self.composed.cells.label(step), spec, self.composed, step)
+        label = self.composed.cells.label(step)
+        return Cell(label, *valid, self.shared, self.composed, step)
 
-    def valid(self, step: tuple[int, ...]) -> Spec | None:
-        """Return a cell's resolved spec if nothing is wrong with it."""
+    def valid(self, step: tuple[int, ...]) -> tuple[Spec, Sections] | None:
+        """Return a cell's resolved spec and its entries, if nothing is wrong with it."""
         try:
-            spec = spec_model().model_validate(self.composed.value(step))
+            spec = self.shared.validate(self.composed.value(step))
         except ValidationError:
             return None
-        # What entries say of one another hangs on the entries alone, and takes most of the time.
-        key = tuple(step[axis] for axis in self.changing)
-        if key not in self.shared:
-            if check(sections_of(spec)):
-                return None
-            self.shared[key] = resolve(spec)
-        if any(check_claims(sections_of(spec), dict(enumerate(spec.expect)))):
+        sections = self.shared.resolve(spec)
+        if sections is None or any(check_claims(sections, dict(enumerate(spec.expect)))):
             return None
-        like = self.shared[key]
-        return spec.model_copy(update={name: getattr(like, name) for name in self.sections})
-
-    @cached_property
-    def sections(self) -> tuple[str, ...]:
-        """The keys of a spec that hold named entries."""
-        known = grammar.fields(spec_model()).items()
-        return tuple(name for name, of in known if grammar.member_of(of.annotation) is not None)
-
-    @cached_property
-    def changing(self) -> tuple[int, ...]:
-        """The axes of the matrix that change an entry."""
-        axes = enumerate(self.composed.cells.axes)
-        return tuple(i for i, axis in axes if {p.texts[0] for p in axis} & {*self.sections})
+        return spec.model_copy(update=dict(sections.entries)), sections
 
     def note(self, step: tuple[int, ...]) -> None:
         self.failing += 1
@@ -184,14 +173,11 @@ class _Judge:
 def warnings_of(cells: tuple[Cell, ...]) -> tuple[Diagnostic, ...]:
     """Return what is worth a second look in valid cells, each once."""
     found: dict[Problem, list[Cell]] = {}
-    seen: dict[object, tuple[Problem, ...]] = {}
+    seen: dict[Hashable, tuple[Problem, ...]] = {}
+    swept = _swept(cells[0].composed) if cells else frozenset()
     for cell in cells:
-        # Cells share their entries (`_Judge.shared`), so that few differ in what lints look at.
-        entries = tuple(id(getattr(cell.spec, section)) for section in SECTIONS)
-        key = (entries, cell.spec.model, repr(cell.spec.expect))
-        if key not in seen:
-            seen[key] = lint(subject(cell.spec, _swept(cell.composed)))
-        for problem in seen[key]:
+        looked_at = cell.subject(swept)
+        for problem in lint_again(looked_at, seen) if len(cells) > 1 else lint(looked_at):
             found.setdefault(problem, []).append(cell)
     warnings = []
     for problem, having in found.items():

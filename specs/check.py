@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -30,6 +30,9 @@ from patchclamp.specs.references import Sections, entries, fill, sections_of
 from patchclamp.specs.spec import Spec
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
+Asked = Mapping[Path, BaseModel]
+"""The entries that are looked at, by place."""
+
 GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe, Selection)
 """Analyses that permute or hold out stimuli, and so must know which of them belong together."""
 
@@ -42,13 +45,18 @@ def resolve(spec: Spec) -> Spec:
 def check(sections: Sections) -> tuple[Problem, ...]:
     """Return every problem between entries; entries that are broken by themselves are passed by."""
     filled = fill(sections)
-    return tuple(problem for find in CHECKS for problem in find(filled))
+    return check_entries(filled, dict(entries(filled)))
 
 
-def _sources(sections: Sections) -> Iterator[tuple[Path, Source]]:
-    for path, entry in entries(sections):
+def check_entries(sections: Sections, asked: Asked) -> tuple[Problem, ...]:
+    """Return every problem that some entries have with all entries, references filled in."""
+    return tuple(problem for find in CHECKS for problem in find(sections, asked))
+
+
+def _sources(asked: Asked) -> Iterator[tuple[Path, Source]]:
+    for path, entry in asked.items():
         if is_source(entry):
-            yield path, entry  # type: ignore[misc]
+            yield path, entry
 
 
 def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Source]:
@@ -57,7 +65,7 @@ def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Sou
     They are those it names itself or through its captures; a set's own labels are its own.
     """
     if is_source(entry):
-        return {str(place[-1]): entry}  # type: ignore[dict-item]
+        return {str(place[-1]): entry}
     found: dict[str, Source] = {}
     for reference in sections.named(entry, (), Ref):
         assert isinstance(reference.mark, Ref)
@@ -70,40 +78,40 @@ def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Sou
     return found
 
 
-def _check_corrupt(sections: Sections) -> Iterator[Problem]:
+def _check_corrupt(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P303, P311, P312: a corrupt set rearranges slots of a set that has rows of its own."""
-    for (section, name), entry in entries(sections):
+    for (section, name), entry in asked.items():
         if not isinstance(entry, Corrupt) or entry.of is None:
             continue
         path, origin = (section, name, "of"), sections.get("stimuli", entry.of)
-        names = tuple(str(p[-1]) for p, _ in _sources(sections))
+        names = tuple(str(p[-1]) for p, _ in _sources(dict(entries(sections))))
         if entry.of == name:
             yield Problem(path, "P303", "a set cannot be a corruption of itself", names)
         elif isinstance(origin, Corrupt):
             message = f"stimuli.{entry.of} is itself corrupt; name the set it is made from"
             yield Problem(path, "P303", message, names)
-        elif is_source(origin) and not slots_of(origin):  # type: ignore[arg-type]
+        elif is_source(origin) and not slots_of(origin):
             message = f"stimuli.{entry.of} has no 'slots': columns whose values may be rearranged"
             yield Problem(path, "P303", message)
         elif is_source(origin):
-            yield from check_rejection((section, name), entry, origin)  # type: ignore[arg-type]
+            yield from check_rejection((section, name), entry, origin)
 
 
 def _metrics(entry: BaseModel, place: Path) -> Iterator[tuple[Path, Metric]]:
     """Yield the metric that an analysis measures, with its path."""
-    chosen = getattr(entry, "metric", None)
+    chosen = vars(entry).get("metric")
     if isinstance(chosen, str):
         yield (*place, "metric"), METRICS[chosen]
     elif chosen is not None:
         yield (*place, "metric", "kind"), METRICS[chosen.kind]
 
 
-def _check_answers(sections: Sections) -> Iterator[Problem]:
+def _check_answers(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P304, P305, P306: a metric has the answers it reads, and a share has a meaning."""
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         for path, metric in _metrics(entry, place):
             yield from _check_metric(sections, place, entry, (path, metric))
-            if getattr(entry, "share", False) and not metric.ratio:
+            if vars(entry).get("share") and not metric.ratio:
                 message = (
                     f"zero {metric.units} of {metric.name!r} does not mean no effect, so a share "
                     "of its clean baseline means nothing; choose another metric or leave 'share' "
@@ -138,10 +146,10 @@ def _has_foil(entry: Source) -> bool:
     )
 
 
-def _check_labels(sections: Sections) -> Iterator[Problem]:
+def _check_labels(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P307: what an entry calls a label is one; a column used in several places is told once."""
     told = set()
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         sets = _sets_of(sections, place, entry)
         for reference in sections.named(entry, place, Label):
             column = reference.name
@@ -165,9 +173,9 @@ def _check_labels(sections: Sections) -> Iterator[Problem]:
             yield Problem(reference.path, "P307", message, labels_of(stimuli), close)
 
 
-def _check_models(sections: Sections) -> Iterator[Problem]:
+def _check_models(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P301: a model RDM that names others names some that stand beside it."""
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         if not isinstance(entry, Rsa):
             continue
         known = tuple(entry.against or ())
@@ -181,9 +189,9 @@ def _check_models(sections: Sections) -> Iterator[Problem]:
                 yield Problem(path, "P301", message, known, nearest(name, known))
 
 
-def _check_permutations(sections: Sections) -> Iterator[Problem]:
+def _check_permutations(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P308: the labels that are permuted are those that the question is about."""
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         if not isinstance(entry, Rsa):
             continue
         sets = _sets_of(sections, place, entry)
@@ -216,10 +224,10 @@ def _and(names: tuple[str, ...]) -> str:
     return " and ".join(repr(name) for name in names)
 
 
-def _check_groups(sections: Sections) -> Iterator[Problem]:
+def _check_groups(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P309, P313: what belongs together is stated, and folds do not take whole classes away."""
     needing: dict[str, list[str]] = {}
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         if not isinstance(entry, GROUPED):
             continue
         for name, stimuli in _sets_of(sections, place, entry).items():
@@ -240,15 +248,15 @@ def _check_groups(sections: Sections) -> Iterator[Problem]:
         yield Problem(("stimuli", name, "groups"), "P309", message)
 
 
-def _check_sources(sections: Sections) -> Iterator[Problem]:
+def _check_sources(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P205, P310, P311, P312: what each set says of its own columns."""
-    for place, entry in _sources(sections):
+    for place, entry in _sources(asked):
         yield from check_label_names(place, entry)
         yield from check_columns(place, entry)
         yield from check_items(place, entry)
 
 
-Check = Callable[[Sections], Iterator[Problem]]
+Check = Callable[[Sections, Asked], Iterator[Problem]]
 
 CHECKS: tuple[Check, ...] = (
     check_references,
@@ -261,4 +269,9 @@ CHECKS: tuple[Check, ...] = (
     _check_groups,
     _check_sources,
 )
-"""Every check between entries; each is independent of the others."""
+"""Every check between entries; each is independent of the others.
+
+A check looks at the entries it is asked about and at all that they refer to; of other entries it
+sees what `outline` says of them. So an entry that is the same in two cells, with all that it refers
+to, is checked once.
+"""

@@ -8,7 +8,6 @@ from math import isfinite
 from patchclamp.registry import STIMULI
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem
-from patchclamp.specs.expression import ExpressionError, parse
 from patchclamp.specs.stimuli import Builtin, Corrupt, Items, Source, Template
 from patchclamp.specs.template import TemplateError, columns_of
 
@@ -70,7 +69,7 @@ def check_columns(place: Path, entry: Source) -> Iterator[Problem]:
     for path, used in _names_used(entry):
         key = str(path[0])
         names = _known_names(entry, key)
-        if isinstance(used, TemplateError | ExpressionError):
+        if isinstance(used, ValueError):
             yield Problem((*place, *path), "P312", str(used))
         elif names is not None and used not in names:
             if key == "labels" and used in RESERVED:
@@ -127,7 +126,7 @@ def _templates(entry: Source) -> Iterator[tuple[Path, str]]:
             yield ("answer", "foil"), entry.answer.foil
 
 
-def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | ExpressionError]]:
+def _names_used(entry: Source) -> Iterator[tuple[Path, str | ValueError]]:
     """Yield every name that a set uses, with its path; what cannot be read yields its error."""
     for path, template in _templates(entry):
         try:
@@ -137,10 +136,8 @@ def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | Exp
     holds = entry.keep_if.holds if entry.keep_if else None
     conditions = {("where",): entry.where, ("keep_if", "holds"): holds}
     for path, condition in conditions.items():
-        try:
-            yield from ((path, name) for name in (parse(condition).names if condition else ()))
-        except ExpressionError as error:
-            yield path, error
+        if condition:
+            yield from _names_asked(path, condition)
     for key in ("labels", "slots"):
         yield from (((key, i), column) for i, column in enumerate(getattr(entry, key)))
     if entry.id is not None:
@@ -152,23 +149,27 @@ def _names_used(entry: Source) -> Iterator[tuple[Path, str | TemplateError | Exp
 def check_rejection(place: Path, entry: Corrupt, origin: Source) -> Iterator[Problem]:
     """P311, P312: the condition under which a corruption is drawn again can be read."""
     path = (*place, "reject_if")
-    try:
-        used = parse(entry.reject_if).names if entry.reject_if else ()
-    except ExpressionError as error:
-        yield Problem(path, "P312", str(error))
-        return
-    columns = known_columns(origin)
-    if columns is None:
-        return
-    slots = slots_of(origin)
+    columns, slots = known_columns(origin), slots_of(origin)
     names = (*slots, *(f"{CLEAN}{slot}" for slot in slots), "tokens", f"{CLEAN}tokens")
-    names += tuple(name for name in columns if name not in names)
+    names += tuple(name for name in columns or () if name not in names)
     if isinstance(origin, Template):
         names += tuple(origin.vocabularies)
-    for name in used:
-        if name not in names:
+    for _, name in _names_asked(path, entry.reject_if) if entry.reject_if else ():
+        if isinstance(name, ValueError):
+            yield Problem(path, "P312", str(name))
+        elif columns is not None and name not in names:
             message = f"no slot or column {name!r} in stimuli.{entry.of}"
             yield Problem(path, "P311", message, names, nearest(name, names))
+
+
+def _names_asked(path: Path, condition: str) -> Iterator[tuple[Path, str | ValueError]]:
+    # Most sets have no condition, and their checking starts faster without the grammar of one.
+    from patchclamp.specs.expression import ExpressionError, parse
+
+    try:
+        yield from ((path, name) for name in parse(condition).names)
+    except ExpressionError as error:
+        yield path, error
 
 
 def check_items(place: Path, entry: Source) -> Iterator[Problem]:

@@ -188,6 +188,8 @@ class _Bases:
 
     def read(self, document: Document, file: FilePath | None) -> list[Document]:
         """Return the bases of a document, and the document itself as the last."""
+        if "extends" not in document.value and document is self.composer.spec:
+            return [document]  # most specs; the models below take time to build
         composition, problems = validate(_Extending, document)
         version = check_version(document) if "patchclamp" in document.value else None
         if version is not None and document is not self.composer.spec:

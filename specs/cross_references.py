@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+
+from pydantic import BaseModel
 
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import Ref
-from patchclamp.specs.references import Named, Sections, candidates, entries, what
+from patchclamp.specs.references import Sections, candidates, what
 from patchclamp.specs.spec import Expectation
 from patchclamp.specs.stimuli import Corrupt
+from patchclamp.specs.walk import Named
 
 
-def check_references(sections: Sections) -> Iterator[Problem]:
+def check_references(sections: Sections, asked: Mapping[Path, BaseModel]) -> Iterator[Problem]:
     """P301, P302: a name refers to an entry, and one left out to the only candidate."""
-    for place, entry in entries(sections):
+    for place, entry in asked.items():
         for reference in sections.named(entry, place, Ref):
             mark = reference.mark
             assert isinstance(mark, Ref)
@@ -36,7 +39,7 @@ def check_references(sections: Sections) -> Iterator[Problem]:
 def _check_kind(sections: Sections, reference: Named, mark: Ref) -> Iterator[Problem]:
     """P301: where an entry of one kind is needed, it is of that kind."""
     entry = sections.get(mark.section, reference.name)
-    kind = getattr(entry, "kind", None)
+    kind = vars(entry).get("kind") if entry else None
     if mark.kind is not None and entry is not None and kind != mark.kind:
         fitting = candidates(mark, sections)
         message = f"{mark.section}.{reference.name} is of kind {kind!r}; {mark.kind!r} is needed"
@@ -55,36 +58,38 @@ def check_claims(sections: Sections, expect: Mapping[int, Expectation]) -> Itera
             yield Problem(("expect", i, "var"), "P301", message, known, suggestion)
 
 
-def check_circles(sections: Sections) -> Iterator[Problem]:
+def check_circles(sections: Sections, asked: Mapping[Path, BaseModel]) -> Iterator[Problem]:
     """P314: no entry needs itself, by way of others."""
-    needs = {
-        place: [
-            (reference.mark.section, reference.name)
-            for reference in sections.named(entry, place, Ref)
-            if isinstance(reference.mark, Ref) and reference.name is not None
-        ]
-        for place, entry in entries(sections)
-        if not isinstance(entry, Corrupt)
-    }
     told: set[Path] = set()
-    for start in needs:
-        way = _circle(start, needs)
+    for start in asked:
+        way = _circle(sections, start)
         if way and not told.intersection(way):
             told.update(way)
             message = " needs ".join(dotted(place) for place in (*way, start))
             yield Problem(start, "P314", f"a circle: {message}")
 
 
-def _circle(start: Path, needs: Mapping[Path, Sequence[tuple[str, str]]]) -> tuple[Path, ...]:
+def _circle(sections: Sections, start: Path) -> tuple[Path, ...]:
     """Return the way from an entry back to itself; empty if there is none."""
     stack: list[tuple[Path, ...]] = [(start,)]
     seen: set[Path] = set()
     while stack:
         way = stack.pop()
-        for following in needs.get(way[-1], ()):
+        for following in _needs(sections, way[-1]):
             if following == start:
                 return way
             if following not in seen:
                 seen.add(following)
                 stack.append((*way, following))
     return ()
+
+
+def _needs(sections: Sections, place: Path) -> Iterator[Path]:
+    """Yield the entries that one names; a corrupt set of itself is told as such."""
+    section, name = place
+    entry = sections.get(str(section), str(name))
+    if entry is None or isinstance(entry, Corrupt):
+        return
+    for reference in sections.named(entry, place, Ref):
+        if isinstance(reference.mark, Ref) and reference.name is not None:
+            yield reference.mark.section, reference.name

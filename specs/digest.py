@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from patchclamp.specs.spec import SCIENCE_KEYS, Spec
+from pydantic import BaseModel
+
+from patchclamp.specs.spec import SCIENCE_KEYS, SECTIONS, Spec
 
 ALGORITHM = 2
 """Version of what is hashed. It goes up whenever a default of the grammar changes its value, since
@@ -18,16 +21,39 @@ def resolved(spec: Spec) -> dict[str, Any]:
     return spec.model_dump(mode="json", by_alias=True)
 
 
-def digest(spec: Spec) -> str:
+def digest(spec: Spec, written: dict[int, str] | None = None) -> str:
     """Return the sha256 of what decides the numbers: the science keys of a spec, resolved.
 
     The order of keys, short forms and spelled-out defaults make no difference; `name`,
     `description` and `run` do not enter. The order of a list does: it is science. What equals
     its default is left out, so that a field which the grammar gains keeps older digests.
+
+    `written` keeps what entries look like, by what they are in memory: cells share most of them.
     """
+    written = {} if written is None else written
+    parts = {key: _written(value) for key, value in _plain(spec, include=_ALONE).items()}
+    for section in SECTIONS:
+        members = getattr(spec, section)
+        for entry in members.values():
+            if id(entry) not in written:
+                written[id(entry)] = _written(_plain(entry))
+        if members:
+            parts[section] = _mapping({name: written[id(e)] for name, e in members.items()})
+    return hashlib.sha256(f"{ALGORITHM}\n{_mapping(parts)}".encode("ascii")).hexdigest()
+
+
+_ALONE = set(SCIENCE_KEYS) - set(SECTIONS)
+
+
+def _plain(model: BaseModel, include: set[str] | None = None) -> dict[str, Any]:
     # No field `kind` has a default (a test holds it), so that what tells entries apart stays.
-    science = spec.model_dump(
-        mode="json", by_alias=True, exclude_defaults=True, include=set(SCIENCE_KEYS)
-    )
-    canonical = json.dumps(science, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(f"{ALGORITHM}\n{canonical}".encode("ascii")).hexdigest()
+    return model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=include)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _mapping(members: Mapping[str, str]) -> str:
+    """Return a mapping as `_written` would, its values written already."""
+    return "{" + ",".join([f'"{key}":{members[key]}' for key in sorted(members)]) + "}"

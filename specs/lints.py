@@ -6,8 +6,8 @@ there is something to do about it, and points at the key to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any, TypeVar
@@ -16,12 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from patchclamp.specs.analyses_causal import Circuit, Steering
 from patchclamp.specs.analyses_representation import Probe, Rsa, Selection
-from patchclamp.specs.diagnostics import Path, Problem, dotted
+from patchclamp.specs.diagnostics import Path, Problem
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.model import ModelChoice, expand_model
 from patchclamp.specs.rdms import CategoryModel
-from patchclamp.specs.references import Sections, entries, fill, models_in, sections_of
-from patchclamp.specs.spec import Expectation, Spec
+from patchclamp.specs.references import Sections, entries, fill
+from patchclamp.specs.spec import Expectation
 from patchclamp.specs.stimuli import Hub
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,17 +46,19 @@ class Subject:
     """Claims by their place in the list."""
     swept: frozenset[str] = frozenset()
     """The paths that a matrix sets."""
+    asked: Mapping[Path, BaseModel] | None = None
+    """The entries that are looked at; None means all."""
+
+    @property
+    def entries(self) -> Mapping[Path, BaseModel]:
+        """The entries that are looked at, with their places."""
+        return dict(entries(self.sections)) if self.asked is None else self.asked
 
     def of(self, kind: type[M]) -> Iterator[tuple[Path, M]]:
         """Yield the entries of one kind, with their paths."""
-        for path, entry in entries(self.sections):
+        for path, entry in self.entries.items():
             if isinstance(entry, kind):
                 yield path, entry
-
-
-def subject(spec: Spec, swept: frozenset[str] = frozenset()) -> Subject:
-    """Return what lints look at in a valid spec."""
-    return Subject(sections_of(spec), spec.model, dict(enumerate(spec.expect)), swept)
 
 
 def valid_subject(sections: Sections, value: Mapping[str, Any], swept: frozenset[str]) -> Subject:
@@ -78,6 +80,22 @@ def _valid(model: type[M], value: Any) -> M | None:
 def lint(subject: Subject) -> tuple[Problem, ...]:
     """Return everything in a spec that may be said and is worth a second look."""
     return tuple(problem for find in LINTS for problem in find(subject))
+
+
+def lint_again(subject: Subject, seen: dict[Hashable, tuple[Problem, ...]]) -> Iterator[Problem]:
+    """Yield what `lint` finds, entry by entry and claim by claim; what was seen is looked up."""
+    same = subject.sections.identities
+    dtype = subject.model.dtype if subject.model else None
+    for path, entry in subject.entries.items():
+        key: Hashable = (path, same[path], dtype)
+        if key not in seen:
+            seen[key] = lint(replace(subject, asked={path: entry}, expect={}))
+        yield from seen[key]
+    for i, claim in subject.expect.items():
+        key = (i, repr(claim), same.get(("analyses", claim.var.partition("/")[0])))
+        if key not in seen:
+            seen[key] = lint(replace(subject, asked={}, expect={i: claim}))
+        yield from seen[key]
 
 
 def _averages(subject: Subject) -> Iterator[Problem]:
@@ -102,9 +120,10 @@ def _averages(subject: Subject) -> Iterator[Problem]:
 def _heads(subject: Subject) -> Iterator[Problem]:
     """P602: head 3 of one layer, or of one model, has nothing to do with head 3 of another."""
     several = sorted({"model", "model.id"} & subject.swept)
-    for path, entry in entries(subject.sections):
-        for here, part in models_in(entry, path):
-            layers, heads = getattr(part, "layers", "all"), getattr(part, "heads", "all")
+    for path, entry in subject.entries.items():
+        for inside, part in subject.sections.walks.inside(entry):
+            here = (*path, *inside)
+            layers, heads = vars(part).get("layers", "all"), vars(part).get("heads", "all")
             if heads == "all":
                 continue
             if several:
@@ -163,25 +182,27 @@ def _spread(subject: Subject) -> Iterator[Problem]:
 
 def _precision(subject: Subject) -> Iterator[Problem]:
     """P605: half precision keeps too few digits of what is a small difference of large numbers."""
-    digits = HALF.get(subject.model.dtype) if subject.model else None
-    if digits is None or subject.model is None:
+    dtype = subject.model.dtype if subject.model else ""
+    if dtype not in HALF:
         return
-    users = [f"{dotted(path)} ({why})" for path, why in _delicate(subject)]
-    if users:
-        message = f"{subject.model.dtype} keeps {digits}, too few for {', '.join(users)}"
-        yield Problem(("model", "dtype"), "P605", f"{message}; use float32")
+    for path, what in _delicate(subject):
+        message = (
+            f"{what} hangs on small differences of large numbers, of which model.dtype "
+            f"{dtype} keeps {HALF[dtype]}; use float32"
+        )
+        yield Problem(path, "P605", message)
 
 
 def _delicate(subject: Subject) -> Iterator[tuple[Path, str]]:
-    """Yield the analyses that lose most to rounding, and why."""
+    """Yield what loses most to rounding, with its place."""
     for path, rsa in subject.of(Rsa):
         if rsa.rdm.metric == "crossnobis":
-            yield path, "crossnobis"
+            yield (*path, "rdm", "metric"), "crossnobis"
         elif rsa.contrast is not None:
-            yield path, "Fisher z"
+            yield (*path, "contrast"), "Fisher z"
     for path, selection in subject.of(Selection):
         if any(method.kind in FISHER for method in selection.methods.values()):
-            yield path, "Fisher z"
+            yield (*path, "methods"), "Fisher z"
 
 
 def _zero(subject: Subject) -> Iterator[Problem]:

@@ -106,6 +106,8 @@ class Cells:
 
 def read_matrix(document: Document) -> tuple[Cells | None, tuple[Problem, ...]]:
     """Return the cells that a document's matrix asks for, if it has one, and what is wrong."""
+    if "matrix" not in document.value:
+        return None, ()
     composition, problems = validate(Composition, document)
     if composition is None or composition.matrix is None:
         return None, problems

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from patchclamp.specs import grammar
 from patchclamp.specs.diagnostics import Path
 from patchclamp.specs.fields import Label, Ref
-from patchclamp.specs.references import marked
 from patchclamp.specs.scalars import dump
+from patchclamp.specs.walk import marked
 
 TEXTS: Mapping[str, str] = {
     "text": "{prompt}",

@@ -160,5 +160,8 @@ def spec_model() -> type[Spec]:
     return Spec if kinds == _OWN else _build(kinds, Spec)
 
 
+SECTIONS = ("stimuli", "captures", "interventions", "analyses")
+"""The keys that hold entries by name."""
+
 SCIENCE_KEYS = ("patchclamp", "seed", "model", "stimuli", "captures", "interventions", "analyses")
 """The keys that decide what is computed; only they enter the digest."""

@@ -1,6 +1,6 @@
 """What may be asked of stimuli: where they come from and what their columns mean."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -274,6 +274,6 @@ StimulusSet = Annotated[
 Source = Builtin | Csv | Jsonl | Items | Hub | Template
 
 
-def is_source(entry: Any) -> bool:
+def is_source(entry: Any) -> TypeGuard[Source]:
     """Return whether a stimulus set has rows of its own rather than deriving them."""
     return isinstance(entry, Rows)

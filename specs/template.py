@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from patchclamp.registry.errors import UnknownNameError
-from patchclamp.specs.expression import Expression, ExpressionError, parse
+
+if TYPE_CHECKING:
+    from patchclamp.specs.expression import Expression
 
 _COLUMN = re.compile(r"[^\W\d]\w*(?:[ -]\w+)*")
 _PIECE = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]|[^{}]+")
@@ -95,6 +98,9 @@ def _read(template: str, piece: str, offset: int) -> str | _Hole:
         return piece
     if _COLUMN.fullmatch(piece[1:-1]):
         return _Hole(piece, offset, None)
+    # Most templates name columns alone, and are read sooner without the grammar of expressions.
+    from patchclamp.specs.expression import ExpressionError, parse
+
     try:
         expression = parse(piece[1:-1])
     except ExpressionError as error:
@@ -116,6 +122,8 @@ def _written(hole: _Hole, row: Mapping[str, object], indexes: Mapping[str, int] 
         (column,) = hole.columns
         value, what = row[column], f"column {column!r} holds"
     else:
+        from patchclamp.specs.expression import ExpressionError
+
         try:
             value = hole.expression.evaluate(row, indexes=indexes)
         except ExpressionError as error:

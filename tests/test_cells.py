@@ -1,5 +1,7 @@
 """Cells: each as if written by hand, with its own digest; common problems are told once."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,3 +152,71 @@ def test_a_cell_is_the_same_however_it_is_asked_for(seeds: list[int], folds: lis
         alone = loads(GOOD, overrides=[f"seed={seed}", f"analyses.decode.cv={{folds: {fold}}}"])
         assert cell.spec == alone.spec
         assert cell.digest == digest(alone.spec)
+
+
+MORE = GOOD.replace(
+    "run: {device: cpu}",
+    """\
+  geometry: {kind: rsa, of: resid, contrast: {kind: discriminative, column: category},
+    test: {permute: category}}
+  choose: {kind: selection, column: form, target: category,
+    methods: {welch: {kind: contrast, of: resid}}}
+expect:
+- {var: decode/accuracy, ge: 0.5}
+- {var: geometry/p, le: 0.01}
+""",
+)
+AXES = {
+    "model.dtype": ["float32", "bfloat16"],
+    "stimuli.words.groups": ["template", "none", "category", "null"],
+    "stimuli.words.labels": ["[category, form]", "[form]"],
+    "stimuli.words.answer": ['{correct: " {next}", foil: " {last}"}', '{correct: "x"}', "null"],
+    "stimuli.scrambled.of": ["words", "scrambled"],
+    "captures.resid.of": ["words", "scrambled", "wrods"],
+    "captures.resid.layers": ["all", "[0]"],
+    "captures.other": ["{of: words, site: z}", "{of: words, site: zz}", "null"],
+    "interventions.mean.value.mean_over": ["words", "nothing"],
+    "analyses.decode.target": ["category", "form"],
+    "analyses.decode.controls": ["[]", "[majority]"],
+    "analyses.decode.shuffles": ["20", "40"],
+    "analyses.heads.share": ["true", "false"],
+    "analyses.heads.metric.kind": ["logit_diff", "logprob"],
+    "analyses.geometry.features": ["choose", "decode", "geometry", "null"],
+    "analyses.geometry.test.n": ["20", "1000"],
+    "expect[0].var": ["decode/accuracy", "decde/accuracy"],
+}  # fmt: skip
+
+
+def test_the_spec_of_the_axes_is_valid() -> None:
+    assert [warning.code for warning in loads(MORE).warnings] == ["P604"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_cells_that_share_entries_are_judged_as_if_each_stood_alone(data: st.DataObject) -> None:
+    paths = data.draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=2, unique=True))
+    axes = {
+        path: data.draw(st.lists(st.sampled_from(AXES[path]), min_size=1, unique=True))
+        for path in paths
+    }
+    grid = ", ".join(f"'{path}': [{', '.join(values)}]" for path, values in axes.items())
+    told, specs = set(), []
+    for values in product(*axes.values()):
+        try:
+            alone = loads(MORE, overrides=[f"{p}={v}" for p, v in zip(axes, values, strict=True)])
+        except SpecError as error:
+            told |= {(d.code, d.severity) for d in error.diagnostics}  # type: ignore[attr-defined]
+        else:
+            specs.append(alone.spec)
+            told |= {(d.code, d.severity) for d in alone.warnings}
+    try:
+        loaded = loads(f"{MORE}matrix: {{grid: {{{grid}}}}}\n")
+    except SpecError as error:
+        found = {(d.code, d.severity) for d in error.diagnostics}  # type: ignore[attr-defined]
+        # Cells that are told of their errors are not told of the others' warnings.
+        assert found - told <= {("P511", "error")}
+        assert {one for one in told if one[1] == "error"} <= found
+    else:
+        assert [cell.spec for cell in loaded.cells] == specs
+        assert [cell.digest for cell in loaded.cells] == list(map(digest, specs))
+        assert {(d.code, d.severity) for d in loaded.warnings} == told

@@ -11,8 +11,8 @@ from patchclamp.specs.check import resolve
 from patchclamp.specs.fields import Label, Ref
 from patchclamp.specs.grammar import fields, models_by_path
 from patchclamp.specs.interventions import Mean
-from patchclamp.specs.references import _metadata, marked
 from patchclamp.specs.spec import Spec
+from patchclamp.specs.walk import _metadata, marked
 
 HEAD = "patchclamp: 1\nname: x\nmodel: bundled:sequences\n"
 WORDS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patchclamp.engine import cli, commands, validate
+from patchclamp.engine import cli, commands, mend, validate
 from patchclamp.registry.errors import ModelError, SpecError
 from patchclamp.specs.load import load
 
@@ -322,8 +322,8 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
         path.write_bytes(SLIPS + b"# mine\r\n")
         return found
 
-    monkeypatch.setattr(validate, "check", slow)
-    assert validate.mend(str(path)) == []
+    monkeypatch.setattr(mend, "check", slow)
+    assert mend.mend(str(path)) == []
     assert path.read_bytes() == SLIPS + b"# mine\r\n"
 
 

@@ -1,0 +1,86 @@
+"""What the cells of a matrix share, looked at once.
+
+A cell is made by putting values at paths of the document (`merge.put`), so that an entry which it
+does not change is the same object in every cell. Such an entry is validated once, its references
+are filled in once, and it is checked again only where something that it refers to has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from patchclamp.specs.check import check_entries
+from patchclamp.specs.diagnostics import Path
+from patchclamp.specs.references import (
+    Sections,
+    entries,
+    fill_entry,
+    outline,
+    sections_of,
+)
+from patchclamp.specs.spec import SECTIONS, Spec, spec_model
+from patchclamp.specs.walk import Walks
+
+
+@dataclass
+class Shared:
+    """Validates, fills and checks the cells of one spec."""
+
+    walks: Walks = field(default_factory=Walks)
+    valid: dict[tuple[str, int], tuple[Any, BaseModel]] = field(default_factory=dict)
+    """What stands in an entry's place, by section and by what it is in memory -> it, the entry."""
+    filled: dict[tuple[int, int], BaseModel] = field(default_factory=dict)
+    """Entries with their references filled in, by outline and by what they are in memory."""
+    fine: set[tuple[int, Path, Hashable]] = field(default_factory=set)
+    """Entries that nothing is wrong with: outline, place and identity."""
+    written: dict[int, str] = field(default_factory=dict)
+    """What entries look like in a digest."""
+    outlines: dict[Hashable, int] = field(default_factory=dict)
+
+    def validate(self, value: Mapping[str, Any]) -> Spec:
+        """Return a cell as a spec; raises pydantic's `ValidationError`."""
+        given = dict(value)
+        for section in SECTIONS:
+            members = value.get(section)
+            if isinstance(members, dict):
+                given[section] = {name: self._known(section, raw) for name, raw in members.items()}
+        spec = spec_model().model_validate(given)
+        for section in SECTIONS:
+            for name, entry in getattr(spec, section).items():
+                raw = value[section][name]
+                self.valid[section, id(raw)] = (raw, entry)
+        return spec
+
+    def resolve(self, spec: Spec) -> Sections | None:
+        """Return a cell's entries, references filled in; None if something is wrong with them."""
+        sections = sections_of(spec, self.walks)
+        seen = outline(sections)
+        shape = self.outlines.setdefault(seen, len(self.outlines))
+        filled = replace(
+            sections,
+            entries={
+                section: {
+                    name: self._filled(shape, entry, sections) for name, entry in members.items()
+                }
+                for section, members in sections.entries.items()
+            },
+        )
+        found = {(shape, place, same) for place, same in filled.identities.items()}
+        asked = {place for _, place, _ in found - self.fine}
+        if check_entries(filled, {p: entry for p, entry in entries(filled) if p in asked}):
+            return None
+        self.fine |= found
+        return filled
+
+    def _filled(self, shape: int, entry: BaseModel, sections: Sections) -> BaseModel:
+        key = (shape, id(entry))
+        if key not in self.filled:
+            self.filled[key] = fill_entry(entry, sections)
+        return self.filled[key]
+
+    def _known(self, section: str, raw: Any) -> Any:
+        return self.valid.get((section, id(raw)), (raw, raw))[1]

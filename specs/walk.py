@@ -1,0 +1,129 @@
+"""The models inside a value, and the marks on their fields: what an entry names.
+
+The marks `Ref` and `Label` stand on the fields themselves (`fields`), so that a kind that is added
+to the grammar, by a plugin too, is known without being told of here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+
+from patchclamp.specs import grammar
+from patchclamp.specs.diagnostics import Path
+from patchclamp.specs.fields import Label, Ref
+
+FILLED = ("of", "stimuli", "with", "clean")
+"""Keys of references that may be left out where there is one candidate; any other reference that
+is left out means none."""
+
+
+class Named(NamedTuple):
+    """A place where an entry names another, or a label; `name` None is one left out."""
+
+    path: Path
+    mark: Ref | Label
+    name: str | None
+
+    @property
+    def filled(self) -> bool:
+        """Whether one that is left out means the only candidate."""
+        return self.path[-1] in FILLED
+
+
+@dataclass
+class Walks:
+    """What is inside entries, found once in each: every check asks again, in every cell.
+
+    Entries are told apart by what they are in memory, and held here so that none takes the place
+    of another.
+    """
+
+    models: dict[int, tuple[tuple[Path, BaseModel], ...]] = field(default_factory=dict)
+    """Every model in an entry, itself the first, with their paths inside it."""
+    found: dict[tuple[int, Path, type], tuple[Named, ...]] = field(default_factory=dict)
+
+    def inside(self, entry: BaseModel) -> tuple[tuple[Path, BaseModel], ...]:
+        """Return an entry and every model in it, with their paths inside the entry."""
+        if id(entry) not in self.models:
+            self.models[id(entry)] = tuple(models_in(entry, ()))
+        return self.models[id(entry)]
+
+    def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> tuple[Named, ...]:
+        """Return every field of an entry and below it that bears a mark of one sort."""
+        key = (id(entry), path, mark)
+        if key not in self.found:
+            every = list(self._named_in(entry, path))
+            for sort in (Ref, Label):
+                found = [named for named in every if isinstance(named.mark, sort)]
+                self.found[id(entry), path, sort] = tuple(found)
+        return self.found[key]
+
+    def _named_in(self, entry: BaseModel, path: Path) -> Iterator[Named]:
+        for here, model in self.inside(entry):
+            for key, (attribute, mark) in marked(type(model)).items():
+                at, value = (*path, *here, key), getattr(model, attribute)
+                if isinstance(value, tuple):
+                    yield from (Named((*at, i), mark, name) for i, name in enumerate(value))
+                else:
+                    yield Named(at, mark, value)
+
+
+def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
+    """Yield a model and every model inside it, with their paths."""
+    if isinstance(value, Mapping):
+        members: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, tuple):
+        members = enumerate(value)
+    elif isinstance(value, BaseModel):
+        yield path, value
+        members = [(key, getattr(value, name)) for key, name in _holders(type(value)).items()]
+    else:
+        return
+    for key, member in members:
+        # Most members are plain, and asking whether they are models takes three times as long.
+        if member is not None and not isinstance(member, str | int | float):
+            yield from models_in(member, (*path, key))
+
+
+@cache
+def _holders(model: type[BaseModel]) -> dict[str, str]:
+    """Return the attribute of each key of a model whose value may hold models."""
+    return {
+        info.alias or name: name
+        for name, info in model.model_fields.items()
+        if _holds_models(info.annotation)
+    }
+
+
+def _holds_models(annotation: Any) -> bool:
+    """Return whether a model stands anywhere in an annotation; `Any` may be one."""
+    if annotation is Any or grammar.as_model(annotation) is not None:
+        return True
+    return any(_holds_models(argument) for argument in get_args(annotation))
+
+
+@cache
+def marked(model: type[BaseModel]) -> dict[str, tuple[str, Ref | Label]]:
+    """Return the marked keys of a model: the attribute of each and its mark."""
+    found = {}
+    for name, info in model.model_fields.items():
+        marks = [*info.metadata, *_metadata(info.annotation)]
+        mark = next((m for m in marks if isinstance(m, Ref | Label)), None)
+        if mark is not None:
+            found[info.alias or name] = (name, mark)
+    return found
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """Yield what `Annotated` says anywhere in an annotation, except inside models."""
+    if get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]
+        yield from _metadata(get_args(annotation)[0])
+    else:
+        for argument in get_args(annotation):
+            yield from _metadata(argument)
