@@ -19,11 +19,12 @@ from patchclamp.specs.cross_references import check_claims
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
-from patchclamp.specs.lints import Subject, lint, lint_again, valid_subject
+from patchclamp.specs.lints import lint, lint_again
 from patchclamp.specs.references import Sections, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.sharing import Shared
 from patchclamp.specs.spec import Spec, spec_model
+from patchclamp.specs.subject import Subject, valid_subject
 
 FAILING = 20
 """Most cells whose problems are told; those that show a value for the first time come first."""

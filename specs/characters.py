@@ -17,6 +17,7 @@ _UNREADABLE = re.compile(
 )
 UNHOLDABLE = re.compile("[\x00\ud800-\udfff]")
 """What no text in a netCDF file can hold, escaped or not."""
+NOT_HELD = "this text holds an escape (NUL or half a surrogate pair) that no file can keep"
 
 
 def unreadable(text: str) -> Iterator[tuple[str, Span]]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 
-from patchclamp.specs.characters import UNHOLDABLE, unreadable
+from patchclamp.specs.characters import NOT_HELD, UNHOLDABLE, unreadable
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate, split_lines
 from patchclamp.specs.nodes import DEPTH, PLAIN, NodeError, Spans, compose, span_of, spelled_tag
 from patchclamp.specs.scalars import NumberError, read_plain
@@ -151,11 +152,10 @@ class _Builder:
     seen: set[int] = field(default_factory=set)
     open: list[int] = field(default_factory=list)
     repeated: int = 0
-    tags: bool = field(init=False)
-    """Whether there may be tags; most texts have no exclamation mark, and need no search."""
 
-    def __post_init__(self) -> None:
-        self.tags = "!" in self.text
+    @cached_property
+    def tags(self) -> bool:
+        return "!" in self.text  # in most texts there is none, and no tag to look for
 
     def report(self, code: str, message: str, span: Span, path: Path = ()) -> None:
         self.problems.append(locate(Problem(path, code, message), self.source.name, span))
@@ -277,10 +277,7 @@ class _Builder:
 
     def scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         if UNHOLDABLE.search(node.value):
-            message = (
-                "this text holds an escape (NUL or half a surrogate pair) that no file can keep"
-            )
-            self.report("P102", message, self.span(node), path)
+            self.report("P102", NOT_HELD, self.span(node), path)
             return ""
         if node.tag is not PLAIN:
             return node.value

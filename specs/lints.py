@@ -1,80 +1,17 @@
 """What a spec may say and a careful reader would still ask about: lints, which are warnings.
 
-A lint leaves a spec valid. Each is one function over the resolved entries; it fires only where
-there is something to do about it, and points at the key to change.
+A lint leaves a spec valid. Each is one function over the resolved entries or the claims; it fires
+only where there is something to do about it, and points at the key to change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from math import ceil, floor
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 
-from pydantic import BaseModel, ValidationError
-
-from patchclamp.specs.analyses_causal import Circuit, Steering
-from patchclamp.specs.analyses_representation import Probe, Rsa, Selection
-from patchclamp.specs.diagnostics import Path, Problem
-from patchclamp.specs.fields import Ref
-from patchclamp.specs.model import ModelChoice, expand_model
-from patchclamp.specs.rdms import CategoryModel
-from patchclamp.specs.references import Sections, entries, fill
-from patchclamp.specs.spec import Expectation
-from patchclamp.specs.stimuli import Hub
-
-M = TypeVar("M", bound=BaseModel)
-
-HALF: Mapping[str, str] = {"float16": "3 digits", "bfloat16": "2 digits"}
-"""Precision -> how many decimal digits it keeps: 11 and 8 bits."""
-
-FISHER = ("discriminative", "categorical")
-"""Contrasts and methods in Fisher z, which grows without bound where r comes near 1."""
-
-P_VALUES = ("p", "p_max")
-"""Variables that hold the p of a permutation test."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What lints look at: the resolved entries, and what else of a spec is valid."""
-
-    sections: Sections
-    model: ModelChoice | None = None
-    expect: Mapping[int, Expectation] = field(default_factory=dict)
-    """Claims by their place in the list."""
-    swept: frozenset[str] = frozenset()
-    """The paths that a matrix sets."""
-    asked: Mapping[Path, BaseModel] | None = None
-    """The entries that are looked at; None means all."""
-
-    @property
-    def entries(self) -> Mapping[Path, BaseModel]:
-        """The entries that are looked at, with their places."""
-        return dict(entries(self.sections)) if self.asked is None else self.asked
-
-    def of(self, kind: type[M]) -> Iterator[tuple[Path, M]]:
-        """Yield the entries of one kind, with their paths."""
-        for path, entry in self.entries.items():
-            if isinstance(entry, kind):
-                yield path, entry
-
-
-def valid_subject(sections: Sections, value: Mapping[str, Any], swept: frozenset[str]) -> Subject:
-    """Return what lints look at in a spec that is not valid: those of its parts that are."""
-    claims = value.get("expect")
-    given = {i: _valid(Expectation, c) for i, c in enumerate(claims if claims else ())}
-    expect = {i: claim for i, claim in given.items() if claim is not None}
-    model = _valid(ModelChoice, expand_model(value.get("model")))
-    return Subject(fill(sections), model, expect, swept)
-
-
-def _valid(model: type[M], value: Any) -> M | None:
-    try:
-        return model.model_validate(value)
-    except ValidationError:
-        return None
+from patchclamp.specs import lints_claims, lints_entries
+from patchclamp.specs.diagnostics import Problem
+from patchclamp.specs.subject import Subject
 
 
 def lint(subject: Subject) -> tuple[Problem, ...]:
@@ -98,220 +35,18 @@ def lint_again(subject: Subject, seen: dict[Hashable, tuple[Problem, ...]]) -> I
         yield from seen[key]
 
 
-def _averages(subject: Subject) -> Iterator[Problem]:
-    """P601: an RDM between classes has no two members of one class left to compare."""
-    for path, rsa in subject.of(Rsa):
-        column = rsa.rdm.average_by
-        for name, model in (rsa.against or {}).items():
-            if column is not None and isinstance(model, CategoryModel) and model.column == column:
-                message = (
-                    f"patterns are averaged by {column!r}, so no two are of one {column}, and the "
-                    f"model RDM {name!r} is the same for every pair; leave 'average_by' out"
-                )
-                yield Problem((*path, "rdm", "average_by"), "P601", message)
-        if column is not None and rsa.contrast is not None and rsa.contrast.column == column:
-            message = (
-                f"patterns are averaged by {column!r}, so no two are of one {column}, and the "
-                "contrast has no pair within a class; leave 'average_by' out"
-            )
-            yield Problem((*path, "rdm", "average_by"), "P601", message)
-
-
-def _heads(subject: Subject) -> Iterator[Problem]:
-    """P602: head 3 of one layer, or of one model, has nothing to do with head 3 of another."""
-    several = sorted({"model", "model.id"} & subject.swept)
-    for path, entry in subject.entries.items():
-        for inside, part in subject.sections.walks.inside(entry):
-            here = (*path, *inside)
-            layers, heads = vars(part).get("layers", "all"), vars(part).get("heads", "all")
-            if heads == "all":
-                continue
-            if several:
-                message = f"the matrix sets {several[0]!r}, and these heads are those of one model"
-                yield Problem((*here, "heads"), "P602", f"{message}; take 'all'")
-            elif any("%" in str(layer) for layer in layers):
-                message = (
-                    "which layers these are in depends on the size of the model, and heads are "
-                    "numbered anew in each layer; give layers by number, or take all heads"
-                )
-                yield Problem((*here, "heads"), "P602", message)
-
-
-def _choice_of_units(subject: Subject) -> Iterator[Problem]:
-    """P603: units chosen by a label separate it even in noise, where they were chosen."""
-    for path, rsa in subject.of(Rsa):
-        selection = subject.sections.get("analyses", rsa.features)
-        if not isinstance(selection, Selection):
-            continue
-        asked = {getattr(model, "column", None) for model in (rsa.against or {}).values()}
-        asked |= {rsa.contrast.column} if rsa.contrast else set()
-        shared = _sets(subject.sections, rsa) & _sets(subject.sections, selection)
-        if selection.column in asked and shared:
-            message = (
-                f"{rsa.features!r} chose these units by {selection.column!r} on "
-                f"stimuli.{min(shared)}, where they are tested now: chosen from noise they would "
-                "do well too; test on other stimuli, or with a probe, which chooses in each fold"
-            )
-            yield Problem((*path, "features"), "P603", message)
-
-
-def _sets(sections: Sections, entry: BaseModel) -> set[str]:
-    """Return the sets with rows of their own whose captures an analysis names."""
-    found = set()
-    for reference in sections.named(entry, (), Ref):
-        capture = sections.get("captures", reference.name)
-        if isinstance(reference.mark, Ref) and reference.mark.section == "captures" and capture:
-            source = sections.source(getattr(capture, "of", None))
-            found |= {source[0]} if source else set()
-    return found
-
-
-def _spread(subject: Subject) -> Iterator[Problem]:
-    """P604: a bound on one number says nothing of how far that number moves."""
-    for i, claim in subject.expect.items():
-        name = claim.var.split("/")[1]
-        settled = name in P_VALUES or name.endswith(("_low", "_high"))
-        if settled or claim.interval or claim.near is not None or "seed" in subject.swept:
-            continue
-        message = (
-            f"{claim.var} comes from one seed and has no spread here, so the claim may hold or "
-            "fail by luck; write 'interval: true', or give several seeds under 'matrix.grid'"
-        )
-        yield Problem(("expect", i), "P604", message)
-
-
-def _precision(subject: Subject) -> Iterator[Problem]:
-    """P605: half precision keeps too few digits of what is a small difference of large numbers."""
-    dtype = subject.model.dtype if subject.model else ""
-    if dtype not in HALF:
-        return
-    for path, what in _delicate(subject):
-        message = (
-            f"{what} hangs on small differences of large numbers, of which model.dtype "
-            f"{dtype} keeps {HALF[dtype]}; use float32"
-        )
-        yield Problem(path, "P605", message)
-
-
-def _delicate(subject: Subject) -> Iterator[tuple[Path, str]]:
-    """Yield what loses most to rounding, with its place."""
-    for path, rsa in subject.of(Rsa):
-        if rsa.rdm.metric == "crossnobis":
-            yield (*path, "rdm", "metric"), "crossnobis"
-        elif rsa.contrast is not None:
-            yield (*path, "contrast"), "Fisher z"
-    for path, selection in subject.of(Selection):
-        if any(method.kind in FISHER for method in selection.methods.values()):
-            yield (*path, "methods"), "Fisher z"
-
-
-def _zero(subject: Subject) -> Iterator[Problem]:
-    """P606: a cosine is an angle seen from zero, which only crossvalidated distances have."""
-    for path, rsa in subject.of(Rsa):
-        metric = rsa.rdm.metric
-        if rsa.compare in ("cosine", "whitened_cosine") and metric != "crossnobis":
-            message = (
-                f"{rsa.compare!r} is measured from zero, and noise alone makes {metric!r} larger "
-                "than zero, so that unrelated RDMs look alike; use the metric 'crossnobis', or "
-                "compare by 'spearman'"
-            )
-            yield Problem((*path, "compare"), "P606", message)
-
-
-def _controls(subject: Subject) -> Iterator[Problem]:
-    """P607: a number that nothing is compared with."""
-    for path, probe in subject.of(Probe):
-        if not probe.controls:
-            message = (
-                "an accuracy without a control does not say what the model knows and what the "
-                "probe learnt; leave 'controls' out for 'majority' and 'shuffled_labels'"
-            )
-            yield Problem((*path, "controls"), "P607", message)
-    for path, steering in subject.of(Steering):
-        if not steering.controls:
-            message = (
-                "any push of this size may do the same; leave 'controls' out for "
-                "'random_direction', or name what is as large and has no meaning"
-            )
-            yield Problem((*path, "controls"), "P607", message)
-    for path, circuit in subject.of(Circuit):
-        if not circuit.random:
-            message = "random circuits of this size may do as well; leave 'random' out for 50"
-            yield Problem((*path, "random"), "P607", message)
-
-
-def _ceilings(subject: Subject) -> Iterator[Problem]:
-    """P608: one measurement has no noise ceiling."""
-    several = {
-        "seeds": ("seed",),
-        "models": ("model", "model.id", "model.revision"),
-    }
-    for path, rsa in subject.of(Rsa):
-        paths = several.get(rsa.noise_ceiling, ())
-        if paths and not subject.swept & set(paths):
-            what = "seed" if paths == ("seed",) else "model"
-            message = (
-                f"a ceiling is how far several {what}s agree, and there is one; give several "
-                f"under 'matrix.grid', at {paths[-1]!r}"
-            )
-            yield Problem((*path, "noise_ceiling"), "P608", message)
-
-
-def _reach(subject: Subject) -> Iterator[Problem]:
-    """P609: with n permutations p is 1 / (n + 1) at the least."""
-    for i, claim in subject.expect.items():
-        analysis, name = claim.var.split("/")
-        n = _permutations(subject.sections.get("analyses", analysis))
-        for key, bound in (("le", claim.le), ("lt", claim.lt)):
-            if n is None or name not in P_VALUES or bound is None:
-                continue
-            needed = _needed(bound, strict=key == "lt")
-            if needed is not None and needed <= n:
-                continue
-            more = f"at least {needed:,} are needed" if needed else "p is never 0"
-            message = (
-                f"with {n:,} permutations p is {1 / (n + 1):.2g} at the least, so this never "
-                f"holds; {more}"
-            )
-            yield Problem(("expect", i, key), "P609", message)
-
-
-def _permutations(entry: BaseModel | None) -> int | None:
-    if isinstance(entry, Probe):
-        return entry.shuffles if "shuffled_labels" in entry.controls else None
-    test = getattr(entry, "test", None)
-    return getattr(test, "n", None)
-
-
-def _needed(bound: float, *, strict: bool) -> int | None:
-    """Return the fewest permutations whose least p meets a bound; None if none does."""
-    if not 0 < bound < 1:
-        return None if bound <= 0 else 0
-    # As it is written: in binary 0.05 is a little more, and 1 / 0.05 - 1 would come out below 19.
-    least = 1 / Fraction(str(bound)) - 1
-    return floor(least) + 1 if strict else ceil(least)
-
-
-def _pins(subject: Subject) -> Iterator[Problem]:
-    """P610: a data set of the hub can change under its name."""
-    for path, entry in subject.of(Hub):
-        if entry.revision is None:
-            message = f"{entry.dataset!r} can change under its name; give its commit as 'revision'"
-            yield Problem((*path, "dataset"), "P610", message)
-
-
 Lint = Callable[[Subject], Iterator[Problem]]
 
 LINTS: tuple[Lint, ...] = (
-    _averages,
-    _heads,
-    _choice_of_units,
-    _spread,
-    _precision,
-    _zero,
-    _controls,
-    _ceilings,
-    _reach,
-    _pins,
+    lints_entries.averages,
+    lints_entries.heads,
+    lints_entries.choice_of_units,
+    lints_claims.spread,
+    lints_entries.precision,
+    lints_entries.zero,
+    lints_entries.controls,
+    lints_entries.ceilings,
+    lints_claims.reach,
+    lints_entries.pins,
 )
 """Every lint; each is independent of the others."""
