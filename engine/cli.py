@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "patchclamp.engine.terminal:run_command",
     "plan": "patchclamp.engine.plan_text:plan_command",
     "validate": "patchclamp.engine.validate:validate_command",
+    "compare": "patchclamp.engine.comparison.command:compare_command",
     "list": "patchclamp.engine.commands:list_command",
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
@@ -34,6 +35,9 @@ SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, spe
 
 FORMATS = "human, line, json, github, sarif or junit"
 """What `validate` can write."""
+
+REPORTS = "human, json, markdown, github or junit"
+"""What `compare` and `check` can write."""
 
 LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
 """What `--locked` does, for two commands."""
@@ -106,6 +110,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "run": "run specs",
         "plan": "say what a run would do; loads no weights",
         "validate": "check specs; runs nothing",
+        "compare": "compare results by label, and say what differs and why",
         "list": "list what names there are",
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",
@@ -121,6 +126,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         _add_plugins(command, "plugin_after")
     _add_arguments(found)
     _add_validate_arguments(found["validate"])
+    _add_compare_arguments(found["compare"])
     return parser, found
 
 
@@ -196,6 +202,35 @@ def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
         "--fix", action="store_true", help="mend in place what is no matter of choice"
     )
     _add_overrides(validate)
+
+
+def _add_compare_arguments(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "result", nargs="+", metavar="RESULT", help="a result file, or the folder of a run"
+    )
+    for option, metavar, text in (
+        ("--only", "PATTERN", "compare these, such as analyses or 'decode/*'; may be given again"),
+        ("--skip", "PATTERN", "leave these out; may be given again"),
+        ("--tol", "PATTERN=VALUE", "allow so much, in the variable's units or as 1%% of its scale"),
+        ("--margin", "PATTERN=VALUE", "judge values per stimulus by equivalence within so much"),
+    ):
+        compare.add_argument(option, action="append", default=[], metavar=metavar, help=text)
+    compare.add_argument("--preset", metavar="PRESET", help="exact, fp32 or bf16")
+    compare.add_argument(
+        "--overlap", action="store_true", help="take what one side lacks for no difference"
+    )
+    compare.add_argument(
+        "--suggest-tol", action="store_true", help="print the least tolerances that would pass"
+    )
+    compare.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
+    compare.add_argument(
+        "--output", metavar="FILE", help="write the report there; people get theirs here"
+    )
+    compare.add_argument(
+        "--update", action="store_true", help="bless the second as the baseline in the first's file"
+    )
+    compare.add_argument("--because", metavar="TEXT", help="why it is right, for --update")
+    compare.add_argument("--by", metavar="NAME", help="who says so (as git knows you)")
 
 
 def _add_overrides(command: argparse.ArgumentParser) -> None:

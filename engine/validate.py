@@ -8,10 +8,10 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from patchclamp.engine.delivery import deliver
 from patchclamp.registry.errors import (
     PluginError,
     SpecError,
-    StoreError,
     UnreadableSpecError,
     UsageError,
     hint,
@@ -51,7 +51,8 @@ def validate_command(args: Namespace) -> int:
         for_people = args.format == "human" or args.output is not None
         checked, tables = look_deeper(checked, args)
         sys.stdout.write(tables if for_people else "")
-    _deliver(checked, args.format, args.output)
+    report = render_as(args.format, checked, _root())
+    deliver(report, args.output, render_as("human", checked, _root()) if args.output else "")
     if any(one.unreadable for one in checked):
         return UNREADABLE
     return 0 if all(one.valid for one in checked) else FINDINGS
@@ -64,19 +65,6 @@ def _once(specs: Iterable[str]) -> list[str]:
         same = spec if spec in known else os.path.normpath(Path(spec).absolute())
         found.setdefault(same, spec)
     return list(found.values())
-
-
-def _deliver(checked: Sequence[Checked], format: str, output: str | None) -> None:
-    """Write the report; beside a file for a machine, people get theirs on the terminal."""
-    text = render_as(format, checked, _root())
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        Path(output).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {output!r}: {error.strerror}") from error
-    sys.stdout.write(render_as("human", checked, _root()))
 
 
 def _root() -> Path:

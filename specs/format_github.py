@@ -12,6 +12,9 @@ from patchclamp.specs.formats import Checked, count, in_files, relative
 SHOWN = 10
 """Annotations of one severity that GitHub shows of a step; it drops the rest without a word."""
 
+REST = "run 'patchclamp validate' to see them"
+"""What to do about those that are not shown."""
+
 
 def render(checked: Sequence[Checked], root: Path) -> str:
     """Return one command for each mistake, errors first; beyond ten, the tenth counts the rest."""
@@ -19,20 +22,23 @@ def render(checked: Sequence[Checked], root: Path) -> str:
     errors = [_unreadable(one, root) for one in checked if one.unreadable]
     errors += [_annotation(d, root) for d in diagnostics if d.severity == "error"]
     warnings = [_annotation(d, root) for d in diagnostics if d.severity == "warning"]
-    return "\n".join([*_at_most(errors, "error"), *_at_most(warnings, "warning")])
+    return "\n".join([*at_most(errors, "error", rest=REST), *at_most(warnings, "warning", rest=REST)])
 
 
-def _at_most(commands: list[str], severity: str) -> list[str]:
-    """Return what GitHub will show: nothing is dropped without being counted."""
-    if len(commands) <= SHOWN:
+def at_most(commands: list[str], severity: str, *, rest: str, room: int = 0) -> list[str]:
+    """Return what GitHub will show: nothing is dropped without being counted.
+
+    `rest` says how to see the others; `room` is left for other commands of that severity.
+    """
+    most = SHOWN - room
+    if len(commands) <= most:
         return commands
-    rest = len(commands) - (SHOWN - 1)
-    message = f"{count(rest, f'more {severity}')}: run 'patchclamp validate' to see them"
-    return [*commands[: SHOWN - 1], _command(severity, {"title": "patchclamp"}, message)]
+    more = count(len(commands) - (most - 1), f"more {severity}")
+    return [*commands[: most - 1], command(severity, {"title": "patchclamp"}, f"{more}: {rest}")]
 
 
 def _unreadable(one: Checked, root: Path) -> str:
-    return _command(
+    return command(
         "error", {"file": _file(one.source, root), "title": "patchclamp"}, one.unreadable
     )
 
@@ -48,7 +54,7 @@ def _annotation(d: Diagnostic, root: Path) -> str:
         lines.append("allowed: " + ", ".join(d.allowed))
     if d.suggestion:
         lines.append(f"help: did you mean {d.suggestion!r}?")
-    return _command(d.severity, {**where, "title": f"{d.code}: {CODES[d.code]}"}, "\n".join(lines))
+    return command(d.severity, {**where, "title": f"{d.code}: {CODES[d.code]}"}, "\n".join(lines))
 
 
 def _file(source: str, root: Path) -> str:
@@ -56,7 +62,8 @@ def _file(source: str, root: Path) -> str:
     return (below or Path(source)).as_posix()
 
 
-def _command(severity: str, properties: Mapping[str, object], message: str) -> str:
+def command(severity: str, properties: Mapping[str, object], message: str) -> str:
+    """Return a workflow command, with what GitHub gives a meaning escaped."""
     given = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
     return f"::{severity} {given}::{_data(message)}"
 

@@ -1,0 +1,1 @@
+"""Comparing results by label: structure, values, meaning, conclusions, and why they differ."""

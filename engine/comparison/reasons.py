@@ -1,0 +1,82 @@
+"""Why two results may differ: only what differs of their specs and provenance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from patchclamp.engine.results import StoredResult
+
+SPEC = "resolved"
+"""Where provenance keeps the spec with every default spelled out."""
+
+IGNORED = frozenset(
+    {"spec", "digest", "resolved.name", "resolved.description", "guards"}
+    | {"seed", "backend", "batch_tokens"}
+)
+"""What differs without being a reason of its own: what `resolved` says too, and what guards
+measured, unless their verdicts differ."""
+
+HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+"""A commit or a sha256, of which the beginning is enough for people."""
+
+ABSENT = "—"
+"""Stands for a key that one side lacks."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A key of the provenance or the spec that differs."""
+
+    key: str
+    a: str
+    b: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.a} → {self.b}"
+
+
+def reasons(a: StoredResult, b: StoredResult) -> tuple[Reason, ...]:
+    """Return what differs of the specs, as `spec.…`, and of how the results were made."""
+    left, right = (dict(_flat(_known(side), ())) for side in (a, b))
+    found = []
+    for key in dict.fromkeys((*left, *right)):
+        one, other = left.get(key, ABSENT), right.get(key, ABSENT)
+        if one != other:
+            found.append(Reason(_named(key), one, other))
+    return tuple(sorted(found, key=lambda reason: not reason.key.startswith("spec.")))
+
+
+def _known(side: StoredResult) -> dict[str, Any]:
+    provenance = dict(side.provenance)
+    failed = [
+        f"{guard.get('guard')} on {guard.get('on')}"
+        for guard in provenance.get("guards", ())
+        if guard.get("verdict", "ok") != "ok"
+    ]
+    return {**provenance, **({"failed_guards": failed} if failed else {})}
+
+
+def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the leaves of nested mappings as text, each under its dotted path; None is none."""
+    key = ".".join(path)
+    if key in IGNORED or value is None:
+        return
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, (*path, str(name)))
+    else:
+        yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    if HASH.fullmatch(text):
+        return text[:8]
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _named(key: str) -> str:
+    return key.replace(f"{SPEC}.", "spec.", 1) if key.startswith(f"{SPEC}.") else key

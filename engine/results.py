@@ -1,0 +1,111 @@
+"""Stored results: found by a file or a run's folder, opened lazily, read by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import xarray as xr
+
+from patchclamp.engine.store import ENGINE
+from patchclamp.registry.errors import StoreError, hint
+
+RESULT = "result.nc"
+"""Name of the result in a run's folder."""
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result file that is open: its datasets by group, read when their values are asked for.
+
+    `groups` has paths such as `/analyses/decode`. Close it, or use it in a `with` statement.
+    """
+
+    path: Path
+    attrs: Mapping[str, Any]
+    groups: Mapping[str, xr.Dataset]
+    _tree: xr.DataTree = field(repr=False)
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """How its numbers were made; empty where the file does not say."""
+        found = json.loads(str(self.attrs.get("provenance", "{}")))
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """The spec with every default spelled out; empty where the file does not say."""
+        return dict(self.provenance.get("resolved") or {})
+
+    def analysis(self, name: str) -> xr.Dataset:
+        """Return the result of an analysis."""
+        return self._group("analyses", name)
+
+    def capture(self, name: str) -> xr.Dataset:
+        """Return a capture, which is read from the file where it is used."""
+        return self._group("captures", name)
+
+    def stimuli(self, name: str) -> xr.Dataset:
+        """Return a stimulus set: texts, labels and tokens."""
+        return self._group("stimuli", name)
+
+    def _group(self, sort: str, name: str) -> xr.Dataset:
+        known = [path.split("/")[2] for path in self.groups if path.startswith(f"/{sort}/")]
+        if name not in known:
+            raise StoreError(f"{self.path} has no {sort}/{name}{hint(name, known)}")
+        return self.groups[f"/{sort}/{name}"]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tree.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_result(given: str | Path) -> StoredResult:
+    """Open a result: its file, the folder of its run, or a folder that holds one run.
+
+    Raises `StoreError` where there is none, or more than one.
+    """
+    path = find_result(given)
+    try:
+        tree = xr.open_datatree(path, engine=ENGINE)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"cannot read {str(path)!r} as a result: {reason}") from error
+    groups = {
+        node.path: node.to_dataset() for node in tree.subtree if node.data_vars or not node.children
+    }
+    return StoredResult(path, dict(tree.attrs), groups, tree)
+
+
+def find_result(given: str | Path) -> Path:
+    """Return the result file that a path means."""
+    path = Path(given)
+    if not path.is_dir():
+        if not path.exists():
+            raise StoreError(f"there is no result {str(given)!r}: no such file or folder")
+        return path
+    if (path / RESULT).exists():
+        return path / RESULT
+    found = sorted(path.glob(f"*/{RESULT}"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StoreError(f"there is no {RESULT} in the folder {str(given)!r}")
+    runs = ", ".join(run.parent.name for run in found)
+    raise StoreError(f"{str(given)!r} holds {len(found)} runs; name one of them: {runs}")
