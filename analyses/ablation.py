@@ -60,6 +60,7 @@ def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -
         difference.to_numpy(), groups, n=_DRAWS, rng=seeds.generator("bootstrap")
     )
     low, high = np.quantile(draws, [0.025, 0.975], axis=-1)
+    scale = float(np.abs(clean).max())  # the numeric noise of a small effect is that of the metric
     result = xr.Dataset(
         {
             metric.name: value.assign_attrs(
@@ -74,11 +75,13 @@ def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -
                 units=metric.units,
                 long_name=f"mean change of {metric.name} when the head is ablated",
                 estimand=f"effect_of_{metric.estimand}",
+                scale=scale,
             ),
         }
     )
     for name, bound in (("effect_low", low), ("effect_high", high)):
-        attrs = {"units": metric.units, "long_name": f"95 % bootstrap bound of effect ({name})"}
+        long_name = f"95 % bootstrap bound of effect ({name})"
+        attrs = {"units": metric.units, "long_name": long_name, "scale": scale}
         result[name] = (("layer", "head"), bound, attrs)
     if entry.share:
         _require_baseline(metric.name, clean, groups, seeds)

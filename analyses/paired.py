@@ -68,7 +68,7 @@ def _group_totals(
     if len(names) < 2:
         raise AnalysisError(f"a paired test needs at least 2 groups; there is {len(names)}")
     member = (group[:, None] == np.arange(len(names))).astype(np.float64)
-    return differences @ member
+    return np.asarray(differences @ member)
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,11 @@ class Claim:
         return f"{says}: {self.text} — {self.found}"
 
 
-class _Unjudged(ValueError):
+class _UnjudgedError(ValueError):
     """Why a claim cannot be judged."""
 
 
-def judge(
-    claims: Sequence[Expectation], analyses: Mapping[str, xr.Dataset]
-) -> tuple[Claim, ...]:
+def judge(claims: Sequence[Expectation], analyses: Mapping[str, xr.Dataset]) -> tuple[Claim, ...]:
     """Judge every claim on the results of the analyses, given by name."""
     return tuple(_judged(claim, analyses) for claim in claims)
 
@@ -54,7 +52,7 @@ def _judged(claim: Expectation, analyses: Mapping[str, xr.Dataset]) -> Claim:
     text = describe(claim)
     try:
         values = [_values(claim, analyses, suffix) for suffix in _variables(claim)]
-    except _Unjudged as error:
+    except _UnjudgedError as error:
         return Claim(text, None, str(error))
     met = np.logical_and.reduce([_meets(claim, value.to_numpy()) for value in values])
     if len(values) == 2:  # an interval: its bounds, each judged by itself
@@ -82,26 +80,24 @@ def _variables(claim: Expectation) -> tuple[str, ...]:
     return ("_low", "_high") if claim.interval else ("",)
 
 
-def _values(
-    claim: Expectation, analyses: Mapping[str, xr.Dataset], suffix: str
-) -> xr.DataArray:
+def _values(claim: Expectation, analyses: Mapping[str, xr.Dataset], suffix: str) -> xr.DataArray:
     """Return the values that a claim is about."""
     analysis, _, name = claim.var.partition("/")
     if analysis not in analyses:
-        raise _Unjudged(f"the result has no analysis {analysis!r}{_close(analysis, analyses)}")
+        raise _UnjudgedError(f"the result has no analysis {analysis!r}{_close(analysis, analyses)}")
     data, wanted = analyses[analysis], f"{name}{suffix}"
     if wanted not in data:
         known = [str(variable) for variable in data.data_vars]
         if suffix and name in data:
-            raise _Unjudged(f"{claim.var} has no interval: there is no {wanted!r}")
-        raise _Unjudged(f"{analysis} has no variable {wanted!r}{_close(wanted, known)}")
+            raise _UnjudgedError(f"{claim.var} has no interval: there is no {wanted!r}")
+        raise _UnjudgedError(f"{analysis} has no variable {wanted!r}{_close(wanted, known)}")
     values = data[wanted]
     if values.dtype.kind not in "fiub":
-        raise _Unjudged(f"{claim.var} is text")
+        raise _UnjudgedError(f"{claim.var} is text")
     for dim, label in claim.sel.items():
         values = _picked(values, str(dim), label)
     if not values.size:
-        raise _Unjudged("nothing is at these labels")
+        raise _UnjudgedError("nothing is at these labels")
     return values
 
 
@@ -114,7 +110,9 @@ def _close(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
 def _picked(values: xr.DataArray, dim: str, label: str | int) -> xr.DataArray:
     """Return the values at a label of a dim, or at a label that several of its places share."""
     if dim not in values.coords or values.coords[dim].ndim != 1:
-        raise _Unjudged(f"{values.name} has no dim or label {dim!r}{_close(dim, _labelled(values))}")
+        raise _UnjudgedError(
+            f"{values.name} has no dim or label {dim!r}{_close(dim, _labelled(values))}"
+        )
     along = str(values.coords[dim].dims[0])
     if label == "last":
         return _last(values, dim)
@@ -122,7 +120,7 @@ def _picked(values: xr.DataArray, dim: str, label: str | int) -> xr.DataArray:
     at = np.flatnonzero(np.asarray([known == label for known in labels.tolist()]))
     if not at.size:
         known = ", ".join(map(str, dict.fromkeys(labels.tolist()[:20])))
-        raise _Unjudged(f"there is no {dim} {label!r} (known: {known})")
+        raise _UnjudgedError(f"there is no {dim} {label!r} (known: {known})")
     return values.isel({along: at})
 
 
@@ -144,9 +142,9 @@ def _last(values: xr.DataArray, dim: str) -> xr.DataArray:
     there = ordered.notnull().any(inner) if inner else ordered.notnull()
     count = ordered.sizes[dim]
     steps = xr.DataArray(np.arange(count), dims=dim)
-    last = xr.where(there, steps, -1).max(dim)
+    last = steps.where(there, -1).max(dim)
     # A model without any value keeps its last layer, whose missing value then fails the claim.
-    return ordered.isel({dim: xr.where(last < 0, count - 1, last)})
+    return ordered.isel({dim: last.where(last >= 0, count - 1).astype(int)})
 
 
 def _meets(claim: Expectation, values: np.ndarray) -> np.ndarray:

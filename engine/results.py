@@ -90,7 +90,8 @@ def open_result(given: str | Path) -> StoredResult:
     groups = {
         node.path: node.to_dataset() for node in tree.subtree if node.data_vars or not node.children
     }
-    return StoredResult(path, dict(tree.attrs), groups, tree)
+    attrs = {str(name): value for name, value in tree.attrs.items()}
+    return StoredResult(path, attrs, groups, tree)
 
 
 def find_result(given: str | Path) -> Path:

@@ -22,7 +22,9 @@ def render(checked: Sequence[Checked], root: Path) -> str:
     errors = [_unreadable(one, root) for one in checked if one.unreadable]
     errors += [_annotation(d, root) for d in diagnostics if d.severity == "error"]
     warnings = [_annotation(d, root) for d in diagnostics if d.severity == "warning"]
-    return "\n".join([*at_most(errors, "error", rest=REST), *at_most(warnings, "warning", rest=REST)])
+    return "\n".join(
+        [*at_most(errors, "error", rest=REST), *at_most(warnings, "warning", rest=REST)]
+    )
 
 
 def at_most(commands: list[str], severity: str, *, rest: str, room: int = 0) -> list[str]:

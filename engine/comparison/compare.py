@@ -113,7 +113,7 @@ class Comparison:
         return codes[self.verdict]
 
 
-def compare(a: str | Path, b: str | Path, options: Options = Options()) -> Comparison:  # noqa: B008
+def compare(a: str | Path, b: str | Path, options: Options = Options()) -> Comparison:
     """Compare two results, each a file or the folder of a run; A is the reference.
 
     Raises `StoreError` where one cannot be read, `UsageError` for a pattern that means nothing.
@@ -141,7 +141,7 @@ def compare_open(
         *names,
         structure=_judged(structure, options, exact=tolerances.preset == "exact"),
         rows=tuple(rows),
-        conclusions=conclusions(a, b, compared),
+        conclusions=conclusions(a, b, compared, overlap=options.overlap),
         reasons=reasons(a, b),
     )
 
@@ -191,6 +191,8 @@ def _row(candidate: Candidate, tolerances: Tolerances, options: Options) -> Row:
     if candidate.obstacle:
         return Row(name, "not compared", remark=candidate.obstacle, coordinate=candidate.coordinate)
     tolerance = tolerances.of(name, candidate.a)
+    if tolerance.absolute and candidate.a.dtype.kind not in "fiub":
+        raise UsageError(f"{tolerance.source}: {name} is text; allow a share of it, such as 1%")
     pair = Pair(candidate.a.variable, candidate.b.variable, candidate.matches)
     values = compare_values(pair, tolerance, _scaling(candidate))
     row = Row(

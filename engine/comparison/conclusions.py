@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -34,13 +34,18 @@ class Conclusion:
 
 
 def conclusions(
-    a: StoredResult, b: StoredResult, compared: Mapping[str, tuple[Candidate, Values, float]]
+    a: StoredResult,
+    b: StoredResult,
+    compared: Mapping[str, tuple[Candidate, Values, float]],
+    *,
+    overlap: bool,
 ) -> tuple[Conclusion, ...]:
     """Return the conclusions that flipped: expectations, best places, and significance.
 
-    `compared` holds each compared variable with its values and the difference that is none.
+    `compared` holds each compared variable with its values and the difference that is none. With
+    `overlap`, expectations are judged at the labels that both have.
     """
-    found = list(_claims(a, b))
+    found = list(_claims(a, b, compared if overlap else {}))
     for name, (candidate, values, allowed) in compared.items():
         if values.beyond == 0 or candidate.a.dtype.kind != "f":
             continue
@@ -52,7 +57,9 @@ def conclusions(
     return tuple(found)
 
 
-def _claims(a: StoredResult, b: StoredResult) -> Iterator[Conclusion]:
+def _claims(
+    a: StoredResult, b: StoredResult, at: Mapping[str, tuple[Candidate, Values, float]]
+) -> Iterator[Conclusion]:
     """Yield the expectations of either spec that are met by one result only."""
     written = [*a.spec.get("expect", ()), *b.spec.get("expect", ())]
     if not written:
@@ -63,7 +70,13 @@ def _claims(a: StoredResult, b: StoredResult) -> Iterator[Conclusion]:
 
     claims = [Expectation.model_validate(claim) for claim in written]
     seen = set()
-    for one, other in zip(judge(claims, _analyses(a)), judge(claims, _analyses(b)), strict=True):
+    left, right = _analyses(a), _analyses(b)
+    for name, (candidate, _, _) in at.items():
+        analysis = name.split("/")[1]
+        if name.startswith(PREFIX[1:]):
+            left[analysis] = _at(left[analysis], candidate, "a")
+            right[analysis] = _at(right[analysis], candidate, "b")
+    for one, other in zip(judge(claims, left), judge(claims, right), strict=True):
         if one.met != other.met and one.text not in seen:
             seen.add(one.text)
             sides = [f"{'met' if x.met else 'not met'} ({x.found})" for x in (one, other)]
@@ -78,10 +91,20 @@ def _analyses(result: StoredResult) -> dict[str, xr.Dataset]:
     }
 
 
+def _at(data: xr.Dataset, candidate: Candidate, side: Literal["a", "b"]) -> xr.Dataset:
+    """Return a dataset at the labels of a variable's dims that both results have."""
+    places = {
+        dim: one.at_a if side == "a" else one.at_b
+        for dim, one in candidate.matches.items()
+        if data.sizes[dim] > one.size
+    }
+    return data.isel(places)
+
+
 def _headline(a: StoredResult, name: str) -> Sequence[str]:
     """Return the variables that an analysis is known by."""
     group = a.groups.get("/" + name.rpartition("/")[0])
-    kind = None if group is None else group.attrs.get("kind")
+    kind = "" if group is None else str(group.attrs.get("kind"))
     return ANALYSES[kind].headline if kind in ANALYSES else ()
 
 

@@ -31,20 +31,20 @@ class Match:
         return len(self.labels)
 
 
-class AmbiguousLabels(ValueError):
+class AmbiguousLabelsError(ValueError):
     """A label that stands twice in one dim, so that nothing says which is which."""
 
 
 def match(dim: str, a: NDArray[Any], b: NDArray[Any]) -> Match:
     """Return where the labels of one dim stand in both arrays.
 
-    Raises `AmbiguousLabels` where a label stands twice.
+    Raises `AmbiguousLabelsError` where a label stands twice.
     """
     for side, labels in (("A", a), ("B", b)):
         values, counts = np.unique(labels, return_counts=True)
         if (counts > 1).any():
             twice = values[counts > 1][0]
-            raise AmbiguousLabels(f"{dim} {twice} stands {counts.max()} times in {side}")
+            raise AmbiguousLabelsError(f"{dim} {twice} stands {counts.max()} times in {side}")
     if a.dtype.kind == b.dtype.kind and np.array_equal(a, b):
         everywhere = np.arange(len(a))
         return Match(dim, a, everywhere, everywhere)

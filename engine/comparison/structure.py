@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 
 import xarray as xr
 
-from patchclamp.engine.comparison.labels import AmbiguousLabels, Match, labels_of, listed, match
+from patchclamp.engine.comparison.labels import (
+    AmbiguousLabelsError,
+    Match,
+    labels_of,
+    listed,
+    match,
+)
 from patchclamp.engine.results import StoredResult
 
 
@@ -129,9 +135,7 @@ class _Group:
             self.found.differ(where, "dtype", remark, fails=False)
         self.found.candidates.append(Candidate(where, a, b, matches, obstacle, coordinate))
 
-    def _matched(
-        self, a: xr.DataArray, b: xr.DataArray
-    ) -> tuple[dict[str, Match], str | None]:
+    def _matched(self, a: xr.DataArray, b: xr.DataArray) -> tuple[dict[str, Match], str | None]:
         """Return how the labels of each dim match, or what stands in the way."""
         dims_a, dims_b = (tuple(map(str, data.dims)) for data in (a, b))
         if set(dims_a) != set(dims_b):
@@ -162,7 +166,7 @@ class _Group:
     def _match_labels(self, dim: str, a: xr.DataArray, b: xr.DataArray) -> Match | str:
         try:
             return match(dim, labels_of(a, dim), labels_of(b, dim))
-        except AmbiguousLabels as error:
+        except AmbiguousLabelsError as error:
             return str(error)
 
     def _anchored(self, dim: str) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 from patchclamp.engine.comparison.compare import Comparison, Row
 from patchclamp.engine.comparison.labels import format_label, listed
 from patchclamp.engine.comparison.meaning import Meaning
-from patchclamp.engine.comparison.values import Values, Worst
+from patchclamp.engine.comparison.tally import Worst
+from patchclamp.engine.comparison.values import Values
 from patchclamp.specs.formats import count
 
 
@@ -127,14 +128,14 @@ def suggestions(found: Comparison) -> Iterator[str]:
     """Yield the smallest tolerances that would pass, as options of the command line."""
     for row in found.different:
         values = row.values
-        if values is None or row.meaning is not None and row.meaning.margin is not None:
+        if values is None or (row.meaning is not None and row.meaning.margin is not None):
             continue
         if values.only_a or values.only_b:
             continue  # what is missing is no matter of tolerance
         if values.whole:
             share = 100 * values.beyond / max(values.compared, 1)
             yield f"--tol '{row.name}={_rounded_up(share):g}%'"
-        elif math.isfinite(values.absolute):
+        elif values.absolute is not None and math.isfinite(values.absolute):
             yield f"--tol '{row.name}={_rounded_up(values.absolute):g}'"
 
 
