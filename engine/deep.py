@@ -59,6 +59,8 @@ class Reader:
     """Reads models and stimuli, each combination once."""
 
     loaded: Loaded
+    fetch: bool = False
+    """Whether datasets that are not here are fetched."""
     models: dict[str, tuple[ModelSource | None, tuple[Diagnostic, ...]]] = field(
         default_factory=dict
     )
@@ -87,7 +89,7 @@ class Reader:
         """Read the stimuli of a cell and tokenise them."""
         model, found = self.model(cell)
         problems = Problems(self.loaded.at(cell), list(found))
-        tables = read_stimuli(problems, cell.spec.seed, model)
+        tables = read_stimuli(problems, cell.spec.seed, model, fetch=self.fetch)
         sets = {}
         for name, table in tables.items():
             tokens = tokenise(table, model, problems) if model is not None else None

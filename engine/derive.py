@@ -29,12 +29,14 @@ Path = tuple[str | int, ...]
 class Filler:
     """Fills templates from rows; `vocabularies` can be named in every row.
 
-    The first row that cannot fill a template is reported, and no other of that template.
+    The first row that cannot fill a template is reported, and no other of that template; `before`
+    is how many rows the source has before those that are given.
     """
 
     here: tuple[str, ...]
     vocabularies: Mapping[str, Vocabulary]
     problems: Problems
+    before: int = 0
 
     def names(self, row: Row) -> tuple[str, ...]:
         """Return all that a template can name."""
@@ -69,7 +71,7 @@ class Filler:
 
     def no_value(self, path: Path, number: int, error: Exception) -> None:
         """P416: a row for which a template or condition has no value."""
-        self.problems.add((*self.here, *path), "P416", f"row {number + 1}: {error}")
+        self.problems.add((*self.here, *path), "P416", f"row {self.before + number + 1}: {error}")
 
 
 def with_columns(entry: Source, rows: list[Row], filler: Filler) -> list[Row] | None:
@@ -83,7 +85,7 @@ def with_columns(entry: Source, rows: list[Row], filler: Filler) -> list[Row] | 
 
 
 def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -> list[Row] | None:
-    """Return the rows that meet the set's condition; None after P402, P403 or P416.
+    """Return the rows that meet the set's condition; None after P402 or P416.
 
     `words` counts what stands between spaces of a text; `tokens` all that the model reads, BOS
     included. Without a model to count for, a condition on tokens holds for every row.
@@ -113,11 +115,6 @@ def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -
         except ExpressionError as error:
             filler.no_value(path, number, error)
             return None
-    if rows and not kept:
-        filler.problems.add(
-            (*filler.here, *path), "P403", f"none of {len(rows)} rows meets {entry.where!r}"
-        )
-        return None
     return kept
 
 

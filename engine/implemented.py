@@ -51,6 +51,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.Builtin: _ROWS | {"set"},
     stimuli.Csv: _ROWS | {"path"},
     stimuli.Jsonl: _ROWS | {"path"},
+    stimuli.Hub: _ROWS | {"dataset", "config", "split_name", "revision"},
     stimuli.Items: _ROWS | {"items"},
     stimuli.Template: _ROWS | {"vocabularies", "words", "for", "draw"},
     stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),

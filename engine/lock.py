@@ -61,7 +61,7 @@ def lock_command(args: Namespace) -> int:
 
 def make_lock(loaded: Loaded) -> dict[str, Any]:
     """Return a lock as plain data; raises `SpecError` where something cannot be pinned."""
-    reader, hashes, found = Reader(loaded), _Hashes(), []
+    reader, hashes, found = Reader(loaded, fetch=True), _Hashes(), []
     cells = []
     for cell in loaded.cells:
         material = reader.material(cell)
@@ -91,10 +91,6 @@ def _refuse_open(material: Material, problems: Problems) -> None:
     if material.model is None and not _errors(problems):
         name = problems.loaded.spec.model.id
         problems.add(("model", "id"), "P423", f"{name!r} cannot be read, so it cannot be pinned")
-    for name, entry in problems.loaded.spec.stimuli.items():
-        if entry.kind == "hub":
-            message = f"the dataset {entry.dataset!r} cannot be read, so it cannot be pinned"
-            problems.add(("stimuli", name, "dataset"), "P423", message)
 
 
 def _errors(problems: Problems) -> bool:

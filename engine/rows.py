@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from patchclamp.engine.problems import Problems
@@ -26,6 +27,14 @@ class Vocabulary(tuple[Any, ...]):
         made = super().__new__(cls, items)
         made.name = name
         return made
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a source: how many there are, and blocks of them."""
+
+    total: int
+    blocks: Iterable[list[Row]]
 
 
 def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[Row] | None:
@@ -92,7 +101,7 @@ def _jsonl(text: str) -> list[Row]:
             raise ValueError(f"line {number} is not JSON: {error.msg}") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number} is not a JSON object")
-        records.append({key: _frozen(value) for key, value in record.items()})
+        records.append(dict(_flat(record)))
     lists = {
         key
         for key in (records[0] if records else ())
@@ -104,8 +113,18 @@ def _jsonl(text: str) -> list[Row]:
     ]
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the members of an object; those of one inside it as `outer_inner`."""
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}_")
+        else:
+            yield f"{prefix}{key}", frozen(value)
+
+
+def frozen(value: Any) -> Any:
+    """Return a value with its lists made tuples, which templates and conditions can hold."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def as_text(value: Any) -> str:

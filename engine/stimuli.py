@@ -12,9 +12,10 @@ from patchclamp.engine.corrupt import corrupt
 from patchclamp.engine.derive import Count, Filler, split, take, where, with_columns
 from patchclamp.engine.encoding import count_tokens
 from patchclamp.engine.generate import generate, vocabularies_of
+from patchclamp.engine.hub import read_hub
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.rows import Row, as_text, origin, read_rows
+from patchclamp.engine.rows import Row, Rows, as_text, origin, read_rows
 from patchclamp.engine.slots import Places, locate_slots, replace_slots
 from patchclamp.specs.columns import NO_GROUPS, SPLIT, slots_of
 from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
@@ -51,19 +52,20 @@ class StimulusTable:
 
 
 def read_stimuli(
-    problems: Problems, seed: int, model: ModelSource | None = None
+    problems: Problems, seed: int, model: ModelSource | None = None, *, fetch: bool = True
 ) -> dict[str, StimulusTable]:
     """Render every stimulus set of a spec; problems go to `problems`, and their sets are left out.
 
     Sources come first, then the sets derived from them. The model's tokenizer counts tokens where
-    a set asks for that; without a model all that a count would leave out stays.
+    a set asks for that; without a model all that a count would leave out stays. Without `fetch`
+    a dataset that would have to be fetched is left out with a warning.
     """
     entries = problems.loaded.spec.stimuli
     count = None if model is None else partial(count_tokens, model)
     tables: dict[str, StimulusTable] = {}
     for name, entry in entries.items():
         if not isinstance(entry, Corrupt):
-            table = _read_source(name, entry, (problems, seed, count))
+            table = _read_source(name, entry, (problems, seed, count), fetch=fetch)
             if table is not None:
                 tables[name] = table
     for name, entry in entries.items():
@@ -75,25 +77,22 @@ def read_stimuli(
 
 
 def _read_source(
-    name: str, entry: Source, context: tuple[Problems, int, Count | None]
+    name: str, entry: Source, context: tuple[Problems, int, Count | None], *, fetch: bool
 ) -> StimulusTable | None:
     """Read and render one set; None where it has a problem."""
     problems, seed, count = context
     here = ("stimuli", name)
+    rows = _rows(entry, here, context, fetch=fetch)
+    if rows is not None and not rows.total:
+        problems.add(here, "P403", f"stimulus set {name!r} is empty: {origin(entry)} has no rows")
     vocabularies = vocabularies_of(entry) if isinstance(entry, Template) else {}
     filler = Filler(here, vocabularies, problems)
-    rows = _rows(entry, here, context)
-    if rows is not None and not rows:
-        problems.add(here, "P403", f"stimulus set {name!r} is empty: {origin(entry)} has no rows")
-        return None
-    rows = rows and with_columns(entry, rows, filler)
-    if not rows:
+    numbered = _kept(entry, rows, filler, count) if rows and rows.total else None
+    if not numbered:
         return None
     # A stimulus without an id keeps the number of its row, whichever others are taken.
-    width = len(str(len(rows) - 1))
-    numbers = {id(row): f"{number:0{width}d}" for number, row in enumerate(rows)}
-    kept = where(entry, rows, filler, count)
-    kept = kept and take(entry, kept, filler, seed)
+    numbers = {id(row): number for number, row in numbered}
+    kept = take(entry, [row for _, row in numbered], filler, seed)
     parts = split(entry, kept, filler, seed) if kept and entry.split is not None else ()
     if not kept or parts is None:
         return None
@@ -102,18 +101,54 @@ def _read_source(
 
 
 def _rows(
-    entry: Source, here: tuple[str, ...], context: tuple[Problems, int, Count | None]
-) -> list[Row] | None:
+    entry: Source,
+    here: tuple[str, ...],
+    context: tuple[Problems, int, Count | None],
+    *,
+    fetch: bool,
+) -> Rows | None:
     """Return the rows that a set begins with."""
     problems, seed, count = context
     match entry:
         case Hub():
-            message = f"{origin(entry)} cannot be read here: datasets of the hub are not fetched"
-            problems.add((*here, "dataset"), "P419", message, severity="warning")
-            return None
+            return read_hub(entry, here, problems, fetch=fetch)
         case Template():
-            return generate(entry, here, problems, seed, count)
-    return read_rows(entry, here, problems)
+            made = generate(entry, here, problems, seed, count)
+        case _:
+            made = read_rows(entry, here, problems)
+    return None if made is None else Rows(len(made), [made])
+
+
+def _kept(
+    entry: Source, rows: Rows, filler: Filler, count: Count | None
+) -> list[tuple[str, Row]] | None:
+    """Return the rows that meet the set's condition, each with its number in the source.
+
+    Where the first ones are taken, no more blocks are read than are needed.
+    """
+    width = len(str(rows.total - 1))
+    kept: list[tuple[str, Row]] = []
+    for block in rows.blocks:
+        made = with_columns(entry, block, filler)
+        chosen = made and where(entry, made, filler, count)
+        if made is None or chosen is None:
+            return None
+        numbers = {id(row): number for number, row in enumerate(made, start=filler.before)}
+        kept += [(f"{numbers[id(row)]:0{width}d}", row) for row in chosen]
+        filler = replace(filler, before=filler.before + len(block))
+        if _enough(entry, len(kept)):
+            break
+    if not kept:
+        message = f"none of {filler.before} rows meets {entry.where!r}"
+        filler.problems.add((*filler.here, "where"), "P403", message)
+    return kept
+
+
+def _enough(entry: Source, found: int) -> bool:
+    """Return whether no further row can be taken."""
+    part = entry.take
+    first = part is not None and part.draw == "first" and part.by is None and entry.keep_if is None
+    return first and part is not None and found >= part.n
 
 
 def _render(

@@ -155,7 +155,10 @@ class Csv(Rows):
 
 
 class Jsonl(Rows):
-    """A file with one JSON object a line; its members become columns."""
+    """A file with one JSON object a line; its members become columns.
+
+    Those of an object inside are `choices_text` for `text` of `choices`.
+    """
 
     kind: Literal["jsonl"]
     path: str = Field(min_length=1)
@@ -171,11 +174,14 @@ class Items(Rows):
 
 
 class Hub(Rows):
-    """A Hugging Face dataset (needs the extra `hub`)."""
+    """A Hugging Face dataset (needs the extra `hub`); class labels are columns of their names.
+
+    The members of nested columns are columns: `choices_text` for `text` of `choices`.
+    """
 
     kind: Literal["hub"]
     dataset: str = Field(min_length=1)
-    """Its id, `owner/name`."""
+    """Its id, `owner/name`, or a folder in one of its formats, relative to the spec's own."""
     config: str | None = None
     """Its configuration, where it has several."""
     split_name: str = "train"

@@ -118,10 +118,13 @@ def test_columns_are_made_from_those_before_them() -> None:
     assert table.labels["both"][:4] == ("x0", "y2", "z4", "x6")
 
 
-def test_lists_of_json_lines_can_be_named(tmp_path: Path) -> None:
+def test_lists_and_nested_members_of_json_lines_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(
         '{"q": "w1", "c": ["w2", "w3"], "more": [1]}\n{"q": "w4", "c": ["w5", "w6"]}\n'
     )
+    (tmp_path / "n.jsonl").write_text('{"q": {"stem": "w1", "c": {"text": ["w2", "w3"]}}}\n')
+    nested = "  q: {kind: jsonl, path: n.jsonl, text: '{q_stem} {q_c_text[1]}', groups: none}\n"
+    assert read(HEAD + nested, tmp_path).texts == ("w1 w3",)
     text = HEAD + "  q: {kind: jsonl, path: q.jsonl, text: '{q} {c[1]}', groups: none}\n"
     assert read(text, tmp_path).texts == ("w1 w3", "w4 w6")
 

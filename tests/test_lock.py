@@ -226,8 +226,6 @@ def test_another_version_of_a_package_is_a_warning(
     [
         ("id: llama", "id: owner/nowhere",
          "'owner/nowhere' cannot be read, so it cannot be pinned"),
-        ("{kind: csv, path: words.csv,", "{kind: hub, dataset: owner/texts,",
-         "the dataset 'owner/texts' cannot be read, so it cannot be pinned"),
         ("words.csv", "gone.csv", "cannot read gone.csv: No such file or directory"),
     ],
 )  # fmt: skip
