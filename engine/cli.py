@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "patchclamp.engine.plan_text:plan_command",
     "validate": "patchclamp.engine.validate:validate_command",
     "compare": "patchclamp.engine.comparison.command:compare_command",
+    "check": "patchclamp.engine.check:check_command",
     "list": "patchclamp.engine.commands:list_command",
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
@@ -111,6 +112,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "plan": "say what a run would do; loads no weights",
         "validate": "check specs; runs nothing",
         "compare": "compare results by label, and say what differs and why",
+        "check": "say whether results meet what their specs expect",
         "list": "list what names there are",
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",
@@ -127,6 +129,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
     _add_arguments(found)
     _add_validate_arguments(found["validate"])
     _add_compare_arguments(found["compare"])
+    _add_check_arguments(found["check"])
     return parser, found
 
 
@@ -202,6 +205,17 @@ def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
         "--fix", action="store_true", help="mend in place what is no matter of choice"
     )
     _add_overrides(validate)
+
+
+def _add_check_arguments(check: argparse.ArgumentParser) -> None:
+    check.add_argument(
+        "result", nargs="+", metavar="RESULT", help="a result file, or the folder of a run"
+    )
+    check.add_argument("--spec", metavar="SPEC", help="take the expectations of this spec instead")
+    check.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
+    check.add_argument(
+        "--output", metavar="FILE", help="write the report there; people get theirs here"
+    )
 
 
 def _add_compare_arguments(compare: argparse.ArgumentParser) -> None:

@@ -112,8 +112,6 @@ def check_implemented(problems: Problems) -> None:
         value = getattr(loaded.spec, section)
         for path, what in _missing(value, (section,)):
             problems.add(path, "P415", f"not implemented yet: {what}")
-    if loaded.spec.expect:
-        problems.add(("expect",), "P415", "not implemented yet: expectations")
     if len(loaded.cells) > 1:
         problems.add(("matrix",), "P415", "not implemented yet: running the cells of a matrix")
 

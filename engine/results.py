@@ -42,6 +42,16 @@ class StoredResult:
         """The spec with every default spelled out; empty where the file does not say."""
         return dict(self.provenance.get("resolved") or {})
 
+    @property
+    def analyses(self) -> Mapping[str, xr.Dataset]:
+        """The results of all analyses, by name."""
+        start = "/analyses/"
+        return {
+            path.removeprefix(start): data
+            for path, data in self.groups.items()
+            if path.startswith(start)
+        }
+
     def analysis(self, name: str) -> xr.Dataset:
         """Return the result of an analysis."""
         return self._group("analyses", name)

@@ -36,6 +36,11 @@ class Result:
     groups: Mapping[str, xr.Dataset]
     verdicts: tuple[Verdict, ...]
 
+    @property
+    def analyses(self) -> Mapping[str, xr.Dataset]:
+        """The results of all analyses, by name."""
+        return {name: self.analysis(name) for name in self.loaded.spec.analyses}
+
     def analysis(self, name: str) -> xr.Dataset:
         """Return the result of an analysis."""
         return self.groups[f"/analyses/{name}"]

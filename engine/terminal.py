@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from patchclamp.engine.expectations import judge
 from patchclamp.engine.run import Result, run
 from patchclamp.registry import ANALYSES
 from patchclamp.specs.diagnostics import one_line
@@ -33,13 +34,23 @@ def run_command(arguments: Namespace) -> int:
 
         for spec in arguments.spec:
             refuse_unlocked(spec)
+    unmet = 0
     for spec in arguments.spec:
         started = monotonic()
         with _progress(console) as progress:
             result = run(spec, out=arguments.out, progress=progress)
         show(result, console)
+        unmet += show_claims(result, console)
         console.print(f"[dim]{monotonic() - started:.1f} s[/dim]")
-    return 0
+    return 1 if unmet else 0
+
+
+def show_claims(result: Result, console: Console) -> int:
+    """Print whether the result meets what the spec expects; return how many claims it does not."""
+    claims = judge(result.loaded.spec.expect, result.analyses)
+    for claim in claims:
+        console.print(f"{claim}", highlight=False, markup=False, soft_wrap=True)
+    return sum(not claim.met for claim in claims)
 
 
 @contextmanager

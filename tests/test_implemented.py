@@ -92,7 +92,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
             3,
             "running the cells of a matrix",
         ),
-        ("name: t\n", "name: t\nexpect: [{var: decode/accuracy, ge: 0.5}]\n", 3, "expectations"),
         (
             "model: bundled:sequences",
             "model: {id: gpt2, fold: [layer_norm]}",

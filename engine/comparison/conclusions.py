@@ -18,8 +18,6 @@ from patchclamp.registry import ANALYSES
 ALPHA = 0.05
 """The level at which readers call a p value significant, whatever they should do."""
 
-PREFIX = "/analyses/"
-
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -70,10 +68,10 @@ def _claims(
 
     claims = [Expectation.model_validate(claim) for claim in written]
     seen = set()
-    left, right = _analyses(a), _analyses(b)
+    left, right = dict(a.analyses), dict(b.analyses)
     for name, (candidate, _, _) in at.items():
         analysis = name.split("/")[1]
-        if name.startswith(PREFIX[1:]):
+        if name.startswith("analyses/"):
             left[analysis] = _at(left[analysis], candidate, "a")
             right[analysis] = _at(right[analysis], candidate, "b")
     for one, other in zip(judge(claims, left), judge(claims, right), strict=True):
@@ -81,14 +79,6 @@ def _claims(
             seen.add(one.text)
             sides = [f"{'met' if x.met else 'not met'} ({x.found})" for x in (one, other)]
             yield Conclusion(f"expect {one.text}", *sides)
-
-
-def _analyses(result: StoredResult) -> dict[str, xr.Dataset]:
-    return {
-        path.removeprefix(PREFIX): data
-        for path, data in result.groups.items()
-        if path.startswith(PREFIX)
-    }
 
 
 def _at(data: xr.Dataset, candidate: Candidate, side: Literal["a", "b"]) -> xr.Dataset:
