@@ -21,12 +21,12 @@ from patchclamp.engine.sites import put, take
 
 
 def arrive(
-    visit: dict[str, Any], value: Any, kept: dict[tuple[str, str], Any]
+    visit: dict[str, Any], value: Any, kept: dict[Any, Any]
 ) -> tuple[dict[str, torch.Tensor], Any]:
     """Do all steps of a place that a pass has come to; returns what is read and what goes on.
 
     `value` is what the module is given or gives; it goes on as it is, the same object, unless a
-    step writes. `kept` holds values of earlier places that later steps need.
+    step writes. `kept` holds values of earlier places that later steps need, and what was written.
     """
     found: dict[str, torch.Tensor] = {}
     here = (visit["path"], visit["io"])
@@ -34,10 +34,12 @@ def arrive(
         place = step["place"]
         seen = [(part["path"], part["io"]) for part in place["parts"]]
         values = [value if where == here else kept[where] for where in seen]
-        results, replacement = do(step, take(place, values))
+        results, replacement = do(step, take(place, values, kept))
         found.update(results)
         if replacement is not None:
             value = put(place, values, replacement)
+            if place["form"] in ("scores", "pattern"):
+                kept[place["site"], place["layer"]] = replacement
     if visit.get("keep"):
         kept[here] = value
     return found, value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,18 +10,14 @@ import torch
 
 from patchclamp.engine.backend import Backend
 from patchclamp.engine.batches import Batch
+from patchclamp.engine.identities import Identity, check_sites
 from patchclamp.engine.measure import Measured, clean_steps, run_batch
 from patchclamp.engine.plan import Plan
-from patchclamp.engine.steps import in_order, place, read_step
 from patchclamp.registry.errors import GuardError
 
-_TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference that rounding explains, relative to the largest value compared; padded
 against alone was measured at 4e-6 in float32, the others follow their shorter mantissas."""
-
-
-_IDENTICAL = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
-"""Sites whose identities every run checks."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ def _batched_is_alone(plan: Plan, name: str, backend: Backend, measured: Measure
         "batched = alone",
         f"{name}, stimulus {of_set.table.ids[row]!r} with {padding} padding tokens",
         worst,
-        _TOLERANCE[plan.model.choice.dtype],
+        TOLERANCE[plan.model.choice.dtype],
         "a stimulus gives other numbers alone than in its batch",
     )
 
@@ -156,61 +152,17 @@ def _batched_is_alone(plan: Plan, name: str, backend: Backend, measured: Measure
 def _site_identities(plan: Plan, module: torch.nn.Module, backend: Backend) -> list[Verdict]:
     """What the site table promises holds on one real stimulus, at every layer."""
     name = plan.clean_sets()[0] if plan.clean_sets() else next(iter(plan.sets))
-    sites = [site for site in _IDENTICAL if site in plan.model.architecture.sites]
-    layers = range(plan.model.shape.layers)
-    steps = [
-        read_step(plan.model, (site, layer), f"{site}.{layer}", None)
-        for site in sites
-        for layer in layers
-    ]
-    batch = Batch((0,), len(plan.sets[name].tokens.ids[0]))
-    found = run_batch(plan, name, batch, in_order(steps), backend)
-    limit = _TOLERANCE[plan.model.choice.dtype]
-    worst: dict[str, float] = {}
-    for layer in layers:
-        at = {site: found[f"{site}.{layer}"][0].numpy() for site in sites}
-        following = found.get(f"resid_pre.{layer + 1}")
-        pairs = identities(at, None if following is None else following[0].numpy())
-        pairs["z W_O + b_O = attn_out"] = (
-            _project(module, place(plan.model, "z", layer)["parts"][-1]["path"], at["z"]),
-            at["attn_out"],
-        )
-        for identity, (left, right) in pairs.items():
-            worst[identity] = max(worst.get(identity, 0.0), _deviation(left, right))
+    ids = plan.sets[name].tokens.ids[0]
+    limit = TOLERANCE[plan.model.choice.dtype]
     return [
         _judge("site identity", identity, value, limit, "the site table does not fit this model")
-        for identity, value in worst.items()
+        for identity, value in worst(check_sites(plan.model, module, backend, ids)).items()
     ]
 
 
-def identities(
-    at: Mapping[str, np.ndarray], following: np.ndarray | None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pair what must be equal in one layer, (position, unit) each; `following` is resid_pre of
-    the next layer, if there is one."""
-    pairs = {
-        "resid_pre + attn_out + mlp_out = resid_post": (
-            at["resid_pre"] + at["attn_out"] + at["mlp_out"],
-            at["resid_post"],
-        )
-    }
-    if "resid_mid" in at:
-        pairs["resid_pre + attn_out = resid_mid"] = (
-            at["resid_pre"] + at["attn_out"],
-            at["resid_mid"],
-        )
-    if following is not None:
-        pairs["resid_post[l] = resid_pre[l+1]"] = (at["resid_post"], following)
-    return pairs
-
-
-def _project(module: torch.nn.Module, path: str, z: np.ndarray) -> np.ndarray:
-    """Send captured z (head, position, channel) through the output projection."""
-    projection = module.get_submodule(path)
-    weight = next(projection.parameters())
-    flat = torch.from_numpy(np.moveaxis(z, 0, 1).reshape(z.shape[1], -1)).to(
-        weight.device, weight.dtype
-    )
-    with torch.no_grad():
-        projected: torch.Tensor = projection(flat)
-    return projected.float().cpu().numpy()
+def worst(identities: Iterable[Identity]) -> dict[str, float]:
+    """Return the largest deviation of each identity over layers."""
+    found: dict[str, float] = {}
+    for identity in identities:
+        found[identity.text] = max(found.get(identity.text, 0.0), identity.deviation)
+    return found

@@ -260,19 +260,18 @@ def threads_for(module: torch.nn.Module) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def load_weights(source: ModelSource, device: str, *, eager: bool = False) -> torch.nn.Module:
+def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
     """Load, or for an untrained twin draw, the weights in the spec's precision, for evaluation.
 
-    Sites within attention need it `eager` (see `Site.eager`). A weight that the file lacks, or that
-    has another shape, is an error: the library would fill it with random numbers.
+    A weight that the file lacks, or that has another shape, is an error: the library would
+    fill it with random numbers.
     """
     dtype = getattr(torch, source.choice.dtype)
-    attention = {"attn_implementation": "eager"} if eager else {}
     if source.choice.weights == "random":
         with torch.random.fork_rng(devices=[]):
             seed = Seeds(source.seed, "model").generator("weights").integers(2**63)
             torch.manual_seed(int(seed))
-            model = AutoModelForCausalLM.from_config(source.config, **attention).to(dtype)
+            model = AutoModelForCausalLM.from_config(source.config).to(dtype)
     else:
         _weight_files(source.folder)
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -281,7 +280,6 @@ def load_weights(source: ModelSource, device: str, *, eager: bool = False) -> to
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
-            **attention,
         )
         wrong = {kind: sorted(map(str, info[kind])) for kind in info if info[kind]}
         if wrong:

@@ -11,17 +11,20 @@ seen in execution order, and the last is the one that is written. The forms:
 
     one       the last part is the site
     flat      the same, with rows and positions in one dim; the first part has them apart
-    scores    the parts are what the attention is given, queries and keys
+    scores    computed from what the attention is given, queries and keys; written through `z`
+    pattern   the same, after the softmax
     rest      what the last part must add to the first
     logprobs  the last part is logits
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+
+from patchclamp.engine import attention
 
 Place = dict[str, Any]
 
@@ -29,14 +32,17 @@ _SHARES = {"thirds": 0, "triples": 1}
 """Which dim of a fused projection tells queries, keys and values apart, after the position."""
 
 
-def take(place: Place, values: Sequence[Any]) -> torch.Tensor:
+def take(
+    place: Place, values: Sequence[Any], written: Mapping[Any, torch.Tensor] | None = None
+) -> torch.Tensor:
     """Return a site's canonical tensor, a view where that is possible.
 
-    `values` are what the modules of the place's parts are given or give, as they are.
+    `values` are what the modules of the place's parts are given or give, as they are. `written`
+    holds scores and patterns that were put in place before, by site and layer.
     """
     form, part = place["form"], place["parts"][-1]
-    if form == "scores":
-        return attention_scores(place, values)
+    if form in ("scores", "pattern"):
+        return attention.take(place, attended(place, values), written or {})
     tensor = split(part, member(part, values[-1]))
     if form == "flat":
         tensor = tensor.reshape(*first(values[0]).shape[:2], -1)
@@ -51,9 +57,11 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     """Return the last part's value with the site's tensor in place; the inverse of `take`."""
     form, part, value = place["form"], place["parts"][-1], values[-1]
     old = member(part, value)
-    if form in ("scores", "logprobs"):
-        raise ValueError(f"the site {place['site']!r} is computed from others and is not written")
-    if form == "rest":
+    if form == "logprobs":
+        raise ValueError("the site 'logprobs' is computed from logits and is not written")
+    if form in ("scores", "pattern"):
+        tensor = attention.mix(place, attended(place, values), tensor)
+    elif form == "rest":
         tensor = tensor - first(values[0])
     new = tensor.to(old.device, old.dtype)
     if part["split"]:
@@ -62,6 +70,15 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     else:
         whole = new.reshape(old.shape)
     return with_member(part, value, whole)
+
+
+def attended(place: Place, values: Sequence[Any]) -> dict[str, Any]:
+    """Return what attention is computed from: its keyword arguments, and the heads' tensors."""
+    heads = [
+        split(part, member(part, value))
+        for part, value in zip(place["parts"][1:], values[1:], strict=True)
+    ]
+    return {"given": values[0][1], **dict(zip("qkvz", heads, strict=True))}
 
 
 def first(value: Any) -> torch.Tensor:
@@ -74,14 +91,8 @@ def member(part: Place, value: Any) -> torch.Tensor:
     """Return the tensor that a part means of what a module is given or gives."""
     if isinstance(value, torch.Tensor):
         return value
-    tensor = value[part["member"]]
-    if tensor is None:
-        raise ValueError(
-            f"{part['path']!r} gives no attention pattern: the model was not loaded with eager "
-            "attention"
-        )
-    found: torch.Tensor = tensor
-    return found
+    tensor: torch.Tensor = value[part["member"]]
+    return tensor
 
 
 def with_member(part: Place, value: Any, tensor: torch.Tensor) -> Any:
@@ -108,55 +119,6 @@ def split(part: Place, tensor: torch.Tensor) -> torch.Tensor:
     sizes = (3, heads, -1) if how == "thirds" else (heads, 3, -1)
     shares = tensor.view(*before, *sizes).select(2 + _SHARES[how], part["share"])
     return shares.transpose(1, 2)
-
-
-def attention_scores(place: Place, values: Sequence[Any]) -> torch.Tensor:
-    """Return what the softmax over keys is taken of, (row, head, query, key).
-
-    bound(q k / sqrt(channels)), with q and k turned by their positions; -inf where a query does
-    not see a key. Keys of a group are shared by its heads.
-    """
-    arguments = values[0][1]
-    q, k = (
-        split(part, member(part, value))
-        for part, value in zip(place["parts"][1:3], values[1:3], strict=True)
-    )
-    q, k = turn(place, arguments, q), turn(place, arguments, k)
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    size = place["scale_size"] or q.shape[-1]
-    scale = size**-0.5 if place["scaled"] else 1.0
-    scores: torch.Tensor = q @ k.transpose(2, 3) * (scale / place["divisor"])
-    if place["softcap"]:
-        scores = place["softcap"] * torch.tanh(scores / place["softcap"])
-    mask = arguments["attention_mask"]
-    if mask is None:
-        return scores
-    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    return scores.masked_fill(~seen[..., : k.shape[2]], -torch.inf)
-
-
-def turn(place: Place, arguments: dict[str, Any], x: torch.Tensor) -> torch.Tensor:
-    """Turn queries or keys (row, head, position, channel) by their positions, if the model does.
-
-    Rotary embedding (Su et al. 2021): each pair of channels turns by position times a frequency;
-    a pair is channel i and i + n/2 of the first n (`half`), or 2i and 2i + 1 (`pairs`).
-    """
-    if not place["rotary"]:
-        return x
-    if place["rotary"] == "half":
-        cos, sin = (table[:, None] for table in arguments["position_embeddings"])
-        turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
-        low, high = turned.chunk(2, dim=-1)
-        across = torch.cat((-high, low), dim=-1)
-    else:
-        n = place["rotary_size"]
-        turned, rest = x[..., :n], x[..., n:]
-        steps = torch.arange(0, n, 2, device=x.device).float() / n
-        angles = arguments["position_ids"][..., None].float() / 10000.0**steps
-        angles = angles.repeat_interleave(2, dim=-1)[:, None]
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        across = torch.stack((-turned[..., 1::2], turned[..., ::2]), dim=-1).flatten(-2)
-    return torch.cat((turned * cos + across * sin, rest), dim=-1)
 
 
 def visits(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -31,7 +31,8 @@ def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> 
     where = row.places[site]
     if write:
         where = row.writes.get(site, where)
-    dims = tuple(dim for dim in SITES[site].dims if dim not in ("stimulus", "layer"))
+    kind = SITES[site.removesuffix("_normed")]
+    dims = tuple(dim for dim in kind.dims if dim not in ("stimulus", "layer"))
     names = [*where.needs, site]
     places = [*(row.places[name] for name in where.needs), where]
     return {
@@ -40,6 +41,7 @@ def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> 
         "form": where.form,
         "position": 1 + dims.index("query" if "query" in dims else "position"),
         "parts": [_part(model, name, at, layer) for name, at in zip(names, places, strict=True)],
+        "causal": not (row.encoder or getattr(config, "use_bidirectional_attention", False)),
         "rotary": row.rotary,
         "rotary_size": getattr(config, "rotary_dim", None),
         "softcap": getattr(config, row.softcap) if row.softcap else None,
@@ -52,8 +54,7 @@ def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> 
 def _part(model: ModelSource, name: str, where: Location, layer: int) -> Step:
     """Return a tensor in the module tree as plain data; keys and values have their own heads."""
     heads = int(model.config.num_attention_heads)
-    own = {"k", "k_normed", "v", "attn_scores"}
-    if name in own:
+    if name in ("k", "k_normed", "v"):
         heads = int(getattr(model.config, "num_key_value_heads", None) or heads)
     at = (where.path, where.io)
     order = [(place.path, place.io) for place in model.architecture.places.values()].index(at)
@@ -110,6 +111,6 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
     def order(step: Step) -> tuple[object, ...]:
         where = step["place"]
-        return (where["parts"][-1]["order"], step["do"] != "write", _ORDER[where["site"]])
+        return (where["parts"][-1]["order"], step["do"] != "write", _ORDER.get(where["site"], 0))
 
     return sorted(steps, key=order)

@@ -221,7 +221,6 @@ ARCHITECTURES: Table[Architecture] = Table(
                         "v": "attention.self.value",
                     }
                 ),
-                "attn_pattern": gives("attention.self", member=1),
                 "z": given("attention.output.dense", split="heads"),
                 "attn_out": gives("attention.output.dense"),
                 "resid_mid": gives("attention.output"),

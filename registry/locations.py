@@ -13,7 +13,7 @@ Split = Literal["", "heads", "thirds", "triples", "apart"]
 (query/key/value, head, channel), which GPT-2 has, or as (head, query/key/value, channel), which
 GPT-NeoX has; or apart in dims (row, position, head, channel)."""
 
-Form = Literal["one", "flat", "scores", "rest", "logprobs"]
+Form = Literal["one", "flat", "scores", "pattern", "rest", "logprobs"]
 """How a site comes from the tensors of its places: see `engine.sites`."""
 
 
@@ -117,7 +117,9 @@ def _block(
         "logprobs": gives("", member="logits", form="logprobs"),
     }
     q, k = ("q_normed", "k_normed") if "q_normed" in own else ("q", "k")
-    places["attn_scores"] = replace(own[k], form="scores", needs=("attention", q))
+    needs = ("attention", q, k, "v")
+    places["attn_scores"] = replace(own["z"], form="scores", needs=needs)
+    places["attn_pattern"] = replace(own["z"], form="pattern", needs=needs)
     writes = {}
     if "resid_mid" in own and own["resid_mid"].io == "input":
         writes["resid_mid"] = replace(own["attn_out"], form="rest", needs=("resid_pre",))
@@ -130,7 +132,6 @@ def attention(path: str, heads: Mapping[str, Location], *, out: str) -> dict[str
         "attention": Location(path, "inputs"),
         **heads,
         "z": given(f"{path}.{out}", split="heads"),
-        "attn_pattern": gives(path, member=1),
     }
 
 

@@ -20,9 +20,6 @@ class Site:
     summary: str
     identity: str
 
-    eager: bool = False
-    """Whether the model must compute attention step by step, which is slower, to show the site."""
-
     @property
     def per_head(self) -> bool:
         """Whether the site has one vector for each attention head."""
@@ -62,14 +59,12 @@ SITES: Table[Site] = Table(
             _MAP,
             "attention before the softmax",
             "softmax(scores) = pattern",
-            eager=True,
         ),
         Site(
             "attn_pattern",
             _MAP,
             "attention of each query to each key",
             "rows sum to 1 over keys that are not masked",
-            eager=True,
         ),
         Site(
             "z",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,3 +21,18 @@ def shared() -> Path:
     if not (SHARED / "models" / "stories260k").is_dir():
         pytest.skip("the material beside the project is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Give a tiny random-weight model by its name in `tiny.TWINS`, made once."""
+    import tiny
+
+    made: dict[str, Any] = {}
+
+    def of(name: str) -> Any:
+        if name not in made:
+            made[name] = tiny.twin(name, tmp_path_factory.mktemp("twins") / name)
+        return made[name]
+
+    return of

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import tiny
-from patchclamp.analyses.readings import Change, ModelShape
+from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import ask
-from patchclamp.engine.backend import open_backend
 from patchclamp.engine.batches import pad
 from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
 from patchclamp.engine.tokens import Spelling, TokenTable
-from patchclamp.registry.architectures import architecture_of
 
 TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34, 35))
 LAST = torch.tensor([len(ids) - 1 for ids in TEXTS])
@@ -28,23 +26,9 @@ BACKENDS = ("nnsight", "hooks")
 TOKENS = TokenTable(TEXTS, (SAID,), (0,) * 4)
 
 
-@pytest.fixture(scope="module", params=list(tiny.TWINS))
-def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model source as the planner would find it, with weights."""
-    folder = tiny.make(request.param, tmp_path_factory.mktemp("models") / request.param)
-    config = AutoConfig.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    module = tiny.family(config).from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    return SimpleNamespace(
-        folder=Path(folder),
-        architecture=architecture_of(config),
-        config=config,
-        shape=ModelShape(config.num_hidden_layers, config.num_attention_heads),
-        module=module,
-        backends={name: open_backend(name, module.eval(), tokenizer) for name in BACKENDS},
-    )
+@pytest.fixture(params=list(tiny.TWINS))
+def source(request: pytest.FixtureRequest, twin: Callable[[str], Any]) -> Any:
+    return twin(request.param)
 
 
 def steps_for(source: Any, rows: list[int]) -> list[dict[str, Any]]:

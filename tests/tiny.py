@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoTokenizer,
     BertConfig,
     Gemma2Config,
     Gemma3TextConfig,
@@ -26,6 +29,13 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from patchclamp.analyses.readings import ModelShape
+from patchclamp.engine.backend import open_backend
+from patchclamp.registry.architectures import architecture_of
+
+# Handing such tiny products between threads takes longer than computing them.
+torch.set_num_threads(1)
 
 WORDS = ("<unk>", "<end>", *(f"w{number}" for number in range(60)))
 
@@ -135,3 +145,19 @@ def make(architecture: str, folder: Path, *, scale: float = 5.0) -> Path:
         tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>"
     ).save_pretrained(folder)
     return folder
+
+
+def twin(name: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
+    """Return a model source as the planner would find it, with weights and both backends."""
+    make(name, folder)
+    config = AutoConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    module = family(config).from_pretrained(folder, dtype=dtype).eval()
+    return SimpleNamespace(
+        folder=folder,
+        architecture=architecture_of(config),
+        config=config,
+        shape=ModelShape(config.num_hidden_layers, config.num_attention_heads),
+        module=module,
+        backends={name: open_backend(name, module, tokenizer) for name in ("nnsight", "hooks")},
+    )

@@ -1,0 +1,188 @@
+"""Sites of every architecture: what the model itself reports, and what comes of writing there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from patchclamp.engine.batches import pad
+from patchclamp.engine.sites import put, take
+from patchclamp.engine.steps import in_order, place, read_step
+from patchclamp.registry import SITES
+
+IDS = (3, 4, 5, 6, 7, 8, 9, 10, 11)
+OTHER = (30, 31, 32)
+LAYERED = [site for site in SITES if "layer" in SITES[site].dims]
+WRITTEN = [site for site in SITES if site != "logprobs"]
+AFTER = {"attn_scores": "attn_pattern", "attn_pattern": "z", "q": "attn_scores", "k": "attn_scores"}
+"""What shows that a write reached attention, and not only the read behind it."""
+
+
+@pytest.fixture(params=list(tiny.TWINS))
+def source(request: pytest.FixtureRequest, twin: Callable[[str], Any]) -> Any:
+    return twin(request.param)
+
+
+def run(
+    source: Any, steps: Iterable[dict[str, Any]], backend: str = "hooks", ids: Any = (IDS,)
+) -> dict[str, torch.Tensor]:
+    return source.backends[backend].forward(pad(ids, pad_id=0), in_order(list(steps)), stop=False)
+
+
+def reads(source: Any, sites: Iterable[str], layers: Iterable[int] = range(3)) -> list[Any]:
+    there = [site for site in sites if site in source.architecture.sites]
+    return [read_step(source, (site, n), f"{site}.{n}", None) for site in there for n in layers]
+
+
+def write(source: Any, site: str, layer: int, value: torch.Tensor) -> dict[str, Any]:
+    """Write a whole site of one row, dims as in the site table."""
+    where = place(source, site, layer, write=True)
+    edit = {"head": None, "value": value.movedim(where["position"] - 1, 0)}
+    return {"do": "write", "place": where, "edits": [edit]}
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
+    finite = b[b.isfinite()]
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance * max(float(finite.abs().max()), 1.0))
+
+
+def test_sites_equal_what_the_model_itself_reports(source: Any) -> None:
+    """Hidden states, attention and logits as transformers gives them, with eager attention."""
+    found = run(source, reads(source, SITES), ids=(IDS, OTHER))
+    before = source.config._attn_implementation
+    source.module.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            told = source.module(
+                **pad((IDS, OTHER), pad_id=0),
+                use_cache=False,
+                output_hidden_states=True,
+                output_attentions=True,
+            )
+    finally:
+        source.module.set_attn_implementation(before)
+    for row, length in enumerate(map(len, (IDS, OTHER))):
+        for layer in range(3):
+            own = told.attentions[layer][row, :, :length, :length]
+            close(found[f"attn_pattern.{layer}"][row, :, :length, :length], own)
+            # The last hidden state has the final norm behind it.
+            stream = told.hidden_states[layer][row, :length]
+            close(found[f"resid_pre.{layer}"][row, :length], stream)
+        close(found["logits.0"][row, :length], told.logits[row, :length])
+
+
+@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+def test_writing_what_is_there_changes_nothing(source: Any, backend: str) -> None:
+    clean = run(source, reads(source, WRITTEN))
+    for site in source.architecture.sites:
+        if site in WRITTEN:
+            steps = [write(source, site, 1, clean[f"{site}.1"][0]), *reads(source, ["logits"], [0])]
+            close(run(source, steps, backend)["logits.0"], clean["logits.0"])
+
+
+@pytest.mark.parametrize("backend", ["nnsight", "hooks"])
+def test_what_is_written_is_read_and_reaches_the_logits(source: Any, backend: str) -> None:
+    clean = run(source, reads(source, SITES))
+    for site in source.architecture.sites:
+        if site not in WRITTEN:
+            continue
+        value = clean[f"{site}.1"][0].roll(1, 0) + 0.1  # other heads' or positions' values
+        value = value.clamp(max=1.0) if site == "attn_pattern" else value
+        after = AFTER.get(site, site)
+        steps = [write(source, site, 1, value), *reads(source, [site, after], [1])]
+        found = run(source, [*steps, *reads(source, ["logits"], [0])], backend)
+        close(found[f"{site}.1"][0], value)
+        assert not torch.allclose(found[f"{after}.1"], clean[f"{after}.1"], atol=1e-3)
+        assert not torch.allclose(found["logits.0"], clean["logits.0"], atol=1e-3), site
+
+
+def test_a_written_pattern_equals_a_masked_token(source: Any) -> None:
+    """Nobody attends to the first token: by scores, by pattern, or by the model's own mask."""
+    inputs = pad((IDS,), pad_id=0)
+    inputs["attention_mask"][:, 0] = 0
+    with torch.no_grad():
+        expected = source.module(**inputs, use_cache=False).logits[0, 1:]
+    knocked: list[dict[str, Any]] = []
+    for layer in range(3):  # a layer's scores depend on what was written below it
+        found = run(source, [*knocked, *reads(source, ["attn_scores"], [layer])])
+        value = found[f"attn_scores.{layer}"][0]
+        value[:, 1:, 0] = -torch.inf
+        knocked.append(write(source, "attn_scores", layer, value))
+    steps = reads(source, ["attn_pattern", "logits"])
+    found = run(source, [*knocked, *steps])
+    assert float(found["attn_pattern.2"][0, :, 1:, 0].abs().max()) == 0
+    close(found["logits.0"][0, 1:], expected)
+    patterns = [
+        write(source, "attn_pattern", layer, found[f"attn_pattern.{layer}"][0])
+        for layer in range(3)
+    ]
+    close(run(source, [*patterns, *steps])["logits.0"][0, 1:], expected)
+
+
+def test_queries_of_zero_attend_to_all_that_they_see_alike(source: Any) -> None:
+    if source.architecture.name == "phi_normed":
+        pytest.skip("the norm behind these queries adds a bias")
+    clean = run(source, reads(source, ["q", "attn_pattern"], [1]))
+    zero = torch.zeros_like(clean["q.1"][0])
+    steps = [write(source, "q", 1, zero), *reads(source, ["attn_pattern"], [1])]
+    pattern = run(source, steps)["attn_pattern.1"][0]
+    seen = clean["attn_pattern.1"][0] > 0
+    close(pattern, seen / seen.sum(-1, keepdim=True))
+
+
+def test_padding_that_sees_no_key_spoils_no_number(source: Any) -> None:
+    """Beyond a sliding window, a padding query sees nothing: its z stays as the model has it."""
+    ids = (IDS, OTHER)
+    clean = run(source, reads(source, SITES), ids=ids)
+    assert not any(value.isnan().any() for value in clean.values())
+    where = place(source, "attn_pattern", 1, write=True)
+    pattern = clean["attn_pattern.1"]
+    edit = {"head": None, "value": pattern[0].movedim(1, 0)}
+    steps = [{"do": "write", "place": where, "edits": [edit]}, *reads(source, ["logits"], [0])]
+    found = run(source, steps, ids=ids)
+    assert not found["logits.0"].isnan().any()
+    close(found["logits.0"][0], clean["logits.0"][0])
+
+
+def part(split: str, **more: Any) -> dict[str, Any]:
+    return {"form": "one", "parts": [{"split": split, "share": 1, "heads": 2, "member": 0, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("split", "first"),
+    [
+        ("heads", [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]),
+        ("thirds", [[4, 5], [6, 7]]),
+        ("triples", [[2, 3], [8, 9]]),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_heads_are_where_a_projection_has_them(
+    split: str, first: list[list[int]], wrapped: bool
+) -> None:
+    """Two heads of queries, keys and values in twelve channels; keys are asked for."""
+    tensor = torch.arange(24.0).view(1, 2, 12)
+    value = (tensor, "weights") if wrapped else tensor
+    where = part(split)
+    keys = take(where, [value])
+    assert keys[0, :, 0].tolist() == first
+    assert keys.data_ptr() >= tensor.data_ptr()
+    assert keys.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    new = put(where, [value], -keys)
+    changed = new[0] if wrapped else new
+    assert torch.equal(take(where, [new]), -keys)
+    untouched = sorted(set(range(12)) - {n for head in first for n in head})
+    assert torch.equal(changed[0, 0, untouched], tensor[0, 0, untouched])
+    assert torch.equal(tensor, torch.arange(24.0).view(1, 2, 12))
+    assert not wrapped or new[1] == "weights"
+
+
+def test_what_is_computed_from_logits_is_not_written(twin: Callable[[str], Any]) -> None:
+    source = twin("gpt2")
+    clean = run(source, reads(source, ["logprobs"], [0]))
+    with pytest.raises(ValueError, match="'logprobs' is computed from logits and is not written"):
+        run(source, [write(source, "logprobs", 0, clean["logprobs.0"][0])])
