@@ -4,6 +4,7 @@
 where the answer is due, its spellings put together as the spec says:
 
     logit_correct, logit_foil   of the right answer, and of the strongest other one
+    logit_options               of each option, (stimulus, option), where there are options
     logit_answers               of all spellings of all answers together
     logsumexp                   of all logits, in nats
     rank                        number of tokens that are more probable than the right answer; its
@@ -102,6 +103,20 @@ def forced_choice(readings: Readings) -> NDArray[np.float64]:
     array([1., 0.])
     """
     return np.greater(logit_diff(readings), 0).astype(np.float64)
+
+
+def solved(readings: Readings) -> NDArray[np.float64]:
+    """Return 1 where the model's answer is right, else 0: (stimulus,).
+
+    Among options it is the most probable of them, whatever else could be said; otherwise the most
+    probable of all tokens.
+
+    >>> solved({"rank": [0, 2]})
+    array([1., 0.])
+    >>> solved({"rank": [9], "logit_options": [], "logit_correct": [2.0], "logit_foil": [1.0]})
+    array([1.])
+    """
+    return forced_choice(readings) if "logit_options" in readings else accuracy(readings)
 
 
 def cross_entropy(readings: Readings) -> NDArray[np.float64]:

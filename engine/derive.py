@@ -118,14 +118,11 @@ def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -
     return kept
 
 
-def take(entry: Source, rows: list[Row], filler: Filler, seed: int) -> list[Row] | None:
-    """Return the part of the rows that is taken, in their order; None after P402 or P417.
+def take(chosen: Take, rows: Sequence[Row], filler: Filler, seed: int) -> list[int] | None:
+    """Return the numbers of the rows that are taken, in their order; None after P402 or P417.
 
     A random part is drawn without replacement, for each value of `by` from a stream of its own.
     """
-    chosen = entry.take
-    if chosen is None:
-        return rows
     if chosen.by is not None and rows and not filler.known(("take", "by"), [chosen.by], rows[0]):
         return None
     sorts: dict[str, list[int]] = {}
@@ -142,10 +139,11 @@ def take(entry: Source, rows: list[Row], filler: Filler, seed: int) -> list[Row]
                 "write 'fewer: true' if that is enough",
             )
             return None
-    if entry.keep_if is not None:
-        return rows  # taken from what the model solves, which only a run can tell
-    taken = {n for value, all_ in sorts.items() for n in _taken(chosen, value, all_, filler, seed)}
-    return [row for number, row in enumerate(rows) if number in taken]
+    return sorted(
+        number
+        for value, numbers in sorts.items()
+        for number in _taken(chosen, value, numbers, filler, seed)
+    )
 
 
 def _taken(chosen: Take, value: str, numbers: list[int], filler: Filler, seed: int) -> list[int]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from patchclamp.engine.corrupt import corrupt
 from patchclamp.engine.derive import Count, Filler, split, take, where, with_columns
@@ -40,9 +41,23 @@ class StimulusTable:
     spans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     places: tuple[Places, ...] = ()
     rows: tuple[Row, ...] = ()
+    screened: Mapping[str, int] = field(default_factory=dict)
+    """With `keep_if`, how many stimuli were asked and how many of them were kept."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def only(self, rows: Sequence[int]) -> StimulusTable:
+        """Return the table of some of the stimuli, by their numbers."""
+
+        def some(column: Any) -> Any:
+            return column and tuple(column[row] for row in rows)
+
+        columns = ("ids", "texts", "groups", "correct", "foil", "slots", "places", "rows")
+        changes: dict[str, Any] = {name: some(getattr(self, name)) for name in columns}
+        for name in ("labels", "spans"):
+            changes[name] = {key: some(column) for key, column in getattr(self, name).items()}
+        return replace(self, **changes)
 
     @property
     def digest(self) -> str:
@@ -92,9 +107,14 @@ def _read_source(
         return None
     # A stimulus without an id keeps the number of its row, whichever others are taken.
     numbers = {id(row): number for number, row in numbered}
-    kept = take(entry, [row for _, row in numbered], filler, seed)
-    parts = split(entry, kept, filler, seed) if kept and entry.split is not None else ()
-    if not kept or parts is None:
+    kept = [row for _, row in numbered]
+    taken = None if entry.take is None else take(entry.take, kept, filler, seed)
+    if entry.take is not None and taken is None:
+        return None
+    if taken is not None and entry.keep_if is None:
+        kept = [kept[number] for number in taken]  # else from what the model does as asked
+    parts = split(entry, kept, filler, seed) if entry.split is not None else ()
+    if parts is None:
         return None
     table = _render(entry, kept, filler, [numbers[id(row)] for row in kept])
     return table and replace(table, labels={**table.labels, **({SPLIT: parts} if parts else {})})

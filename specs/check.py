@@ -17,8 +17,10 @@ from patchclamp.specs.columns import (
     NO_GROUPS,
     check_columns,
     check_items,
+    check_keep,
     check_label_names,
     check_rejection,
+    has_foil,
     known_columns,
     labels_of,
     slots_of,
@@ -134,16 +136,10 @@ def _check_metric(
         if source is not None and source[1].answer is None:
             message = f"{metric.name!r} needs an answer, and stimuli.{source[0]} has no 'answer'"
             yield Problem(reference.path, "P304", message)
-        elif source is not None and metric.needs == "foil" and not _has_foil(source[1]):
+        elif source is not None and metric.needs == "foil" and not has_foil(source[1]):
             message = f"{metric.name!r} needs a foil, and stimuli.{source[0]}.answer has none"
             fitting = tuple(name for name, m in METRICS.items() if m.needs != "foil")
             yield Problem(path, "P305", message, fitting)
-
-
-def _has_foil(entry: Source) -> bool:
-    return entry.answer is not None and (
-        entry.answer.foil is not None or len(entry.answer.options) > 1
-    )
 
 
 def _check_labels(sections: Sections, asked: Asked) -> Iterator[Problem]:
@@ -253,6 +249,7 @@ def _check_sources(sections: Sections, asked: Asked) -> Iterator[Problem]:
     for place, entry in _sources(asked):
         yield from check_label_names(place, entry)
         yield from check_columns(place, entry)
+        yield from check_keep(place, entry)
         yield from check_items(place, entry)
 
 

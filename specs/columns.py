@@ -30,6 +30,9 @@ MEASURES = ("rank", "p", "p_foil", "logit_diff", "correct")
 """What `keep_if` can name: rank and probability of the answer, probability of the foil, logit
 difference, and whether the answer is the most probable token."""
 
+_EXAMPLE = {"rank": 3, "p": 0.43, "p_foil": 0.17, "logit_diff": 0.93, "correct": False}
+"""What a clean run could measure; a condition that has no value for it has none for any."""
+
 NO_GROUPS = "none"
 """What `groups` says where stimuli are independent of one another."""
 
@@ -170,6 +173,50 @@ def _names_asked(path: Path, condition: str) -> Iterator[tuple[Path, str | Value
         yield from ((path, name) for name in parse(condition).names)
     except ExpressionError as error:
         yield path, error
+
+
+def has_foil(entry: Source) -> bool:
+    """Return whether the answer of a set competes with another one."""
+    return entry.answer is not None and (
+        entry.answer.foil is not None or len(entry.answer.options) > 1
+    )
+
+
+def check_keep(place: Path, entry: Source) -> Iterator[Problem]:
+    """P304, P305, P311, P312: what `keep_if` asks the model for can be asked and answered."""
+    if entry.keep_if is None:
+        return
+    if entry.answer is None:
+        message = f"'keep_if' needs an answer, and {place[-1]!r} has no 'answer'"
+        yield Problem((*place, "keep_if"), "P304", message)
+    columns = known_columns(entry)
+    for i, column in enumerate(entry.keep_if.together if columns is not None else ()):
+        if columns is not None and column not in columns:
+            message = f"no column {column!r} in {_where(entry, 'together')}"
+            path = (*place, "keep_if", "together", i)
+            yield Problem(path, "P311", message, columns, nearest(column, columns))
+    yield from _check_measures(place, entry)
+
+
+def _check_measures(place: Path, entry: Source) -> Iterator[Problem]:
+    """P305, P312: a condition on what the model does has a value, and what it asks is measured."""
+    from patchclamp.specs.expression import ExpressionError, parse
+
+    assert entry.keep_if is not None
+    path = (*place, "keep_if", "holds")
+    try:
+        condition = parse(entry.keep_if.holds)
+    except ExpressionError:
+        return  # told with the other conditions and templates
+    try:
+        if set(condition.names) <= set(MEASURES):
+            condition.evaluate_bool(_EXAMPLE)
+    except ExpressionError as error:
+        yield Problem(path, "P312", str(error))
+    asked = [name for name in condition.names if name in ("p_foil", "logit_diff")]
+    if asked and entry.answer is not None and not has_foil(entry):
+        message = f"{asked[0]!r} needs a foil, and stimuli.{place[-1]}.answer has none"
+        yield Problem(path, "P305", message)
 
 
 def check_items(place: Path, entry: Source) -> Iterator[Problem]:

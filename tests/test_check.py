@@ -256,6 +256,52 @@ def test_columns_of_a_builtin_set_exist(
     assert nearest == suggestion
 
 
+@pytest.mark.parametrize(
+    ("keep", "answer", "code", "path", "message"),
+    [
+        ("correct", "", "P304", "", "'keep_if' needs an answer, and 'a' has no 'answer'"),
+        ("p > 2 * p_foil", "answer: {correct: ' {t}'},", "P305", "",
+         "'p_foil' needs a foil, and stimuli.a.answer has none"),
+        ("correct > 1", "answer: {correct: ' {t}'},", "P312", "",
+         "false and the number 1 cannot be compared"),
+        ("rank", "answer: {correct: ' {t}'},", "P312", "", "expected true or false"),
+        ("{holds: correct, together: [tt]}", "answer: {correct: ' {t}'},", "P311", ".together[0]",
+         "no column 'tt' in these items"),
+        ("logit_dif > 1", "answer: {correct: ' {t}'},", "P311", "",
+         "no column 'logit_dif' in what a clean run measures"),
+    ],
+)  # fmt: skip
+def test_what_the_model_is_asked_for_can_be_answered(
+    keep: str, answer: str, code: str, path: str, message: str
+) -> None:
+    text = spec({"a": f"kind: items, text: '{{t}}', {answer} items: [{{t: x}}], keep_if: {keep}"})
+    [(found, at, told, _)] = problems(text)
+    assert (found, at) == (code, f"stimuli.a.keep_if{path}")
+    assert message in told
+
+
+def test_a_foil_may_be_another_option() -> None:
+    answer = "answer: {correct: A, options: [A, B]}, keep_if: p > p_foil"
+    loads(spec({"a": f"kind: items, text: '{{t}}', items: [{{t: x}}], {answer}"}))
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "message"),
+    [
+        ("s1 == clean_s1 and tokens != clean_tokens and category == 'months'", None, ""),
+        ("s9 == s1", "P311", "no slot or column 's9' in stimuli.a"),
+        ("s1 ==", "P312", "expected a value, got the end"),
+    ],
+)
+def test_what_rejects_a_corruption_is_of_its_origin(
+    condition: str, code: str | None, message: str
+) -> None:
+    text = spec({"a": WORDS, "b": f'kind: corrupt, of: a, reject_if: "{condition}"'})
+    found = problems(text) if code else loads(text) and []
+    assert [(c, at) for c, at, *_ in found] == ([(code, "stimuli.b.reject_if")] if code else [])
+    assert all(message in told for _, _, told, _ in found)
+
+
 def test_columns_of_items_exist() -> None:
     text = spec({"a": "kind: items, text: '{b}', items: [{a: 1}, {a: 2}]"})
     assert problems(text) == [("P311", "stimuli.a.text", "no column 'b' in these items", None)]
