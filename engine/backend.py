@@ -23,6 +23,11 @@ class Backend(Protocol):
         """Run one batch; `steps` stand in execution order; `stop` ends it after the last one."""
 
 
+def needs_gradients(steps: Sequence[Step]) -> bool:
+    """Return whether a pass runs backwards too."""
+    return any(step["do"] == "objective" for step in steps)
+
+
 def open_backend(name: str, module: torch.nn.Module, tokenizer: Any) -> Backend:
     """Return the backend of that name around a loaded model."""
     backend: Backend = load(BACKENDS[name].factory)(module, tokenizer)

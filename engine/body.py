@@ -4,37 +4,44 @@ A backend sees the places of the steps in the order in which the model computes 
 step at its place's canonical tensor (see `engine.sites`). This is the code that a remote server
 would run, so it knows no class of ours. A step has its `place` and is one of
 
-    {"do": "read", "key", "positions"}                keep chosen positions
-    {"do": "sum", "key", "mask"}                      sum over rows, by position
-    {"do": "write", "edits"}                          put fixed values in place
+    {"do": "read", "key", "heads", "index", ...}      keep what is chosen: see `read`
+    {"do": "write", "edits"}                          put other values in place
     {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
+    {"do": "leaf"}                                    let gradients begin here
+    {"do": "hold", "key"}                             keep the size of each token's vector
+    {"do": "objective", "of", "at", ...}              take gradients of it: see `differentiate`
+
+A read step with `gradient` keeps the gradient at its place instead of the activation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from patchclamp.engine.scoring import read_answers
-from patchclamp.engine.sites import put, take
+from patchclamp.engine.reductions import reduce
+from patchclamp.engine.scoring import objective, read_answers
+from patchclamp.engine.sites import member, put, take
+
+Found = dict[str, torch.Tensor]
 
 
-def arrive(
-    visit: dict[str, Any], value: Any, kept: dict[Any, Any]
-) -> tuple[dict[str, torch.Tensor], Any]:
+def arrive(visit: dict[str, Any], value: Any, kept: dict[Any, Any]) -> tuple[Found, Any]:
     """Do all steps of a place that a pass has come to; returns what is read and what goes on.
 
     `value` is what the module is given or gives; it goes on as it is, the same object, unless a
-    step writes. `kept` holds values of earlier places that later steps need, and what was written.
+    step writes. `kept` holds what later steps need of earlier places, and what
+    was written there.
     """
-    found: dict[str, torch.Tensor] = {}
+    found: Found = {}
     here = (visit["path"], visit["io"])
     for step in visit["steps"]:
         place = step["place"]
         seen = [(part["path"], part["io"]) for part in place["parts"]]
         values = [value if where == here else kept[where] for where in seen]
-        results, replacement = do(step, take(place, values, kept))
+        results, replacement = do(step, values, kept)
         found.update(results)
         if replacement is not None:
             value = put(place, values, replacement)
@@ -45,52 +52,106 @@ def arrive(
     return found, value
 
 
-def do(step: dict[str, Any], tensor: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor | None]:
-    """Do one step at its tensor; returns what is read, by key, and what replaces the tensor."""
-    if step["do"] == "write":
-        return {}, write(step, tensor)
-    if step["do"] == "sum":
-        return {step["key"]: sum_rows(step, tensor)}, None
-    if step["do"] == "answers":
-        found = read_answers(step, tensor)
-        return {f"{step['key']}.{name}": value for name, value in found.items()}, None
-    return {step["key"]: read(step, tensor)}, None
+def do(
+    step: dict[str, Any], values: Sequence[Any], kept: dict[Any, Any]
+) -> tuple[Found, torch.Tensor | None]:
+    """Do one step where its place is seen; returns what is read, and what replaces the tensor."""
+    if step["do"] == "read" and step["gradient"]:
+        kept["gradient", step["key"]] = (step, values)
+        return {}, None
+    tensor = take(step["place"], values, kept)
+    match step["do"]:
+        case "write":
+            return {}, write(step, tensor)
+        case "leaf":
+            return {}, tensor.detach().requires_grad_(True)
+        case "hold":
+            vectors = tensor.detach().float()
+            flat = vectors.transpose(1, 2).flatten(2) if vectors.ndim == 4 else vectors
+            kept["held", step["key"]] = torch.linalg.vector_norm(flat, dim=-1)
+            return {}, None
+        case "answers":
+            found = read_answers(step, tensor)
+            return {f"answers.{name}": value for name, value in found.items()}, None
+        case "objective":
+            return differentiate(step, tensor, kept), None
+    return read(step, tensor), None
 
 
-def read(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy with the chosen positions, dims as in the site table, in float32 on the CPU.
+def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
+    """Return copies of what is chosen of a tensor (row, [head], position, unit), on the CPU.
 
-    `positions` holds indexes (row, chosen); None keeps every position, padding included.
+    `rows` are the input rows that are of stimuli, None if all are; `lengths` (row,) their tokens.
+    `heads` are kept, None for all. `index` (row, chosen) are positions, -1 for none, and None
+    keeps every one. What has no token is NaN. Beside it stands, as `<key>/bad`, how many numbers
+    of each row are not finite.
     """
-    value, dim = tensor, step["place"]["position"]
-    if step["positions"] is not None:
-        index = step["positions"].to(value.device)
-        rows = torch.arange(value.shape[0], device=value.device)[:, None]
-        value = value.movedim(dim, 1)[rows, index].movedim(1, dim)
-    return value.detach().to("cpu", torch.float32, copy=True)
+    device, lengths = tensor.device, step["lengths"].to(tensor.device)
+    if step["rows"] is not None:
+        tensor = tensor[step["rows"].to(device)]
+    if step["heads"] is not None:
+        tensor = tensor[:, step["heads"]]
+    if step["index"] is None:
+        tensor = tensor[..., : int(step["lengths"].max()), :]
+        index = torch.arange(tensor.shape[-2], device=device).expand(len(tensor), -1)
+        index = index.where(index < lengths[:, None], -1)
+    else:
+        index = step["index"].to(device)
+        where = index.clamp(min=0).view(len(index), *[1] * (tensor.ndim - 3), -1, 1)
+        tensor = tensor.gather(-2, where.expand(*tensor.shape[:-2], -1, tensor.shape[-1]))
+    mask = index >= 0
+    there = mask.view(len(mask), *[1] * (tensor.ndim - 3), -1, 1)
+    if step["map"]:
+        tensor = tensor[..., : int(step["lengths"].max())]
+        keys = torch.arange(tensor.shape[-1], device=device)
+        seen = (keys < lengths[:, None]).view(len(mask), 1, 1, -1)
+        # A key that a query does not see has no score.
+        there = there & seen & (tensor != float("-inf"))
+    key = step["key"]
+    found = {f"{key}/bad": (~torch.isfinite(tensor) & there).flatten(1).sum(1)}
+    if not step["reduce"]:
+        found[f"{key}/activation"] = torch.where(there, tensor, float("nan"))
+    for how in step["reduce"]:
+        for part, value in reduce(how, tensor, mask, {"index": index, "lengths": lengths}).items():
+            found[f"{key}/{how['name']}{part and '_'}{part}"] = value
+    return {name: value.detach().to("cpu", copy=True) for name, value in found.items()}
 
 
-def sum_rows(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
-    """Sum over rows where `mask` (row, position) is 1, in float64: (position, ...)."""
-    value = tensor.movedim(step["place"]["position"], 1).detach().to("cpu", torch.float64)
-    mask = step["mask"].to(torch.bool)
-    mask = mask.view(*mask.shape, *[1] * (value.ndim - 2))
-    return torch.where(mask, value, 0.0).sum(0)
+def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, Any]) -> Found:
+    """Return what the gradient steps read of the gradient of an objective at their places.
+
+    Stimuli do not depend on one another, so the gradient of the sum over them is that of each. A
+    step with `times` is about the weight that writes its place: what token t adds to the weight's
+    gradient is the outer product of the gradient at t and the input x there, whose size is that
+    of the gradient times that of x.
+    """
+    asked = [key for key in kept if key[0] == "gradient"]
+    tensors = [member(kept[key][0]["place"]["parts"][-1], kept[key][1][-1]) for key in asked]
+    gradients = torch.autograd.grad(objective(step, logits).sum(), tensors)
+    found: Found = {}
+    for key, gradient in zip(asked, gradients, strict=True):
+        source, values = kept[key]
+        tensor = take(source["place"], [*values[:-1], gradient])
+        if source["times"] is not None:
+            tensor = tensor * kept["held", source["times"]][..., None]
+        found.update(read(source, tensor))
+    return found
 
 
 def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor with each edit's value in its head, or everywhere if `head` is None.
+    """Return a tensor (row, [head], position, unit) with each edit's value in place.
 
-    An edit's `value` is (position, channel), or (1, channel) for the same at every position.
+    An edit's `value` broadcasts against the tensor, or against (row, position, unit) of its head;
+    more positions than the batch has are left out. `rows` says of which stimulus each input row
+    is, where that is not one to one.
     """
     changed = tensor.clone()
-    view = changed.movedim(step["place"]["position"], 1)
     for edit in step["edits"]:
-        value = edit["value"].to(view.device, view.dtype)
-        if value.shape[0] > 1:
-            value = value[: view.shape[1]]
-        if edit["head"] is None:
-            view[:] = value
-        else:
-            view[:, :, edit["head"]] = value
+        target = changed if edit["head"] is None else changed[:, edit["head"]]
+        value = edit["value"].to(changed.device, changed.dtype)
+        if value.shape[-2] > 1:
+            value = value[..., : changed.shape[-2], :]
+        if step["rows"] is not None and value.ndim == target.ndim:
+            value = value[step["rows"].to(changed.device)]
+        target[:] = value
     return changed

@@ -1,16 +1,21 @@
-"""Datasets: raw measurements become labelled xarray datasets, by the schema."""
+"""Datasets: records become labelled xarray datasets, by the schema."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.readings import CaptureReading, MetricReading, Reading
-from patchclamp.engine.measure import Answers, Measured
-from patchclamp.engine.plan import CapturePlan, Plan, SetPlan
-from patchclamp.registry import METRICS, SITES
+from patchclamp.analyses.readings import MetricReading
+from patchclamp.engine.answering import Answers, Changes
+from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.sets import SetPlan
+from patchclamp.engine.store import ENGINE
+from patchclamp.registry import METRICS
 from patchclamp.registry.table import load
 
 
@@ -34,7 +39,7 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     data = xr.Dataset(
         {
             "text": ("stimulus", np.asarray(table.texts)),
-            "n_tokens": ("stimulus", np.asarray([len(t) for t in tokens.ids], dtype=np.int32)),
+            "n_tokens": ("stimulus", of_set.lengths.astype(np.int32)),
             "token_id": (("stimulus", "position"), ids),
             "token_text": ("token", np.asarray(_pieces(plan, used))),
         },
@@ -85,44 +90,78 @@ def _padded(ids: tuple[tuple[int, ...], ...]) -> np.ndarray:
     return padded
 
 
-def capture_dataset(plan: Plan, capture: CapturePlan, activation: np.ndarray) -> xr.Dataset:
-    """Label a capture: variable `activation` with the dims of its site, and its token ids."""
-    of_set = plan.sets[capture.stimuli]
-    site = SITES[capture.site]
-    sizes = dict(zip(site.dims, activation.shape, strict=True))
-    counted = {dim: np.arange(size, dtype=np.int32) for dim, size in sizes.items()}
-    ids = _padded(of_set.tokens.ids)
-    coords: dict[str, object] = {
-        **counted,
-        **stimulus_coords(of_set),
-        "layer": np.asarray(capture.layers, dtype=np.int32),
-    }
-    match capture.positions:
-        case "all":
-            coords["mask"] = (("stimulus", "position"), ids >= 0)
-            chosen = ids
-        case "first":
-            chosen = ids[:, :1]
-        case _:
-            lengths = (ids >= 0).sum(1)
-            chosen = np.take_along_axis(ids, lengths[:, None] - 1, axis=1)
-    coords["token_id"] = (("stimulus", "position"), chosen)
-    data = xr.Dataset({"activation": (site.dims, activation)}, coords=coords)
-    anchor = "last" if capture.positions == "last" else "first"
-    data["position"].attrs = {
-        "long_name": f"token position relative to the {anchor} token",
-        "anchor": anchor,
-    }
-    data["activation"].attrs = {
-        "units": "activation",
-        "long_name": site.summary,
-        "site": capture.site,
-        "precision": plan.model.choice.dtype,
-    }
-    return data.assign_attrs(stimuli=capture.stimuli)
+def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
+    """Label a capture's file: its variables, opened and not yet read, with every coordinate.
+
+    A variable is read when it is asked for, and only the part that is asked for: `isel` first.
+    """
+    bare = xr.open_dataset(file, engine=ENGINE, cache=False, decode_times=False)
+    if "every" in bare.dims:
+        bare = bare.isel(every=0)
+    data = bare.assign_coords(capture_coords(plan, capture, dict(bare.sizes)))
+    for variable in capture.variables():
+        if variable.name in data:
+            attrs = {"units": variable.units, "long_name": variable.meaning, "site": capture.site}
+            data[variable.name].attrs = {**attrs, "precision": plan.model.choice.dtype}
+    if "position" in data.coords:
+        anchor = capture.chosen.anchor
+        data["position"].attrs = {
+            "long_name": "place in the list of positions"
+            if anchor == "list"
+            else f"token position relative to {anchor}",
+            "anchor": anchor,
+        }
+    dropped = len(plan.sets[capture.stimuli].table) - len(capture.chosen.rows)
+    attrs = {"stimuli": capture.stimuli, "site": capture.site}
+    return data.assign_attrs(attrs | ({"stimuli_dropped": dropped} if dropped else {}))
 
 
-def metric_dataset(plan: Plan, reading: MetricReading, measured: Measured) -> xr.Dataset:
+def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> dict[str, Any]:
+    """Return the coordinates of a capture's dims, and what hangs on them."""
+    of_set, chosen = plan.sets[capture.stimuli], capture.chosen
+    coords: dict[str, Any] = {
+        str(dim): np.arange(size, dtype=np.int32) for dim, size in sizes.items()
+    }
+    if "layer" in sizes:
+        coords["layer"] = np.asarray(capture.layers, dtype=np.int32)
+    coords |= _head_coords(capture, sizes)
+    place = next((dim for dim in ("query", "position") if dim in sizes), None)
+    if place is not None:
+        coords[place] = np.asarray(chosen.labels, dtype=np.int32)
+        if chosen.names:
+            coords["position_name"] = (place, np.asarray(chosen.names))
+    if "class" in sizes:
+        ((label, classes),) = capture.classes.items()
+        coords["class"] = ("class", np.asarray(classes), {"label": label})
+    if "stimulus" in sizes:
+        rows = list(chosen.rows)
+        of_stimuli = stimulus_coords(of_set)
+        coords |= {name: (dim, values[rows]) for name, (dim, values) in of_stimuli.items()}
+        if place is not None:
+            ids = np.take_along_axis(_padded(of_set.tokens.ids)[rows], chosen.index.clip(0), 1)
+            coords["token_id"] = (("stimulus", place), np.where(chosen.mask, ids, -1))
+            if not chosen.mask.all() or chosen.every:
+                coords["mask"] = (("stimulus", place), chosen.mask)
+    return coords
+
+
+def _head_coords(capture: CapturePlan, sizes: dict[Any, int]) -> dict[str, Any]:
+    """Return the coordinates of heads: their numbers, or names where their layers differ."""
+    dim = next((dim for dim in ("head", "kv_head") if dim in sizes), None)
+    if dim is None or capture.heads is None:
+        return {}
+    if not capture.named:
+        return {dim: np.asarray(capture.heads[0], dtype=np.int32)}
+    pairs = [(n, h) for n, of in zip(capture.layers, capture.heads, strict=True) for h in of]
+    return {
+        dim: np.asarray([f"L{layer}H{head}" for layer, head in pairs]),
+        "layer": (dim, np.asarray([layer for layer, _ in pairs], dtype=np.int32)),
+    }
+
+
+def metric_dataset(
+    plan: Plan, reading: MetricReading, measured: Mapping[tuple[str, Changes], Answers]
+) -> xr.Dataset:
     """Compute a metric, clean (stimulus) and under each condition (condition, stimulus)."""
     metric = METRICS[reading.metric]
     function = load(metric.function)
@@ -130,33 +169,18 @@ def metric_dataset(plan: Plan, reading: MetricReading, measured: Measured) -> xr
     def values(answers: Answers) -> np.ndarray:
         return np.asarray(function(answers), dtype=np.float64)
 
+    data = xr.Dataset(
+        {"clean": ("stimulus", values(measured[reading.stimuli, ()]))},
+        coords=dict(stimulus_coords(plan.sets[reading.stimuli])),
+    )
+    if not reading.conditions:
+        return data
     changed = [
-        values(measured.changed[reading.stimuli, condition.changes])
-        for condition in reading.conditions
+        values(measured[reading.stimuli, condition.changes]) for condition in reading.conditions
     ]
     labels: dict[str, list[int]] = {}
     for condition in reading.conditions:
         for name, number in condition.labels:
             labels.setdefault(name, []).append(number)
-    return xr.Dataset(
-        {
-            "clean": ("stimulus", values(measured.clean[reading.stimuli])),
-            "value": (("condition", "stimulus"), np.stack(changed)),
-        },
-        coords={
-            **stimulus_coords(plan.sets[reading.stimuli]),
-            **{name: ("condition", np.asarray(v, np.int32)) for name, v in labels.items()},
-        },
-    )
-
-
-def measured_dataset(
-    plan: Plan,
-    reading: Reading,
-    captures: Mapping[str, xr.Dataset],
-    measured: Measured,
-) -> xr.Dataset:
-    """Return the labelled dataset that answers a reading."""
-    if isinstance(reading, CaptureReading):
-        return captures[reading.capture]
-    return metric_dataset(plan, reading, measured)
+    coords = {name: ("condition", np.asarray(v, np.int32)) for name, v in labels.items()}
+    return data.assign(value=(("condition", "stimulus"), np.stack(changed))).assign_coords(coords)

@@ -18,11 +18,12 @@ from pydantic import BaseModel
 
 from patchclamp.engine.deep_labels import check_classes, sets_of
 from patchclamp.engine.deep_model import check_parts, entries_of
-from patchclamp.engine.deep_positions import DeepSet, check_positions, interventions_of, locate
+from patchclamp.engine.deep_positions import check_positions, interventions_of
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.model import ModelSource, find_model
 from patchclamp.engine.partners import check_means, check_partners
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.token_table import token_table
 from patchclamp.engine.tokens import tokenise
@@ -48,7 +49,7 @@ class Material:
 
     model: ModelSource | None
     tables: dict[str, StimulusTable]
-    sets: dict[str, DeepSet]
+    sets: dict[str, SetPlan]
     found: tuple[Diagnostic, ...]
     cell: Cell
     """The first cell that has it."""

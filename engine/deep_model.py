@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.plan import check_site, resolve_layers
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ARCHITECTURES, SITES
 from patchclamp.specs.analyses_causal import Given, Prune, Units
@@ -16,7 +15,8 @@ from patchclamp.specs.analyses_representation import LayerTarget
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Place
 from patchclamp.specs.rdms import CaptureModel
-from patchclamp.specs.selections import Heads, parse_head_name
+from patchclamp.specs.selections import BeyondError, Heads, Layers, parse_head_name
+from patchclamp.specs.selections import resolve_layers as layer_numbers
 from patchclamp.specs.walk import models_in
 
 SECTIONS = ("captures", "interventions", "analyses")
@@ -38,19 +38,38 @@ def check_parts(model: ModelSource, problems: Problems) -> None:
         if isinstance(entry, Capture | Units | Place):
             _check_place(entry, path, model, problems)
         elif isinstance(entry, LayerTarget):
-            resolve_layers(entry.layers, (*path, "layers"), model, problems)
+            check_layers(entry.layers, (*path, "layers"), model, problems)
         elif isinstance(entry, CaptureModel) and isinstance(entry.layer, int):
-            resolve_layers((entry.layer,), (*path, "layer"), model, problems)
+            check_layers((entry.layer,), (*path, "layer"), model, problems)
         elif isinstance(entry, Given | Prune):
             key = "nodes" if isinstance(entry, Given) else "protect"
             for i, node in enumerate(getattr(entry, key)):
                 _check_node(node, (*path, key, i), model, problems)
 
 
+def check_site(site: str, path: Path, model: ModelSource, problems: Problems) -> None:
+    """P413: the architecture has a site."""
+    if site not in model.architecture.sites:
+        problems.add(
+            path,
+            "P413",
+            f"{model.choice.id!r} has no site {site!r}: {model.architecture.summary}",
+            allowed=tuple(model.architecture.sites),
+        )
+
+
+def check_layers(choice: Layers, path: Path, model: ModelSource, problems: Problems) -> None:
+    """P412: the model has these layers."""
+    try:
+        layer_numbers(choice, model.shape.layers)
+    except BeyondError as error:
+        problems.add(path, "P412", f"{model.choice.id!r}: {error}")
+
+
 def _check_place(
     entry: Capture | Units | Place, path: Path, model: ModelSource, problems: Problems
 ) -> None:
-    resolve_layers(entry.layers, (*path, "layers"), model, problems)
+    check_layers(entry.layers, (*path, "layers"), model, problems)
     site = entry.site
     # A site that no architecture has yet is one that is not implemented, which a plan tells.
     if site is not None and any(site in a.sites for a in ARCHITECTURES.values()):

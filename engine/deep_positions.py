@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
 from patchclamp.engine.deep_labels import sets_of
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.spans import (
-    PositionError,
-    SpanError,
-    Stimulus,
-    find,
-    lay,
-    resolve,
-    tokens_of,
-)
-from patchclamp.engine.stimuli import StimulusTable
-from patchclamp.engine.tokens import TokenTable
+from patchclamp.engine.sets import SetPlan
+from patchclamp.engine.spans import PositionError, Stimulus, lay, resolve
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.analyses_causal import Units
 from patchclamp.specs.analyses_descriptive import Attention
@@ -30,57 +20,7 @@ from patchclamp.specs.walk import models_in
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class DeepSet:
-    """A stimulus set with its tokens and, where spans were found, each stimulus's places."""
-
-    table: StimulusTable
-    tokens: TokenTable
-    stimuli: tuple[Stimulus, ...] | None
-
-
-def locate(
-    table: StimulusTable, tokens: TokenTable, bos: int | None, problems: Problems
-) -> DeepSet:
-    """Return a set with its spans found in every stimulus; P418 for the first that lacks one."""
-    encoded = tokens.encoded
-    assert encoded is not None, "made by tokenise"
-    entry = problems.loaded.spec.stimuli[table.name]
-    spans = entry.spans if isinstance(entry, Rows) else {}
-    if encoded.offsets is None:
-        if spans:
-            message = "spans cannot be checked here: this tokenizer tells no places of its tokens"
-            problems.add(("stimuli", table.name, "spans"), "P419", message, severity="warning")
-        return DeepSet(table, tokens, None)
-    found: list[dict[str, range]] = [{} for _ in table.ids]
-    for name, said in table.spans.items():
-        for row, id_ in enumerate(table.ids):
-            text, offsets = encoded.texts[row], encoded.offsets[row]
-            # A chat template stands around the text, and may say the same.
-            start = max(0, text.find(table.texts[row]))
-            try:
-                a, b = find(table.texts[row], said[row], spans[name].occurrence)
-                found[row][name] = tokens_of(text, (start + a, start + b), offsets)
-            except SpanError as error:
-                path = ("stimuli", table.name, "spans", name)
-                problems.add(path, "P418", f"stimulus {id_!r}: {error}")
-                return DeepSet(table, tokens, None)
-    return DeepSet(
-        table,
-        tokens,
-        tuple(
-            Stimulus(encoded.texts[row], encoded.offsets[row], _lead(tokens.ids[row], bos), spans)
-            for row, spans in enumerate(found)
-        ),
-    )
-
-
-def _lead(ids: tuple[int, ...], bos: int | None) -> int:
-    """Return how many BOS tokens a stimulus begins with: none or one."""
-    return int(bos is not None and ids[:1] == (bos,))
-
-
-def check_positions(sets: Mapping[str, DeepSet], problems: Problems) -> None:
+def check_positions(sets: Mapping[str, SetPlan], problems: Problems) -> None:
     """P418: every span, number and window that is named is there, in every stimulus of its set."""
     for path, positions, names in _asked(problems):
         for name in names:
@@ -131,7 +71,7 @@ def _place(path: Path, i: int, problems: Problems) -> Path:
 
 
 def _check_anchor(
-    anchor: str | int, path: Path, of: tuple[str, Mapping[str, DeepSet]], problems: Problems
+    anchor: str | int, path: Path, of: tuple[str, Mapping[str, SetPlan]], problems: Problems
 ) -> None:
     if anchor in FIXED or not (isinstance(anchor, int) or _known(anchor, path, of[0], problems)):
         return
@@ -155,9 +95,9 @@ def _known(anchor: str, path: Path, name: str, problems: Problems) -> bool:
 
 
 def _first_failing(
-    look: Callable[[Stimulus], range],
+    look: Callable[[Stimulus], Sequence[int]],
     path: Path,
-    of: tuple[str, Mapping[str, DeepSet]],
+    of: tuple[str, Mapping[str, SetPlan]],
     problems: Problems,
 ) -> None:
     """P418: tell the first stimulus that lacks a position, and how many do."""
@@ -171,7 +111,7 @@ def _first_failing(
 
 
 def _failing(
-    look: Callable[[Stimulus], range], stimuli: tuple[Stimulus, ...]
+    look: Callable[[Stimulus], Sequence[int]], stimuli: tuple[Stimulus, ...]
 ) -> list[tuple[int, str]]:
     found = []
     for row, stimulus in enumerate(stimuli):
@@ -183,7 +123,7 @@ def _failing(
 
 
 def _check_window(
-    window: Window, path: Path, of: tuple[str, Mapping[str, DeepSet]], problems: Problems
+    window: Window, path: Path, of: tuple[str, Mapping[str, SetPlan]], problems: Problems
 ) -> None:
     """P417, P418: a window fits its texts, or as many of them as is asked for."""
     name, sets = of

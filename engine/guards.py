@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
-from patchclamp.engine.backend import Backend
+from patchclamp.engine.answering import Answers, Asking, Changes, look_at_answers
 from patchclamp.engine.batches import Batch
+from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.identities import Identity, check_sites
-from patchclamp.engine.measure import Measured, clean_steps, run_batch
+from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
+from patchclamp.engine.recording import Work, by_objective, gather, prepare
+from patchclamp.engine.records import Cache
+from patchclamp.engine.shards import open_shards
+from patchclamp.engine.steps import read_step
 from patchclamp.registry.errors import GuardError
 
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference that rounding explains, relative to the largest value compared; padded
 against alone was measured at 4e-6 in float32, the others follow their shorter mantissas."""
+
+
+_TOKENS = 16
+"""Tokens of the stimulus that site identities are checked on: enough, and attention maps of all
+layers stay small."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,121 @@ class Verdict:
         return {**asdict(self), "verdict": "ok"}
 
 
-def check_measurement(
-    plan: Plan, module: torch.nn.Module, backend: Backend, measured: Measured
-) -> list[Verdict]:
-    """Run every guard; raises `GuardError` at the first that fails."""
-    verdicts = [*_finite(plan, measured), *_interventions_had_effect(plan, measured)]
-    for name in plan.clean_sets():
-        verdicts.append(_batched_is_alone(plan, name, backend, measured))
-    verdicts += _site_identities(plan, module, backend)
+def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache) -> list[Verdict]:
+    """Hold what has been recorded against a stimulus that runs alone; raises `GuardError`.
+
+    That every number is finite was seen when its batch was kept.
+    """
+    plan = passes.plan
+    verdicts = [Verdict("finite", f"captures/{c.name}", 0.0, 0.0) for c in captures]
+    for name in dict.fromkeys(capture.stimuli for capture in captures):
+        row, batch, padding = most_padded(plan, name)
+        worst = _beside_is_alone(passes, name, (row, batch))
+        alone = Batch((row,), int(plan.sets[name].lengths[row]))
+        for part in by_objective([c for c in captures if c.stimuli == name]):
+            found = passes.forward(*prepare(plan, Work(name, part, (row,)), alone))
+            for capture in part:
+                tensors, rows = gather(plan, capture, (row,), found)
+                if rows:
+                    worst = max(worst, _recorded_is(plan, capture, (row, tensors), cache))
+        verdicts.append(_alone(plan, name, (row, padding), worst))
     return verdicts
+
+
+def check_answers(
+    passes: Passes, asked: Asking, answers: Mapping[Changes, Answers], clean: Answers
+) -> list[Verdict]:
+    """Hold clean answers against a stimulus that runs alone; see that interventions act."""
+    plan, name = passes.plan, asked.stimuli
+    if asked.conditions != ((),):
+        return _interventions_had_effect(name, answers, clean)
+    row, _, padding = most_padded(plan, name)
+    found, clean, worst = look_at_answers(passes, asked, row), answers[()], 0.0
+    for key in ("logit_correct", "logit_foil", "logsumexp", "cross_entropy"):
+        if key in clean:
+            together = float(clean[key][row])
+            scale = abs(float(clean["logsumexp"][row])) if key != "cross_entropy" else abs(together)
+            worst = max(worst, abs(float(found[key][0]) - together) / scale)
+    return [_alone(plan, name, (row, padding), worst)]
+
+
+def most_padded(plan: Plan, name: str) -> tuple[int, Batch, int]:
+    """Return the stimulus with the most padding, its batch, and how many tokens that is."""
+    of_set = plan.sets[name]
+    tokens = plan.loaded.spec.run.batch.tokens
+    batches = of_set.batches(range(len(of_set.table)), tokens)
+    padding, row, number = max(
+        (batch.length - int(of_set.lengths[row]), row, number)
+        for number, batch in enumerate(batches)
+        for row in batch.rows
+    )
+    return row, batches[number], padding
+
+
+def _beside_is_alone(passes: Passes, name: str, what: tuple[int, Batch]) -> float:
+    """Compare a stimulus's last layer alone and beside the longest one of its batch."""
+    row, batch = what
+    plan, of_set = passes.plan, passes.plan.sets[name]
+    longest = max(batch.rows, key=lambda other: int(of_set.lengths[other]))
+    last = plan.model.shape.layers - 1
+    seen = []
+    for rows in ([row], [row, longest]):
+        lengths = torch.from_numpy(of_set.lengths[rows])
+        step = read_step(plan.model, ("resid_post", last), "last", lengths)
+        found = passes.forward([of_set.tokens.ids[r] for r in rows], [step])
+        seen.append(found["last/activation"][0, : int(lengths[0])].float().numpy())
+    return _deviation(seen[0], seen[1])
+
+
+def _recorded_is(
+    plan: Plan, capture: CapturePlan, what: tuple[int, Mapping[str, torch.Tensor]], cache: Cache
+) -> float:
+    """Compare what a stimulus gives alone with what was recorded of it in its batch."""
+    row, tensors = what
+    shards, worst = open_shards(cache.shards(plan.record(capture))), 0.0
+    for variable in capture.variables():
+        if variable.partial or variable.whole:
+            continue
+        alone = tensors[variable.name][0].float().numpy()
+        ((_, kept),) = shards.block(variable.name, (row,))
+        inner = tuple(slice(0, size) for size in alone.shape)
+        together = kept[inner].float().numpy()
+        if np.isfinite(alone).any():
+            worst = max(worst, _deviation(alone, together))
+    return worst
+
+
+def _alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdict:
+    row, padding = what
+    return _judge(
+        "batched = alone",
+        f"{name}, stimulus {plan.sets[name].table.ids[row]!r} with {padding} padding tokens",
+        worst,
+        TOLERANCE[plan.model.choice.dtype],
+        "a stimulus gives other numbers alone than in its batch",
+    )
+
+
+def _interventions_had_effect(
+    name: str, answers: Mapping[Changes, Answers], clean: Answers
+) -> list[Verdict]:
+    """Every intervention moved some answer's logit: one that moves none never reached the model."""
+    verdicts = []
+    for changes, changed in answers.items():
+        moved = max(
+            float(np.abs(changed[key] - clean[key]).max())
+            for key in ("logit_correct", "logsumexp", "cross_entropy")
+            if key in clean
+        )
+        where = ", ".join(_describe(change.site, change.layer, change.head) for change in changes)
+        if not moved > 0:
+            raise GuardError(
+                f"guard 'intervention had effect' failed on {name!r}: "
+                f"{changes[0].intervention!r} at {where} changes no logit at all"
+            )
+        verdicts.append((moved, where))
+    least, where = min(verdicts)
+    return [Verdict("intervention had effect", f"least: {where}", least, float("inf"))]
 
 
 def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict:
@@ -61,102 +177,25 @@ def _deviation(a: np.ndarray, b: np.ndarray) -> float:
     return difference / scale if scale else difference
 
 
-def _finite(plan: Plan, measured: Measured) -> list[Verdict]:
-    """Every activation and every logit at a real token is a finite number."""
-    verdicts = []
-    for capture in plan.captures:
-        values = measured.captures[capture.name]
-        table = plan.sets[capture.stimuli]
-        bad = ~np.isfinite(values)
-        if capture.positions == "all":
-            real = np.zeros((len(values), values.shape[-2]), dtype=bool)
-            for row, ids in enumerate(table.tokens.ids):
-                real[row, : len(ids)] = True
-            bad &= real.reshape(len(values), *[1] * (values.ndim - 3), values.shape[-2], 1)
-        if bad.any():
-            row, layer = (int(i) for i in np.argwhere(bad)[0][:2])
-            raise GuardError(
-                f"guard 'finite' failed on capture {capture.name!r}: stimulus "
-                f"{table.table.ids[row]!r} at layer {capture.layers[layer]} holds NaN or infinity"
-            )
-        verdicts.append(Verdict("finite", f"captures/{capture.name}", 0.0, 0.0))
-    for name, answers in measured.clean.items():
-        for reading, values in answers.items():
-            if not np.isfinite(values).all():
-                row = int(np.argwhere(~np.isfinite(values))[0][0])
-                raise GuardError(
-                    f"guard 'finite' failed on {reading} of {name!r}: stimulus "
-                    f"{plan.sets[name].table.ids[row]!r} gives NaN or infinity"
-                )
-    return verdicts
-
-
-def _interventions_had_effect(plan: Plan, measured: Measured) -> list[Verdict]:
-    """Every intervention moved some answer's logit: one that moves none never reached the model."""
-    verdicts = []
-    for (name, changes), answers in measured.changed.items():
-        clean = measured.clean[name]
-        moved = max(
-            float(np.abs(answers[key] - clean[key]).max())
-            for key in ("logit_correct", "logsumexp", "cross_entropy")
-            if key in clean
-        )
-        where = ", ".join(_describe(change.site, change.layer, change.head) for change in changes)
-        if not moved > 0:
-            raise GuardError(
-                f"guard 'intervention had effect' failed on {name!r}: "
-                f"{changes[0].intervention!r} at {where} changes no logit at all"
-            )
-        verdicts.append((moved, where))
-    if not verdicts:
-        return []
-    least, where = min(verdicts)
-    return [Verdict("intervention had effect", f"least: {where}", least, float("inf"))]
-
-
 def _describe(site: str, layer: int, head: int | None) -> str:
     return f"{site} L{layer}" if head is None else f"{site} L{layer}H{head}"
 
 
-def _batched_is_alone(plan: Plan, name: str, backend: Backend, measured: Measured) -> Verdict:
-    """The stimulus with the most padding gives the same numbers when it runs alone."""
-    of_set = plan.sets[name]
-    lengths = [len(ids) for ids in of_set.tokens.ids]
-    padding, row = max(
-        (batch.length - lengths[row], row) for batch in of_set.batches for row in batch.rows
-    )
-    alone = Batch((row,), lengths[row])
-    found = run_batch(plan, name, alone, clean_steps(plan, name, alone), backend)
-    worst = 0.0
-    for capture in plan.captures:
-        if capture.stimuli == name:
-            together = measured.captures[capture.name][row]
-            for number, layer in enumerate(capture.layers):
-                value = found[f"{capture.name}.{layer}"][0].numpy()
-                batched = together[number][..., : value.shape[-2], :]
-                worst = max(worst, _deviation(value, batched))
-    for key in ("logit_correct", "logit_foil", "logsumexp"):
-        if f"answers.{key}" in found:
-            scale = float(np.abs(measured.clean[name]["logsumexp"][row]))
-            single = float(found[f"answers.{key}"][0])
-            worst = max(worst, abs(single - float(measured.clean[name][key][row])) / scale)
-    return _judge(
-        "batched = alone",
-        f"{name}, stimulus {of_set.table.ids[row]!r} with {padding} padding tokens",
-        worst,
-        TOLERANCE[plan.model.choice.dtype],
-        "a stimulus gives other numbers alone than in its batch",
-    )
-
-
-def _site_identities(plan: Plan, module: torch.nn.Module, backend: Backend) -> list[Verdict]:
+def check_identities(passes: Passes, module: torch.nn.Module) -> list[Verdict]:
     """What the site table promises holds on one real stimulus, at every layer."""
+    plan = passes.plan
     name = plan.clean_sets()[0] if plan.clean_sets() else next(iter(plan.sets))
-    ids = plan.sets[name].tokens.ids[0]
-    limit = TOLERANCE[plan.model.choice.dtype]
+    ids = plan.sets[name].tokens.ids[0][:_TOKENS]
+    found = check_sites(plan.model, module, passes.backend, ids)
     return [
-        _judge("site identity", identity, value, limit, "the site table does not fit this model")
-        for identity, value in worst(check_sites(plan.model, module, backend, ids)).items()
+        _judge(
+            "site identity",
+            identity,
+            value,
+            TOLERANCE[plan.model.choice.dtype],
+            "the site table does not fit this model",
+        )
+        for identity, value in worst(found).items()
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from patchclamp.engine.backend import Step
+from patchclamp.engine.backend import Step, needs_gradients
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -42,7 +42,7 @@ class Hooks:
                 raise _StopForward
             return None if replacement is value else replacement
 
-        with ExitStack() as stack, torch.no_grad():
+        with ExitStack() as stack, torch.set_grad_enabled(needs_gradients(steps)):
             for visit in list(pending):
                 handle = _hook(self._module.get_submodule(visit["path"]), visit, act)
                 stack.callback(handle.remove)

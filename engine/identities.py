@@ -91,19 +91,26 @@ def check_sites(
     """Read every site at every layer of one stimulus and return the identities between them."""
     row, layers = model.architecture, range(model.shape.layers)
     inner = [name for name in row.places if name not in ("attention", *ENDS, *without)]
-    steps = [read_step(model, (site, n), f"{site}.{n}", None) for site in inner for n in layers]
+    lengths = torch.tensor([len(ids)])
+    steps = [read_step(model, (site, n), f"{site}.{n}", lengths) for site in inner for n in layers]
     ends = [site for site in ENDS if site in row.places and site not in without]
-    steps += [read_step(model, (site, 0), site, None) for site in ends]
+    steps += [read_step(model, (site, 0), site, lengths) for site in ends]
     found = backend.forward(pad([ids], pad_id=0), in_order(steps), stop=not ends)
     weights = Weights(model, module)
     identities: list[Identity] = []
-    at = [{site: found[f"{site}.{n}"][0] for site in inner} for n in layers]
+    at = [{site: _whole(found, f"{site}.{n}", site) for site in inner} for n in layers]
     for n in layers:
         following = at[n + 1].get("resid_pre") if n + 1 in layers else None
         identities += of_layer(weights, at[n], following, n)
     streams = at[0].get("resid_pre"), at[-1].get("resid_post")
-    identities += of_ends(weights, {site: found[site][0] for site in ends}, ids, streams)
+    identities += of_ends(weights, {site: _whole(found, site, site) for site in ends}, ids, streams)
     return identities
+
+
+def _whole(found: Tensors, key: str, site: str) -> torch.Tensor:
+    """Return what was read of the one stimulus; a score that is not there is minus infinity."""
+    tensor = found[f"{key}/activation"][0].float()
+    return tensor.masked_fill(tensor.isnan(), -math.inf) if site == "attn_scores" else tensor
 
 
 def of_layer(

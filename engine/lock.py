@@ -20,6 +20,7 @@ from patchclamp.engine.deep import Material, Reader, files_of
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import PACKAGES
+from patchclamp.engine.records import open_cache
 from patchclamp.engine.validate import LOCK
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import SpecError
@@ -123,7 +124,7 @@ class _Hashes:
             committed = len(source.revision) == 40  # a commit of the hub names its files' hashes
             trained = source.choice.weights == "trained"
             needed = trained and there and not committed
-            self._weights[key] = source.weights_digest() if needed else None
+            self._weights[key] = source.weights_digest(open_cache().root) if needed else None
         return self._weights[key]
 
 

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from patchclamp.analyses.readings import ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.records import digest_of, file_digest
 from patchclamp.registry import ARCHITECTURES, MODELS
 from patchclamp.registry.architectures import architecture_of
 from patchclamp.registry.errors import ModelError, nearest
@@ -59,17 +60,17 @@ class ModelSource:
         """Most tokens that a stimulus may have."""
         return int(self.config.max_position_embeddings)
 
-    def weights_digest(self) -> str:
-        """sha256 of the weight files; of config and seed where weights are random."""
+    def weights_digest(self, memory: Path) -> str:
+        """sha256 of the weight files; of config and seed where weights are random.
+
+        Digests of files that have not changed are remembered in the folder `memory`.
+        """
         if self.choice.weights == "random":
             content = (self.folder / "config.json").read_bytes()
             return "random:" + hashlib.sha256(f"{self.seed}/".encode() + content).hexdigest()
-        digest = hashlib.sha256()
-        for file in _weight_files(self.folder):
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        files = _weight_files(self.folder)
+        digests = [(file.name, file_digest(file, memory)) for file in files]
+        return digests[0][1] if len(digests) == 1 else digest_of(digests)
 
     def tokenizer_digest(self) -> str:
         """sha256 of the tokenizer's rules and vocabulary."""
@@ -243,8 +244,8 @@ def choose_device(device: str) -> str:
 
 
 @contextmanager
-def threads_for(module: torch.nn.Module) -> Iterator[int]:
-    """Compute with one thread while a small model runs, and as before afterwards.
+def threads_for(module: torch.nn.Module, threads: int | None = None) -> Iterator[int]:
+    """Compute with so many threads, one while a small model runs, and as before afterwards.
 
     Gives the number of threads.
 
@@ -252,8 +253,10 @@ def threads_for(module: torch.nn.Module) -> Iterator[int]:
     work, a 260k-parameter model took 20 times longer on two threads than on one.
     """
     before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in module.parameters()) < _SMALL:
-        torch.set_num_threads(1)
+    if threads is None and sum(p.numel() for p in module.parameters()) < _SMALL:
+        threads = 1
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         yield torch.get_num_threads()
     finally:

@@ -11,7 +11,7 @@ import nnsight
 import torch
 from nnsight import TransformersModel
 
-from patchclamp.engine.backend import Step
+from patchclamp.engine.backend import Step, needs_gradients
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -55,10 +55,11 @@ class Nnsight:
     ) -> dict[str, torch.Tensor]:
         """Run one batch; see `Backend.forward`."""
         given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-        # One trace site for every use: nnsight compiles a block once. no_grad stands inside the
-        # block because only there it would reach a remote server too.
+        gradients = needs_gradients(steps)
+        # One trace site for every use: nnsight compiles a block once. The grad mode stands inside
+        # the block because only there it would reach a remote server too.
         with self._model.trace(**given, use_cache=False) as tracer:  # noqa: SIM117
-            with torch.no_grad():
+            with torch.set_grad_enabled(gradients):
                 found = nnsight.save(follow(self._model, steps))
                 if stop:
                     tracer.stop()

@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from patchclamp.analyses.readings import Change, MetricReading, Readings
-from patchclamp.engine.batches import Batch, pack
+import numpy as np
+
+from patchclamp.analyses.readings import Change, MetricReading, Reading, Readings
+from patchclamp.engine.captures import CapturePlan, content_of, split_heads
+from patchclamp.engine.deep_model import check_parts
+from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
 from patchclamp.engine.model import ModelSource, find_model
 from patchclamp.engine.partners import check_means, check_partners
+from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.stimuli import StimulusTable, read_stimuli
-from patchclamp.engine.tokens import TokenTable, tokenise
-from patchclamp.registry import ANALYSES, METRICS
+from patchclamp.engine.records import Cache, Record, digest_of, open_cache
+from patchclamp.engine.sets import SetPlan, locate
+from patchclamp.engine.stimuli import read_stimuli
+from patchclamp.engine.tokens import tokenise
+from patchclamp.registry import ANALYSES, METRICS, SITES
 from patchclamp.registry.table import load
-from patchclamp.specs.captures import Capture
+from patchclamp.specs.captures import Capture, Reduction
 from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
-from patchclamp.specs.positions import Named
-from patchclamp.specs.selections import BeyondError, Layers
-from patchclamp.specs.selections import resolve_layers as layer_numbers
-
-
-@dataclass(frozen=True)
-class SetPlan:
-    """A stimulus set, tokenised and packed; `batches` hold its row numbers."""
-
-    table: StimulusTable
-    tokens: TokenTable
-    batches: tuple[Batch, ...]
-
-
-@dataclass(frozen=True)
-class CapturePlan:
-    """A capture with its layers as numbers."""
-
-    name: str
-    stimuli: str
-    site: str
-    layers: tuple[int, ...]
-    positions: str
-
-
-@dataclass(frozen=True)
-class MeanPlan:
-    """A mean activation that an intervention puts in place, one for each of `layers`."""
-
-    intervention: str
-    stimuli: str
-    site: str
-    layers: tuple[int, ...]
-    per: str
+from patchclamp.specs.positions import ALL
+from patchclamp.specs.selections import resolve_layers
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be run: sets, captures, means, and the readings of every analysis by name."""
+    """What will be run: sets, captures, and the readings of every analysis by name.
+
+    Captures that only an intervention needs are among them; they are not in the result.
+    """
 
     loaded: Loaded
     model: ModelSource
+    weights: str
     sets: Mapping[str, SetPlan]
     captures: tuple[CapturePlan, ...]
-    means: tuple[MeanPlan, ...]
     readings: Mapping[str, Readings]
+
+    def record(self, capture: CapturePlan) -> Record:
+        """Return the record that a capture is kept as."""
+        parts = {**self.identity(capture.stimuli), **content_of(capture)}
+        if capture.gradient is not None:
+            parts["answers"] = self.answers_digest(capture.stimuli)
+        return Record("captures", capture.name, parts)
+
+    def identity(self, name: str) -> dict[str, str]:
+        """Return what decides every number that the model gives for a set."""
+        of_set = self.sets[name]
+        return {
+            "weights": self.weights,
+            "dtype": self.model.choice.dtype,
+            "tokenizer": self.model.tokenizer_digest(),
+            "texts": digest_of(of_set.table.texts),
+            "tokens": digest_of(of_set.tokens.ids),
+        }
+
+    def answers_digest(self, name: str) -> str:
+        """Return what decides how the answers of a set are scored."""
+        tokens = self.sets[name].tokens
+        spellings = [(spelling.part, spelling.tokens) for spelling in tokens.spellings]
+        return digest_of([spellings, tokens.key, tokens.combine])
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """What the metrics of a set read of the logits beyond its answers."""
+        asked = {
+            read
+            for reading in self.metric_readings().values()
+            if reading.stimuli == name
+            for read in METRICS[reading.metric].reads
+        }
+        return tuple(sorted(asked))
 
     def metric_readings(self) -> dict[tuple[str, str], MetricReading]:
         """Readings that need the answers of a set, by analysis and part."""
@@ -77,40 +89,43 @@ class Plan:
 
     def conditions(self) -> dict[str, tuple[tuple[Change, ...], ...]]:
         """Distinct interventions to run, by stimulus set; analyses that share one share a pass."""
-        distinct: dict[str, dict[tuple[Change, ...], None]] = {}
-        for reading in self.metric_readings().values():
-            of_set = distinct.setdefault(reading.stimuli, {})
-            of_set.update((condition.changes, None) for condition in reading.conditions)
-        return {name: tuple(changes) for name, changes in distinct.items()}
+        return conditions_of(self.metric_readings().values())
 
-    def reads(self, name: str) -> tuple[str, ...]:
-        """What the metrics of a set read of the logits beyond its answers."""
-        asked = {
-            read
-            for reading in self.metric_readings().values()
-            if reading.stimuli == name
-            for read in METRICS[reading.metric].reads
-        }
-        return tuple(sorted(asked))
+    def answered(self) -> tuple[str, ...]:
+        """Stimulus sets whose answers are read."""
+        read = {reading.stimuli for reading in self.metric_readings().values()}
+        return tuple(name for name in self.sets if name in read)
 
     def clean_sets(self) -> tuple[str, ...]:
         """Stimulus sets that are run clean, in the order of the spec."""
-        needed = {c.stimuli for c in self.captures} | {m.stimuli for m in self.means}
-        needed |= {reading.stimuli for reading in self.metric_readings().values()}
+        needed = {c.stimuli for c in self.captures}
+        needed |= set(self.answered())
         return tuple(name for name in self.sets if name in needed)
 
+    def batches(self, name: str) -> int:
+        """Number of batches of a whole set."""
+        of_set = self.sets[name]
+        return len(of_set.batches(range(len(of_set.table)), self.loaded.spec.run.batch.tokens))
+
     def passes(self) -> int:
-        """Number of forward passes of a batch."""
-        clean = sum(len(self.sets[name].batches) for name in self.clean_sets())
-        changed = sum(
-            len(self.sets[name].batches) * len(changes)
-            for name, changes in self.conditions().items()
-        )
+        """Number of forward passes of a batch, if nothing has been measured before."""
+        clean = sum(self.batches(name) for name in self.clean_sets())
+        changed = sum(self.batches(name) * len(c) for name, c in self.conditions().items())
         return clean + changed
 
 
-def make_plan(loaded: Loaded) -> Plan:
-    """Plan a spec, reading stimuli, tokenizer and model config but no weights.
+def conditions_of(readings: Iterable[Reading]) -> dict[str, tuple[tuple[Change, ...], ...]]:
+    """Return the distinct interventions that readings are about, by stimulus set."""
+    distinct: dict[str, dict[tuple[Change, ...], None]] = {}
+    for reading in readings:
+        if isinstance(reading, MetricReading):
+            of_set = distinct.setdefault(reading.stimuli, {})
+            of_set.update((c.changes, None) for c in reading.conditions if c.changes)
+    return {name: tuple(changes) for name, changes in distinct.items()}
+
+
+def make_plan(loaded: Loaded, cache: Cache | None = None) -> Plan:
+    """Plan a spec, reading stimuli, tokenizer and model config; weights are hashed, not loaded.
 
     Raises `SpecError` with every problem found.
     """
@@ -124,63 +139,85 @@ def make_plan(loaded: Loaded) -> Plan:
     if model is None:
         problems.raise_if_any()
         raise AssertionError("a model that is not found is a problem")
-    sets = _plan_sets(tables, model, problems)
-    captures = tuple(
-        _plan_capture(name, entry, model, problems) for name, entry in loaded.spec.captures.items()
-    )
-    readings = _plan_readings(model, problems)
-    problems.raise_if_any()
-    check_partners(sets, problems)
-    means = _plan_means(loaded, readings, sets, problems)
-    problems.raise_if_any()
-    return Plan(loaded, model, sets, captures, means, readings)
-
-
-def _plan_sets(
-    tables: Mapping[str, StimulusTable], model: ModelSource, problems: Problems
-) -> dict[str, SetPlan]:
-    """Tokenise and pack every set."""
-    budget = problems.loaded.spec.run.batch.tokens
     sets = {}
     for name, table in tables.items():
         tokens = tokenise(table, model, problems)
         if tokens is not None:
-            sets[name] = SetPlan(table, tokens, pack(list(map(len, tokens.ids)), budget))
-    return sets
+            sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
+    check_parts(model, problems)
+    check_positions(sets, problems)
+    check_partners(sets, problems)
+    problems.raise_if_any()
+    captures = [
+        plan_capture(name, entry, model, (sets[str(entry.of)], problems))
+        for name, entry in loaded.spec.captures.items()
+    ]
+    readings = _plan_readings(model, problems)
+    means = list(_means(readings, sets, problems))
+    problems.raise_if_any()
+    found = [capture for capture in captures if capture is not None]
+    weights = model.weights_digest((cache or open_cache()).root)
+    return Plan(loaded, model, weights, sets, (*found, *means), readings)
 
 
-def _plan_capture(name: str, entry: Capture, model: ModelSource, problems: Problems) -> CapturePlan:
-    """Resolve a capture's layers and check that the architecture has its site."""
+def plan_capture(
+    name: str, entry: Capture, model: ModelSource, context: tuple[SetPlan, Problems]
+) -> CapturePlan | None:
+    """Resolve a capture's layers, heads and tokens; None after reporting what is wrong with it."""
+    of_set, problems = context
     here = ("captures", name)
-    check_site(entry.site, (*here, "site"), model, problems)
-    layers = resolve_layers(entry.layers, (*here, "layers"), model, problems)
-    assert isinstance(entry.positions, Named)
-    (position,) = entry.positions.at
-    return CapturePlan(name, str(entry.of), entry.site, layers, str(position))
+    before = len(problems)
+    chosen = choose(entry.positions, of_set, (*here, "positions"), problems)
+    layers = resolve_layers(entry.layers, model.shape.layers)
+    if "layer" not in SITES[entry.site].dims:
+        layers = (0,)
+    layers, heads, named = split_heads(entry.heads, layers)
+    _check_reductions(entry, (*here, "reduce"), problems)
+    if chosen is None or len(problems) > before:
+        return None
+    codes, classes = {}, {}
+    for how in entry.reduce:
+        if how.by is not None:
+            values = _label(of_set, how.by)
+            kinds = tuple(sorted(set(values)))
+            classes[how.by] = kinds
+            codes[how.by] = np.array([kinds.index(value) for value in values])
+    return CapturePlan(
+        name,
+        str(entry.of),
+        entry.site,
+        layers,
+        chosen,
+        heads,
+        named,
+        entry.reduce,
+        entry.gradient,
+        codes,
+        classes,
+    )
 
 
-def check_site(
-    site: str, path: tuple[str | int, ...], model: ModelSource, problems: Problems
-) -> None:
-    """P413: the architecture has a site."""
-    if site not in model.architecture.sites:
-        problems.add(
-            path,
-            "P413",
-            f"{model.choice.id!r} has no site {site!r}: {model.architecture.summary}",
-            allowed=tuple(model.architecture.sites),
-        )
+def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
+    """Return a label, or the groups, of each stimulus."""
+    if label == "group" and of_set.table.groups is not None:
+        return of_set.table.groups
+    return of_set.table.labels[label]
 
 
-def resolve_layers(
-    choice: Layers, path: tuple[str | int, ...], model: ModelSource, problems: Problems
-) -> tuple[int, ...]:
-    """Turn a layer choice into numbers; a layer beyond the model is a problem."""
-    try:
-        return layer_numbers(choice, model.shape.layers)
-    except BeyondError as error:
-        problems.add(path, "P412", f"{model.choice.id!r}: {error}")
-        return ()
+_MAP_ONLY = ("column_mean", "first_share")
+
+
+def _check_reductions(entry: Capture, path: tuple[str | int, ...], problems: Problems) -> None:
+    """P423: a reduction has a meaning at its site."""
+    is_map = "query" in SITES[entry.site].dims
+    for how in entry.reduce:
+        if how.kind in _MAP_ONLY and entry.site != "attn_pattern":
+            problems.add(
+                path, "P423", f"{how.kind!r} is of attention patterns, and {entry.site!r} is none"
+            )
+        if how.kind in ("norm", "absmax", "topk") and is_map:
+            message = f"{how.kind!r} is over units, which an attention map does not have"
+            problems.add(path, "P423", message)
 
 
 def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings]:
@@ -189,9 +226,7 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings
     for name, entry in problems.loaded.spec.analyses.items():
         units = getattr(entry, "units", None)
         if units is not None:
-            path = ("analyses", name, "units")
-            check_site(units.site, (*path, "site"), model, problems)
-            layers = resolve_layers(units.layers, (*path, "layers"), model, problems)
+            layers = resolve_layers(units.layers, model.shape.layers)
             resolved = units.model_copy(update={"layers": layers})
             entry = entry.model_copy(update={"units": resolved})
         reference = ANALYSES[entry.kind].readings
@@ -200,14 +235,16 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings
     return readings
 
 
-def _plan_means(
-    loaded: Loaded,
-    readings: Mapping[str, Readings],
-    sets: Mapping[str, SetPlan],
-    problems: Problems,
-) -> tuple[MeanPlan, ...]:
-    """List the means that the conditions' interventions need, and check that they exist."""
-    layers: dict[tuple[str, str], set[int]] = {}
+def mean_name(change: Change) -> str:
+    """Return the name of the capture that holds the mean which a change puts in place."""
+    return f"{change.intervention}@{change.site}"
+
+
+def _means(
+    readings: Mapping[str, Readings], sets: Mapping[str, SetPlan], problems: Problems
+) -> Iterator[CapturePlan]:
+    """Yield the captures of means that interventions need, and check that the means exist."""
+    layers: dict[Change, set[int]] = {}
     measured = [
         (name, reading)
         for name, parts in readings.items()
@@ -217,12 +254,36 @@ def _plan_means(
     for name, reading in measured:
         changes = [change for c in reading.conditions for change in c.changes]
         for change in changes:
-            layers.setdefault((change.intervention, change.site), set()).add(change.layer)
+            kind = Change(change.intervention, change.site, -1)
+            layers.setdefault(kind, set()).add(change.layer)
         check_means(name, {c.intervention for c in changes}, (reading.stimuli, sets), problems)
-    means = []
-    for (intervention, site), numbers in layers.items():
-        value = getattr(loaded.spec.interventions[intervention], "value", None)
-        if isinstance(value, Mean):
-            ordered = tuple(sorted(numbers))
-            means.append(MeanPlan(intervention, value.mean_over, site, ordered, value.per))
-    return tuple(means)
+    for change, numbers in layers.items():
+        value = getattr(problems.loaded.spec.interventions[change.intervention], "value", None)
+        if isinstance(value, Mean) and value.mean_over in sets:
+            yield _mean(change, value, sorted(numbers), (sets[value.mean_over], problems))
+
+
+def _mean(
+    change: Change, value: Mean, layers: Iterable[int], context: tuple[SetPlan, Problems]
+) -> CapturePlan:
+    of_set, problems = context
+    chosen = choose(ALL, of_set, (), problems)
+    assert chosen is not None, "every stimulus has all of its tokens"
+    by = "group" if value.per == "group" else None
+    how = Reduction(kind="mean", over="stimulus", by=by)
+    codes, classes = {}, {}
+    if by is not None:
+        groups = of_set.table.groups or ()
+        kinds = tuple(sorted(set(groups)))
+        classes[by], codes[by] = kinds, np.array([kinds.index(group) for group in groups])
+    return CapturePlan(
+        mean_name(change),
+        value.mean_over,
+        change.site,
+        tuple(layers),
+        chosen,
+        reduce=(how,),
+        codes=codes,
+        classes=classes,
+        internal=True,
+    )

@@ -6,7 +6,8 @@ import sys
 from argparse import Namespace
 from math import prod
 
-from patchclamp.engine.plan import CapturePlan, Plan, make_plan
+from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.registry import SITES
 from patchclamp.specs.load import load
 from patchclamp.specs.quantities import write_size
@@ -20,7 +21,7 @@ def plan_command(arguments: Namespace) -> int:
 
 
 def describe_plan(plan: Plan) -> str:
-    """Return a plan in words, one line each for sets, captures, means and analyses."""
+    """Return a plan in words, one line each for sets, captures and analyses."""
     spec = plan.loaded.spec
     lines = [
         f"{spec.name}: {plan.model.choice.id}@{plan.model.revision}, "
@@ -28,21 +29,19 @@ def describe_plan(plan: Plan) -> str:
         f"{spec.model.weights} weights in {spec.model.dtype}"
     ]
     for name, of_set in plan.sets.items():
-        tokens = sum(map(len, of_set.tokens.ids))
+        tokens = int(of_set.lengths.sum())
         lines.append(
             f"  stimuli.{name}: {len(of_set.table)} stimuli, {tokens} tokens, longest "
-            f"{of_set.tokens.longest}, in {_count(len(of_set.batches), 'batch', 'batches')}"
+            f"{of_set.tokens.longest}, in {_count(plan.batches(name), 'batch', 'batches')}"
         )
     for capture in plan.captures:
+        if capture.internal:
+            lines.append(f"  interventions.{_mean_in_words(plan, capture)}")
+            continue
         shape = capture_shape(plan, capture)
         dims = ", ".join(f"{dim} {size}" for dim, size in shape.items())
         size = write_size(4 * prod(shape.values()))
         lines.append(f"  captures.{capture.name}: {capture.site} ({dims}), {size} in float32")
-    for mean in plan.means:
-        lines.append(
-            f"  interventions.{mean.intervention}: mean of {mean.site} over {mean.stimuli}, "
-            f"per {mean.per}"
-        )
     conditions = plan.conditions()
     for (name, _), reading in plan.metric_readings().items():
         lines.append(
@@ -55,17 +54,28 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _mean_in_words(plan: Plan, capture: CapturePlan) -> str:
+    intervention = capture.name.partition("@")[0]
+    value = getattr(plan.loaded.spec.interventions[intervention], "value")  # noqa: B009
+    return f"{intervention}: mean of {capture.site} over {capture.stimuli}, per {value.per}"
+
+
 def capture_shape(plan: Plan, capture: CapturePlan) -> dict[str, int]:
     """Return the size of each dim of a capture."""
     of_set, config = plan.sets[capture.stimuli], plan.model.config
     heads = plan.model.shape.heads
     channels = getattr(config, "head_dim", None) or config.hidden_size // heads
     sizes = {
-        "stimulus": len(of_set.table),
+        "stimulus": len(capture.chosen.rows),
         "layer": len(capture.layers),
         "head": heads,
-        "position": of_set.tokens.longest if capture.positions == "all" else 1,
+        "kv_head": heads,
+        "position": capture.chosen.index.shape[1],
+        "query": capture.chosen.index.shape[1],
+        "key": of_set.tokens.longest,
         "unit": config.hidden_size,
+        "neuron": getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        "token": config.vocab_size,
         "channel": channels,
     }
     return {dim: int(sizes[dim]) for dim in SITES[capture.site].dims}

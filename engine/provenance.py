@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from patchclamp.engine.guards import Verdict
 from patchclamp.engine.plan import Plan
 from patchclamp.specs.digest import digest, resolved
 
@@ -28,16 +28,12 @@ PACKAGES = (
 """Packages whose version can change a number."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where and on what a run was measured, and what the guards said."""
-
-    device: str
-    threads: int
-    verdicts: tuple[Verdict, ...]
+def versions() -> dict[str, str]:
+    """Return the version of every package that can change a number."""
+    return {package: version(package) for package in PACKAGES}
 
 
-def root_attributes(plan: Plan, setting: Setting) -> dict[str, str]:
+def root_attributes(plan: Plan, made: Mapping[str, Any]) -> dict[str, str]:
     """Return the attributes of a result's root: flat text for people, `provenance` for programs."""
     spec = plan.loaded.spec
     return {
@@ -49,12 +45,12 @@ def root_attributes(plan: Plan, setting: Setting) -> dict[str, str]:
         "creation_library_version": version("patchclamp"),
         "model": f"{spec.model.id}@{plan.model.revision}, {spec.model.weights} weights",
         "digest": digest(spec),
-        "provenance": json.dumps(provenance(plan, setting), indent=1, sort_keys=True),
+        "provenance": json.dumps(provenance(plan, made), indent=1, sort_keys=True),
     }
 
 
-def provenance(plan: Plan, setting: Setting) -> dict[str, object]:
-    """Return everything that a second run would need, and what the guards said."""
+def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
+    """Return everything that a second run would need; `made` is how the rig measured it."""
     spec = plan.loaded.spec
     return {
         "spec": plan.loaded.document.text,
@@ -65,18 +61,12 @@ def provenance(plan: Plan, setting: Setting) -> dict[str, object]:
             "id": spec.model.id,
             "revision": plan.model.revision,
             "weights": spec.model.weights,
-            "weights_sha256": plan.model.weights_digest(),
+            "weights_sha256": plan.weights,
             "tokenizer_sha256": plan.model.tokenizer_digest(),
             "dtype": spec.model.dtype,
         },
         "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.sets.items()},
-        "backend": spec.run.backend,
-        "device": setting.device,
-        "threads": setting.threads,
-        "batch_tokens": spec.run.batch.tokens,
-        "forward_passes": plan.passes(),
-        "guards": [verdict.as_dict() for verdict in setting.verdicts],
-        "versions": {package: version(package) for package in PACKAGES},
+        **made,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_state(plan.loaded.folder),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
-from patchclamp.analyses.context import Context
+from patchclamp.analyses.context import MEMORY, Context
+from patchclamp.analyses.readings import Readings
 from patchclamp.analyses.seeds import Seeds
-from patchclamp.engine.backend import open_backend
-from patchclamp.engine.datasets import capture_dataset, measured_dataset, stimuli_dataset
-from patchclamp.engine.guards import Verdict, check_measurement
-from patchclamp.engine.measure import Measured, Progress, measure
-from patchclamp.engine.model import choose_device, load_weights, threads_for
-from patchclamp.engine.plan import Plan, make_plan
-from patchclamp.engine.provenance import Setting, root_attributes
+from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
+from patchclamp.engine.measure import (
+    Measured,
+    dataset_of,
+    measure_answers,
+    measure_clean,
+    passes_due,
+)
+from patchclamp.engine.plan import Plan, conditions_of, make_plan
+from patchclamp.engine.provenance import root_attributes
+from patchclamp.engine.records import open_cache
+from patchclamp.engine.rig import Progress, Rig, rig_of
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import ANALYSES
@@ -34,7 +41,7 @@ class Result:
     path: Path
     loaded: Loaded
     groups: Mapping[str, xr.Dataset]
-    verdicts: tuple[Verdict, ...]
+    guards: tuple[Mapping[str, Any], ...]
 
     @property
     def analyses(self) -> Mapping[str, xr.Dataset]:
@@ -50,55 +57,82 @@ def _silent(what: str, done: int, total: int) -> None:
     """Show no progress."""
 
 
-def run(spec: str | Path, *, out: str | Path = "runs", progress: Progress = _silent) -> Result:
+def run(
+    spec: str | Path,
+    *,
+    out: str | Path = "runs",
+    cache: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = _silent,
+) -> Result:
     """Run a spec, a path or the name of a shipped one, and write its result under `out`.
 
-    Nothing is written unless everything succeeds: a refused spec, a failed guard or an
-    analysis without an answer leave no file. Raises `PatchclampError`.
+    What it measures is kept in the cache; run again, a stopped run goes on where it stopped. No
+    result is written unless everything succeeds: a refused spec, a failed guard or an analysis
+    without an answer leave none. Raises `PatchclampError`.
     """
-    loaded = load(spec)
-    plan = make_plan(loaded)
-    measured, setting = _measure(plan, progress)
-    captures = {c.name: capture_dataset(plan, c, measured.captures[c.name]) for c in plan.captures}
-    analyses = _analyse(plan, captures, measured)
-    groups = {
-        **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.sets},
-        **{f"/captures/{name}": data for name, data in captures.items()},
-        **{f"/analyses/{name}": data for name, data in analyses.items()},
-    }
-    path = _write(plan, groups, Path(out), root_attributes(plan, setting))
-    return Result(path, loaded, groups, setting.verdicts)
-
-
-def _measure(plan: Plan, progress: Progress) -> tuple[Measured, Setting]:
-    """Load the weights, run the passes, and check them."""
-    device = choose_device(plan.loaded.spec.run.device)
-    module = load_weights(plan.model, device)
-    backend = open_backend(plan.loaded.spec.run.backend, module, plan.model.tokenizer)
-    with threads_for(module) as threads:
-        measured = measure(plan, backend, progress)
-        verdicts = check_measurement(plan, module, backend, measured)
-    return measured, Setting(device, threads, tuple(verdicts))
-
-
-def _analyse(
-    plan: Plan, captures: Mapping[str, xr.Dataset], measured: Measured
-) -> dict[str, xr.Dataset]:
-    """Do every analysis on the dataset that answers its reading."""
-    spec = plan.loaded.spec
-    results = {}
-    for name, entry in spec.analyses.items():
-        data = {
-            part: measured_dataset(plan, reading, captures, measured)
-            for part, reading in plan.readings[name].items()
+    loaded = load(spec, overrides)
+    records = open_cache(cache)
+    plan = make_plan(loaded, records)
+    with rig_of(plan, records, progress) as rig:
+        measured = Measured()
+        rig.total = passes_due(plan, records)
+        measure_clean(rig, measured, plan.answered())
+        measure_answers(rig, measured, plan.conditions())
+        analyses = _analyse(rig, measured)
+        groups = {
+            **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.sets},
+            **{
+                f"/captures/{capture.name}": capture_dataset(
+                    plan, capture, measured.captures[capture.name]
+                )
+                for capture in plan.captures
+                if not capture.internal
+            },
+            **{f"/analyses/{name}": data for name, data in analyses.items()},
         }
+        made = rig.account(measured.origins)
+        path = _write(plan, groups, Path(out), root_attributes(plan, made))
+    return Result(path, loaded, groups, tuple(made["guards"]))
+
+
+def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
+    """Do every analysis on the datasets that answer its readings."""
+    spec = rig.plan.loaded.spec
+    results: dict[str, xr.Dataset] = {}
+    memory = int(spec.run.budget.memory or MEMORY)
+    for name, entry in spec.analyses.items():
+        data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
+        context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)
         try:
-            result = analyse(entry, data, Context(Seeds(spec.seed, f"analyses.{name}")))
+            result = analyse(entry, data, context)
+            if isinstance(result, Generator):
+                result = _converse(rig, measured, result)
         except AnalysisError as error:
             raise AnalysisError(f"analyses.{name}: {error}") from error
         results[name] = result.assign_attrs(kind=entry.kind)
     return results
+
+
+def _converse(
+    rig: Rig,
+    measured: Measured,
+    analysis: Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset],
+) -> xr.Dataset:
+    """Measure what an adaptive analysis asks for, until it has its result."""
+    try:
+        asked = next(analysis)
+        while True:
+            measure_answers(rig, measured, conditions_of(asked.values()))
+            asked = analysis.send(_datasets(rig, measured, asked))
+    except StopIteration as done:
+        result: xr.Dataset = done.value
+        return result
+
+
+def _datasets(rig: Rig, measured: Measured, readings: Readings) -> dict[str, xr.Dataset]:
+    return {part: dataset_of(rig, measured, reading) for part, reading in readings.items()}
 
 
 def _write(

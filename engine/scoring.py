@@ -54,6 +54,34 @@ def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torc
     return found
 
 
+OBJECTIVES = ("logit_diff", "logprob", "probability", "answer_mass", "entropy", "cross_entropy")
+"""Metrics that have a gradient."""
+
+
+def objective(step: dict[str, Any], logits: torch.Tensor) -> torch.Tensor:
+    """Return a metric of each stimulus, (stimulus,), through which gradients pass.
+
+    `of` is one of `OBJECTIVES`; cross-entropy is the sum over the text's tokens for `at: each`,
+    their mean otherwise. The rest of the step is as for `read_answers`.
+    """
+    if step["of"] == "cross_entropy":
+        rows = step["rows"][step["first"]].to(logits.device)
+        text = step["text"].to(logits.device)
+        loss = cross_entropy(logits[rows], text[rows])
+        return loss * (text[rows] >= 0).sum(1) if step["at"] == "each" else loss
+    places = logits[step["rows"].to(logits.device), step["positions"].to(logits.device)]
+    found = reduce_answers(step, places)
+    match step["of"]:
+        case "logit_diff":
+            return found["logit_correct"] - found["logit_foil"]
+        case "entropy":
+            return found["entropy"]
+        case "answer_mass":
+            return (found["logit_answers"] - found["logsumexp"]).exp()
+    logprob = found["logit_correct"] - found["logsumexp"]
+    return logprob if step["of"] == "logprob" else logprob.exp()
+
+
 def score(
     step: dict[str, Any], final: torch.Tensor, total: torch.Tensor
 ) -> dict[str, torch.Tensor]:

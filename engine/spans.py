@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchclamp.specs.positions import FIXED, Window
@@ -86,8 +87,8 @@ def resolve(anchor: str | int, stimulus: Stimulus) -> range:
     return {"first": tokens[:1], "last": tokens[-1:]}.get(part, tokens)
 
 
-def lay(window: Window, stimulus: Stimulus) -> range:
-    """Return the tokens of a window.
+def lay(window: Window, stimulus: Stimulus, *, masked: bool = False) -> Sequence[int]:
+    """Return the tokens of a window; with `masked`, -1 for each that the text lacks.
 
     `left` begins with the first token, or after BOS where that is skipped; `centre` is the middle
     token of what is then left, the earlier one of two; a span means its last token unless its name
@@ -106,6 +107,8 @@ def lay(window: Window, stimulus: Stimulus) -> range:
             tokens = stimulus.spans[name]
             at = tokens[0] if part == "first" else tokens[-1]
         first, stop = at - before, at + after + 1
+    if masked:
+        return [token if lead <= token < n else -1 for token in range(first, stop)]
     if first < lead or stop > n:
         missing = max(0, lead - first) + max(0, stop - n)
         raise PositionError(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import Asked
 from patchclamp.engine.backend import Step
+from patchclamp.engine.captures import CapturePlan, name_of, over_of
 from patchclamp.engine.model import ModelSource
 from patchclamp.registry import SITES
 from patchclamp.registry.locations import Location
+from patchclamp.specs.captures import Gradient, Reduction
 
 _ORDER = {site: number for number, site in enumerate(SITES)}
 """A block computes its sites in the order of the site table."""
@@ -71,34 +74,93 @@ def _part(model: ModelSource, name: str, where: Location, layer: int) -> Step:
     }
 
 
-def read_step(model: ModelSource, where: Place, key: str, positions: torch.Tensor | None) -> Step:
-    """Read a site at chosen positions, an index tensor (row, chosen); None reads all."""
-    return {"do": "read", "place": place(model, *where), "key": key, "positions": positions}
+def capture_steps(
+    model: ModelSource, capture: CapturePlan, rows: Sequence[int], lengths: torch.Tensor
+) -> list[Step]:
+    """Read a capture of some stimuli of its set, `lengths` (row,) tokens long, at each layer.
+
+    Stimuli that do not take part have no positions, and so enter nothing.
+    """
+    chosen, index = capture.chosen, None
+    if not chosen.every:
+        place_of = {row: i for i, row in enumerate(chosen.rows)}
+        none = np.full(chosen.index.shape[1], -1)
+        found = [chosen.index[place_of[row]] if row in place_of else none for row in rows]
+        index = torch.from_numpy(np.stack(found).astype(np.int64))
+    reduce = [_reduction(how, capture, rows) for how in capture.reduce]
+    steps = []
+    for number, layer in enumerate(capture.layers):
+        step: Step = {
+            **read_step(model, (capture.site, layer), f"{capture.name}/{layer}", lengths),
+            "heads": None if capture.heads is None else list(capture.heads[number]),
+            "index": index,
+            "reduce": [{**how, "causal": not model.architecture.encoder} for how in reduce],
+            "gradient": capture.gradient is not None,
+        }
+        if capture.gradient is not None and capture.gradient.wrt == "weight":
+            step["times"] = step["key"]
+            source = place(model, WRITTEN_FROM[capture.site], layer)
+            steps.append({"do": "hold", "place": source, "key": step["key"]})
+        steps.append(step)
+    return steps
 
 
-def sum_step(model: ModelSource, where: Place, key: str, mask: torch.Tensor) -> Step:
-    """Sum a site over the rows of a batch, by position; `mask` is (row, position)."""
-    return {"do": "sum", "place": place(model, *where), "key": key, "mask": mask}
+def read_step(model: ModelSource, where: Place, key: str, lengths: torch.Tensor) -> Step:
+    """Read a site whole, of rows that are `lengths` (row,) tokens long; see `engine.body.read`."""
+    return {
+        "do": "read",
+        "place": place(model, *where),
+        "key": key,
+        "map": where[0] in SITES and "query" in SITES[where[0]].dims,
+        "heads": None,
+        "index": None,
+        "lengths": lengths,
+        "rows": None,
+        "reduce": [],
+        "gradient": False,
+        "times": None,
+    }
+
+
+WRITTEN_FROM = {"attn_out": "z", "mlp_out": "mlp_act"}
+"""Sites that a weight writes, and what that weight is multiplied with."""
+
+
+def _reduction(how: Reduction, capture: CapturePlan, rows: Sequence[int]) -> dict[str, Any]:
+    """Return a reduction as plain data."""
+    plain = {"kind": how.kind, "over": over_of(how), "k": how.k, "name": name_of(how)}
+    if plain["over"] != "stimulus":
+        return plain
+    codes = np.zeros(max(rows) + 1, dtype=np.int64)
+    if how.by is not None:
+        codes = capture.codes[how.by]
+    kinds = len(capture.classes[how.by]) if how.by is not None else 1
+    return {**plain, "codes": torch.from_numpy(codes[list(rows)]), "classes": kinds}
 
 
 def write_steps(
-    model: ModelSource,
-    changes: Iterable[Change],
-    values: Mapping[tuple[str, str, int], torch.Tensor],
+    model: ModelSource, changes: Iterable[Change], value: Callable[[Change], torch.Tensor]
 ) -> list[Step]:
-    """Put values in place; `values` holds (position, [head,] channel) by (intervention, site,
-    layer), with one position if the same value stands everywhere."""
+    """Put values in place: what `value` gives for each change; see `engine.body.write`."""
     edits: dict[Place, list[dict[str, Any]]] = {}
     for change in changes:
-        value = values[change.intervention, change.site, change.layer]
-        if change.head is not None:
-            value = value[:, change.head]
-        edit = {"head": change.head, "value": value}
+        edit = {"head": change.head, "value": value(change)}
         edits.setdefault((change.site, change.layer), []).append(edit)
     return [
-        {"do": "write", "place": place(model, *where, write=True), "edits": e}
+        {"do": "write", "place": place(model, *where, write=True), "edits": e, "rows": None}
         for where, e in edits.items()
     ]
+
+
+def leaf_step(model: ModelSource) -> Step:
+    """Let gradients begin at the token embeddings: weights have none."""
+    return {"do": "leaf", "place": place(model, "embed", 0)}
+
+
+def objective_step(model: ModelSource, asked: Asked, gradient: Gradient) -> Step:
+    """Differentiate a metric at the logits."""
+    where = place(model, "logits", 0)
+    return {**asked.step, "do": "objective", "place": where, "of": gradient.of, "at": gradient.at}
 
 
 def answers_step(model: ModelSource, asked: Asked) -> Step:

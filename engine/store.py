@@ -82,9 +82,9 @@ def write_tree(
         # A group opened alone has no parent, so it must carry its own coordinates.
         tree.to_netcdf(temporary, engine=ENGINE, write_inherited_coords=True)
         _check_written(tree, temporary)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except (OSError, RuntimeError) as error:
         raise StoreError(f"cannot write {path}: {error}; nothing there was changed") from error
     finally:
@@ -108,7 +108,7 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file or a folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

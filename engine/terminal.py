@@ -86,7 +86,7 @@ def show(result: Result, console: Console) -> None:
         console.print(table)
     for warning in result.loaded.warnings:
         console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
-    guards = f"{len(result.verdicts)} guards passed"
+    guards = f"{len(result.guards)} guards passed"
     console.print(f"\n[bold]result[/bold]  {result.path}  ({guards})", soft_wrap=True)
     for line in next_steps(result):
         console.print(f"  {line}", soft_wrap=True, highlight=False)

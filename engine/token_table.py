@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from patchclamp.engine.deep_positions import DeepSet
 from patchclamp.engine.model import ModelSource
+from patchclamp.engine.sets import SetPlan
 
 FIRST = 2
 """Stimuli of a set that are shown."""
@@ -22,7 +22,7 @@ _LABEL = 12
 _MARKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"})
 
 
-def token_table(of_set: DeepSet, model: ModelSource, *, first: int = FIRST) -> str:
+def token_table(of_set: SetPlan, model: ModelSource, *, first: int = FIRST) -> str:
     """Return a set's first stimuli token by token, as text.
 
     Under each token stands what it is: `BOS`, a span's name, and `answer` where the answer is
@@ -39,7 +39,7 @@ def token_table(of_set: DeepSet, model: ModelSource, *, first: int = FIRST) -> s
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _stimulus(of_set: DeepSet, row: int, model: ModelSource) -> Iterator[str]:
+def _stimulus(of_set: SetPlan, row: int, model: ModelSource) -> Iterator[str]:
     """Yield the lines of a stimulus, as many tokens in each as fit."""
     ids = of_set.tokens.ids[row]
     marks = _marks(of_set, row, model)
@@ -67,7 +67,7 @@ def _block(block: Sequence[tuple[str, str, str]]) -> Iterator[str]:
             yield f"  {label:<{_LABEL - 2}}" + "  ".join(["", *padded])[2:]
 
 
-def _marks(of_set: DeepSet, row: int, model: ModelSource) -> list[list[str]]:
+def _marks(of_set: SetPlan, row: int, model: ModelSource) -> list[list[str]]:
     """Return what each token of a stimulus is."""
     ids = of_set.tokens.ids[row]
     marks: list[list[str]] = [[] for _ in ids]
@@ -83,7 +83,7 @@ def _marks(of_set: DeepSet, row: int, model: ModelSource) -> list[list[str]]:
     return marks
 
 
-def _answers(of_set: DeepSet, row: int, model: ModelSource) -> Iterator[str]:
+def _answers(of_set: SetPlan, row: int, model: ModelSource) -> Iterator[str]:
     """Yield a line for each spelling of each answer: its text and its tokens."""
     spellings = of_set.tokens.spellings
     width = max((len(s.part) for s in spellings), default=0)

@@ -12,6 +12,15 @@ import pytest
 # The suite is offline; the hub client reads this when it is first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests measure anew: the user's own records are neither read nor written."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["PATCHCLAMP_CACHE"] = str(folder)
+    return folder
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
 import tiny
+from patchclamp.engine.answering import ask_all, asking, clean_asking, collect
 from patchclamp.engine.backend import Step, open_backend
-from patchclamp.engine.guards import check_measurement
-from patchclamp.engine.measure import measure
+from patchclamp.engine.guards import check_answers, check_captures, check_identities
 from patchclamp.engine.model import load_weights
+from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.recording import outstanding, record_clean
+from patchclamp.engine.records import Cache
+from patchclamp.engine.values import Values
 from patchclamp.registry.errors import GuardError
 from patchclamp.specs.load import loads
 
@@ -64,8 +70,20 @@ class Spoilt:
 
 
 def judge(plan: Plan, backend: Spoilt) -> list[Any]:
-    measured = measure(plan, backend, lambda *_: None)
-    return check_measurement(plan, backend.module, backend, measured)
+    passes = Passes(plan, backend, lambda _: None)
+    verdicts = check_identities(passes, backend.module)
+    values = Values(plan, {})
+    with TemporaryDirectory() as folder:
+        cache = Cache(Path(folder))
+        asked = clean_asking(plan, "words")
+        record_clean(passes, outstanding(plan, cache, [asked]), cache)
+        verdicts += check_captures(passes, plan.captures, cache)
+        clean = collect(plan, asked, cache)
+        verdicts += check_answers(passes, asked, clean, {})
+        asked = asking(plan, "words", plan.conditions()["words"], values)
+        ask_all(passes, asked, values, cache)
+        verdicts += check_answers(passes, asked, collect(plan, asked, cache), clean[()])
+    return verdicts
 
 
 def test_a_right_measurement_passes_every_guard(plan: Plan) -> None:

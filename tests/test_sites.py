@@ -22,6 +22,10 @@ AFTER = {"attn_scores": "attn_pattern", "attn_pattern": "z", "q": "attn_scores",
 """What shows that a write reached attention, and not only the read behind it."""
 
 
+NONE = torch.zeros(0)
+"""Lengths that `run` replaces."""
+
+
 @pytest.fixture(params=list(tiny.TWINS))
 def source(request: pytest.FixtureRequest, twin: Callable[[str], Any]) -> Any:
     return twin(request.param)
@@ -30,19 +34,26 @@ def source(request: pytest.FixtureRequest, twin: Callable[[str], Any]) -> Any:
 def run(
     source: Any, steps: Iterable[dict[str, Any]], backend: str = "hooks", ids: Any = (IDS,)
 ) -> dict[str, torch.Tensor]:
-    return source.backends[backend].forward(pad(ids, pad_id=0), in_order(list(steps)), stop=False)
+    """Return what is read, padding as the model has it, and scores that are not there as -inf."""
+    steps = [{**step, "lengths": torch.tensor([max(map(len, ids))] * len(ids))} for step in steps]
+    inputs = pad(ids, pad_id=0)
+    found = source.backends[backend].forward(inputs, in_order(steps), stop=False)
+    whole = {key.removesuffix("/activation"): of for key, of in found.items() if "/bad" not in key}
+    for key, tensor in whole.items():
+        if key.startswith("attn_scores"):
+            tensor.masked_fill_(tensor.isnan(), -torch.inf)
+    return whole
 
 
 def reads(source: Any, sites: Iterable[str], layers: Iterable[int] = range(3)) -> list[Any]:
     there = [site for site in sites if site in source.architecture.sites]
-    return [read_step(source, (site, n), f"{site}.{n}", None) for site in there for n in layers]
+    return [read_step(source, (site, n), f"{site}.{n}", NONE) for site in there for n in layers]
 
 
 def write(source: Any, site: str, layer: int, value: torch.Tensor) -> dict[str, Any]:
     """Write a whole site of one row, dims as in the site table."""
     where = place(source, site, layer, write=True)
-    edit = {"head": None, "value": value.movedim(where["position"] - 1, 0)}
-    return {"do": "write", "place": where, "edits": [edit]}
+    return {"do": "write", "place": where, "edits": [{"head": None, "value": value}], "rows": None}
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -141,8 +152,9 @@ def test_padding_that_sees_no_key_spoils_no_number(source: Any) -> None:
     assert not any(value.isnan().any() for value in clean.values())
     where = place(source, "attn_pattern", 1, write=True)
     pattern = clean["attn_pattern.1"]
-    edit = {"head": None, "value": pattern[0].movedim(1, 0)}
-    steps = [{"do": "write", "place": where, "edits": [edit]}, *reads(source, ["logits"], [0])]
+    edit = {"head": None, "value": pattern[0]}
+    written = {"do": "write", "place": where, "edits": [edit], "rows": None}
+    steps = [written, *reads(source, ["logits"], [0])]
     found = run(source, steps, ids=ids)
     assert not found["logits.0"].isnan().any()
     close(found["logits.0"][0], clean["logits.0"][0])

@@ -122,7 +122,7 @@ def test_a_write_killed_midway_leaves_no_result(tmp_path: Path) -> None:
         import numpy as np, xarray as xr
         import patchclamp.engine.store
         store = sys.modules["patchclamp.engine.store"]
-        store._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+        store.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
         data = xr.Dataset(
             {"a": ("unit", np.arange(3.0), {"units": "1", "long_name": "a"})},
             coords={"unit": np.arange(3)},

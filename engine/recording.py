@@ -1,0 +1,167 @@
+"""Recording: the clean passes of every set, which give captures; each batch's part is a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from patchclamp.engine.answering import Asking, answers_in
+from patchclamp.engine.answers import ask
+from patchclamp.engine.batches import Batch
+from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.passes import Found, Inputs, Passes
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.records import Cache, Record
+from patchclamp.engine.shards import open_shards, write_shard
+from patchclamp.engine.steps import (
+    answers_step,
+    capture_steps,
+    in_order,
+    leaf_step,
+    objective_step,
+)
+from patchclamp.registry import METRICS
+from patchclamp.registry.errors import GuardError
+from patchclamp.specs.captures import Gradient
+
+
+@dataclass(frozen=True)
+class Work:
+    """Stimuli of a set that have not given some captures, or their answers, yet."""
+
+    stimuli: str
+    captures: tuple[CapturePlan, ...]
+    rows: tuple[int, ...]
+    asked: Asking | None = None
+
+
+def outstanding(plan: Plan, cache: Cache, asked: Sequence[Asking] = ()) -> list[Work]:
+    """Return what is left to record, judged by the records and the shards that there are.
+
+    Stimuli that lack the same go through the model together and give it all in one pass;
+    gradients, each of its own number, take a pass each.
+    """
+    lacking: list[tuple[CapturePlan | Asking, frozenset[int]]] = []
+    for capture in plan.captures:
+        rows = frozenset(capture.chosen.rows)
+        lacking.append((capture, rows - _done(plan.record(capture), rows, cache)))
+    for one in asked:
+        rows = frozenset(range(len(plan.sets[one.stimuli].table)))
+        lacking.append((one, rows - _done(one.record, rows, cache)))
+    work: list[Work] = []
+    for name in plan.sets:
+        by_need: dict[tuple[int, ...], list[int]] = {}
+        of_set = [(i, rows) for i, (one, rows) in enumerate(lacking) if one.stimuli == name]
+        for row in range(len(plan.sets[name].table)):
+            by_need.setdefault(tuple(i for i, rows in of_set if row in rows), []).append(row)
+        for need, rows_ in by_need.items():
+            work += _works(name, [lacking[i][0] for i in need], tuple(rows_))
+    return work
+
+
+def _done(record: Record, rows: frozenset[int], cache: Cache) -> frozenset[int]:
+    return rows if cache.find(record) is not None else open_shards(cache.shards(record)).done
+
+
+def _works(name: str, need: Sequence[CapturePlan | Asking], rows: tuple[int, ...]) -> list[Work]:
+    asked = next((one for one in need if isinstance(one, Asking)), None)
+    work = []
+    for part in by_objective([one for one in need if isinstance(one, CapturePlan)]):
+        plain = part[0].gradient is None
+        work.append(Work(name, part, rows, asked if plain else None))
+    if asked is not None and not any(one.asked for one in work):
+        work.append(Work(name, (), rows, asked))
+    return work
+
+
+def by_objective(captures: Sequence[CapturePlan]) -> list[tuple[CapturePlan, ...]]:
+    """Return captures that one pass can give together: activations, and gradients of one number."""
+    parts: dict[tuple[str, str] | None, list[CapturePlan]] = {}
+    for capture in captures:
+        of = capture.gradient
+        parts.setdefault(None if of is None else (of.of, of.at), []).append(capture)
+    return [tuple(part) for part in parts.values()]
+
+
+def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
+    """Run what is left of the clean passes; a batch is done when its shards are written."""
+    for part in work:
+        for whole in passes.batches(part.stimuli, part.rows):
+
+            def steps(batch: Batch, part: Work = part) -> Inputs:
+                return prepare(passes.plan, part, batch)
+
+            for batch, found in passes.run(part.stimuli, whole, steps):
+                for capture in part.captures:
+                    tensors, rows = gather(passes.plan, capture, batch.rows, found)
+                    if rows:
+                        folder = cache.shards(passes.plan.record(capture))
+                        write_shard(folder, rows, tensors)
+                if part.asked is not None:
+                    folder = cache.shards(part.asked.record)
+                    write_shard(folder, batch.rows, answers_in(found))
+
+
+def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
+    """Return the tokens of a batch and all that is read of them in its clean pass."""
+    of_set = plan.sets[work.stimuli]
+    lengths = torch.from_numpy(of_set.lengths[list(batch.rows)])
+    steps = [
+        step
+        for capture in work.captures
+        for step in capture_steps(plan.model, capture, batch.rows, lengths)
+    ]
+    gradient = next((capture.gradient for capture in work.captures), None)
+    if gradient is None and work.asked is None:
+        return tuple(of_set.tokens.ids[row] for row in batch.rows), in_order(steps)
+    reads = work.asked.reads if work.asked is not None else _reads(gradient)
+    said = ask(of_set.tokens, batch.rows, reads=reads)
+    for step in steps:
+        step["rows"] = torch.tensor(said.first)
+    if gradient is not None:
+        steps += [leaf_step(plan.model), objective_step(plan.model, said, gradient)]
+    else:
+        steps.append(answers_step(plan.model, said))
+    return said.ids, in_order(steps)
+
+
+def _reads(gradient: Gradient | None) -> tuple[str, ...]:
+    return () if gradient is None else METRICS[gradient.of].reads
+
+
+def gather(
+    plan: Plan, capture: CapturePlan, rows: Sequence[int], found: Found
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Put the layers of a capture together; returns its tensors and the rows they are of.
+
+    Raises `GuardError` for the first stimulus that gives a number which is not finite.
+    """
+    keys = [f"{capture.name}/{layer}" for layer in capture.layers]
+    taking_part = set(capture.chosen.rows)
+    held = [i for i, row in enumerate(rows) if row in taking_part]
+    _check_finite(plan, capture, [rows[i] for i in held], [found[f"{k}/bad"][held] for k in keys])
+    tensors = {}
+    for variable in capture.variables():
+        parts = [found[f"{key}/{variable.name}"] for key in keys]
+        if not variable.partial and len(held) < len(rows):
+            parts = [part[held] for part in parts]
+        if "layer" in variable.dims:
+            tensors[variable.name] = torch.stack(parts, 1)
+        else:
+            tensors[variable.name] = torch.cat(parts, 1) if capture.named else parts[0]
+    return tensors, [rows[i] for i in held]
+
+
+def _check_finite(
+    plan: Plan, capture: CapturePlan, rows: Sequence[int], bad: Sequence[torch.Tensor]
+) -> None:
+    for layer, counts in zip(capture.layers, bad, strict=True):
+        if counts.any():
+            row = rows[int(counts.nonzero()[0])]
+            at = f" at layer {layer}" if capture.layered else ""
+            raise GuardError(
+                f"guard 'finite' failed on capture {capture.name!r}: stimulus "
+                f"{plan.sets[capture.stimuli].table.ids[row]!r}{at} holds NaN or infinity"
+            )

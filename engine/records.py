@@ -1,0 +1,179 @@
+"""Records: what has been measured, kept under a key of everything that decides its numbers.
+
+    <cache>/<sort>/<key>/key.json     the parts of the key in clear, how and when it was made
+    <cache>/<sort>/<key>/data.nc      the finished record, or data.safetensors
+    <cache>/<sort>/<key>/shards/      what is there of one that is not finished
+
+A name, a path, a batch size or a device is no part of a key; weights, precision, tokens, site,
+layers, positions and reductions are. So two specs share what they both need, and a run that was
+stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from patchclamp.engine.whole import write_whole
+from patchclamp.registry.errors import StoreError
+
+ALGORITHM = 1
+"""Version of what is measured under a key; it goes up when a key would mean other numbers."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Something to measure: a name for people, and what decides its numbers."""
+
+    sort: str
+    name: str
+    parts: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the parts."""
+        text = json.dumps({"algorithm": ALGORITHM, **self.parts}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of records."""
+
+    root: Path
+
+    def folder(self, record: Record) -> Path:
+        """Return where a record is, or would be."""
+        return self.root / record.sort / record.key[:32]
+
+    def shards(self, record: Record) -> Path:
+        """Return where the shards of an unfinished record are; the folder is made."""
+        folder = self.folder(record) / "shards"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, record: Record) -> dict[str, Any] | None:
+        """Return how a finished record was made, or None; a damaged one is removed."""
+        folder = self.folder(record)
+        try:
+            made: dict[str, Any] = json.loads((folder / "key.json").read_text())
+        except (OSError, ValueError):
+            return None
+        data = folder / made["file"]
+        if data.is_file() and file_digest(data, self.root) == made["sha256"]:
+            return made
+        (folder / "key.json").unlink(missing_ok=True)
+        data.unlink(missing_ok=True)
+        return None
+
+    def finish(self, record: Record, file: Path, made: Mapping[str, Any]) -> None:
+        """Say that a record's file is complete, and drop its shards."""
+        folder = self.folder(record)
+        content = {
+            **made,
+            "name": record.name,
+            "parts": {"algorithm": ALGORITHM, **record.parts},
+            "file": file.name,
+            "sha256": file_digest(file, self.root),
+        }
+        text = json.dumps(content, indent=1, sort_keys=True)
+        write_whole(folder / "key.json", text.encode())
+        shutil.rmtree(folder / "shards", ignore_errors=True)
+
+    def discard(self, record: Record) -> None:
+        """Remove what is there of a record."""
+        shutil.rmtree(self.folder(record), ignore_errors=True)
+
+    @contextmanager
+    def locked(self, records: list[Record]) -> Iterator[None]:
+        """Hold records against other runs, which wait and then find them finished."""
+        locks = []
+        try:
+            # In one order for everybody, so that no two runs wait for each other.
+            for folder in sorted({self.folder(record) for record in records}):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(folder.with_suffix(".lock"))
+                lock.acquire()
+                locks.append(lock)
+            yield
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache {str(self.root)!r}: {error}") from error
+        finally:
+            for lock in locks:
+                lock.release()
+
+    def why_not(self, record: Record) -> str:
+        """Say how a record that is not there differs from the most similar one that is."""
+        own = {"algorithm": ALGORITHM, **record.parts}
+        best: tuple[int, list[str]] | None = None
+        for file in (self.root / record.sort).glob("*/key.json"):
+            try:
+                other = json.loads(file.read_text())["parts"]
+            except (OSError, ValueError, KeyError):
+                continue
+            changed = [part for part in sorted({*own, *other}) if own.get(part) != other.get(part)]
+            if best is None or len(changed) < best[0]:
+                best = (len(changed), [_change(p, other.get(p), own.get(p)) for p in changed])
+        if best is None:
+            return "nothing like it has been measured"
+        return "; ".join(best[1])
+
+
+def _change(part: str, before: Any, after: Any) -> str:
+    return f"{part} changed: {_short(before)} → {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    """Return a value as a message says it: a digest by its first digits."""
+    if isinstance(value, str) and len(value) == 64:
+        return value[:4]
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def open_cache(folder: str | Path | None = None) -> Cache:
+    """Return the cache in a folder; None is `PATCHCLAMP_CACHE`, or the user's cache folder."""
+    if folder is None:
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = os.environ.get("PATCHCLAMP_CACHE") or Path(home) / "patchclamp"
+    return Cache(Path(folder).expanduser())
+
+
+def digest_of(content: Any) -> str:
+    """Return the sha256 of plain data."""
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def file_digest(path: Path, root: Path) -> str:
+    """Return the sha256 of a file, remembered for as long as the file does not change.
+
+    Hashing a large model's weights takes a second for each 1.6 GB; size, time of change and
+    inode tell whether the file is the one that was hashed.
+    """
+    state = path.stat()
+    known = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
+    memory = root / "digests" / hashlib.sha256(known.encode()).hexdigest()[:32]
+    try:
+        return memory.read_text()
+    except OSError:
+        pass
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(memory, digest.hexdigest().encode())
+    except (OSError, StoreError):
+        pass  # a cache that cannot be written makes it slower, not wrong
+    return digest.hexdigest()

@@ -1,0 +1,98 @@
+"""The rig: a model with its backend, loaded when the first pass is due, and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from patchclamp.engine.backend import open_backend
+from patchclamp.engine.guards import Verdict, check_identities
+from patchclamp.engine.model import choose_device, load_weights, threads_for
+from patchclamp.engine.passes import Passes
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.provenance import versions
+from patchclamp.engine.records import Cache
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is running, passes done and passes in all."""
+
+
+@dataclass
+class Rig:
+    """What a plan is measured with; `identities` are what guards said of its sites."""
+
+    plan: Plan
+    cache: Cache
+    progress: Progress
+    closing: ExitStack
+    device: str
+    identities: list[Verdict] = field(default_factory=list)
+    passes: Passes | None = None
+    module: torch.nn.Module | None = None
+    threads: int = 0
+    total: int = 0
+    """Passes that are known to be due."""
+
+    def open(self) -> Passes:
+        """Load the model if it is not loaded yet."""
+        if self.passes is None:
+            run = self.plan.loaded.spec.run
+            self.module = load_weights(self.plan.model, self.device)
+            self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
+            backend = open_backend(run.backend, self.module, self.plan.model.tokenizer)
+            self.passes = Passes(self.plan, backend, self._advance)
+        return self.passes
+
+    def checked(self) -> Passes:
+        """Return the passes of a model whose sites are what the site table says."""
+        passes = self.open()
+        if not self.identities:
+            assert self.module is not None
+            self.identities = check_identities(passes, self.module)
+        return passes
+
+    def made(self, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        """Return how a record has been made, and what guards said of it."""
+        return {
+            **self.setting(),
+            "guards": [verdict.as_dict() for verdict in (*self.identities, *verdicts)],
+        }
+
+    def setting(self) -> dict[str, Any]:
+        """Return what this rig measures with, now."""
+        return {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "backend": self.plan.loaded.spec.run.backend,
+            "device": self.device,
+            "threads": self.threads,
+            "batch_tokens": self.plan.loaded.spec.run.batch.tokens,
+            "versions": versions(),
+        }
+
+    def account(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return how everything was measured, for the provenance: this rig, and every record.
+
+        A record that was there already says itself what made it and what guards found.
+        """
+        guards: list[dict[str, object]] = []
+        for made in records.values():
+            guards += [guard for guard in made["guards"] if guard not in guards]
+        passes = 0 if self.passes is None else self.passes.run_so_far
+        return {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
+
+    def _advance(self, what: str) -> None:
+        assert self.passes is not None
+        self.progress(what, self.passes.done, max(self.total, self.passes.done))
+
+
+@contextmanager
+def rig_of(plan: Plan, cache: Cache, progress: Progress) -> Iterator[Rig]:
+    """Open a rig for a plan; what it changed in the process, such as threads, is undone after."""
+    with ExitStack() as closing:
+        device = choose_device(plan.loaded.spec.run.device)
+        yield Rig(plan, cache, progress, closing, device)

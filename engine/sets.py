@@ -1,0 +1,77 @@
+"""Stimulus sets as the model reads them: tokens, the places of spans in them, and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchclamp.engine.batches import Batch, pack
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.spans import SpanError, Stimulus, find, tokens_of
+from patchclamp.engine.stimuli import StimulusTable
+from patchclamp.engine.tokens import TokenTable
+from patchclamp.specs.stimuli import Rows
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """A stimulus set with its tokens and, where spans were found, each stimulus's places."""
+
+    table: StimulusTable
+    tokens: TokenTable
+    stimuli: tuple[Stimulus, ...] | None
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each stimulus, special ones included."""
+        return np.array([len(ids) for ids in self.tokens.ids])
+
+    def batches(self, rows: Sequence[int], tokens: int) -> tuple[Batch, ...]:
+        """Pack some of the stimuli, by row number, into batches of at most so many tokens."""
+        packed = pack([int(self.lengths[row]) for row in rows], tokens)
+        return tuple(Batch(tuple(rows[i] for i in b.rows), b.length) for b in packed)
+
+
+def locate(
+    table: StimulusTable, tokens: TokenTable, bos: int | None, problems: Problems
+) -> SetPlan:
+    """Return a set with its spans found in every stimulus; P418 for the first that lacks one."""
+    encoded = tokens.encoded
+    assert encoded is not None, "made by tokenise"
+    entry = problems.loaded.spec.stimuli[table.name]
+    spans = entry.spans if isinstance(entry, Rows) else {}
+    if encoded.offsets is None:
+        if spans:
+            message = "spans cannot be checked here: this tokenizer tells no places of its tokens"
+            problems.add(("stimuli", table.name, "spans"), "P419", message, severity="warning")
+        return SetPlan(table, tokens, None)
+    found: list[dict[str, range]] = [{} for _ in table.ids]
+    for name, said in table.spans.items():
+        for row, id_ in enumerate(table.ids):
+            text, offsets = encoded.texts[row], encoded.offsets[row]
+            # A chat template stands around the text, and may say the same.
+            start = max(0, text.find(table.texts[row]))
+            try:
+                a, b = find(table.texts[row], said[row], spans[name].occurrence)
+                found[row][name] = tokens_of(text, (start + a, start + b), offsets)
+            except SpanError as error:
+                path = ("stimuli", table.name, "spans", name)
+                problems.add(path, "P418", f"stimulus {id_!r}: {error}")
+                return SetPlan(table, tokens, None)
+    return SetPlan(
+        table,
+        tokens,
+        tuple(
+            Stimulus(encoded.texts[row], encoded.offsets[row], _lead(tokens.ids[row], bos), spans)
+            for row, spans in enumerate(found)
+        ),
+    )
+
+
+def _lead(ids: tuple[int, ...], bos: int | None) -> int:
+    """Return how many BOS tokens a stimulus begins with: none or one."""
+    return int(bos is not None and ids[:1] == (bos,))
