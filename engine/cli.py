@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from patchclamp.engine.cli_results import add_result_arguments
 from patchclamp.registry import PatchclampError
 from patchclamp.registry.errors import UsageError, hint
 from patchclamp.registry.table import load
@@ -22,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "validate": "patchclamp.engine.validate:validate_command",
     "compare": "patchclamp.engine.comparison.command:compare_command",
     "check": "patchclamp.engine.check:check_command",
+    "merge": "patchclamp.engine.merge:merge_command",
     "list": "patchclamp.engine.commands:list_command",
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
@@ -36,9 +38,6 @@ SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, spe
 
 FORMATS = "human, line, json, github, sarif or junit"
 """What `validate` can write."""
-
-REPORTS = "human, json, markdown, github or junit"
-"""What `compare` and `check` can write."""
 
 LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
 """What `--locked` does, for two commands."""
@@ -113,6 +112,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "validate": "check specs; runs nothing",
         "compare": "compare results by label, and say what differs and why",
         "check": "say whether results meet what their specs expect",
+        "merge": "write several results as one, along model, revision or seed",
         "list": "list what names there are",
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",
@@ -128,8 +128,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         _add_plugins(command, "plugin_after")
     _add_arguments(found)
     _add_validate_arguments(found["validate"])
-    _add_compare_arguments(found["compare"])
-    _add_check_arguments(found["check"])
+    add_result_arguments(found)
     return parser, found
 
 
@@ -205,46 +204,6 @@ def _add_validate_arguments(validate: argparse.ArgumentParser) -> None:
         "--fix", action="store_true", help="mend in place what is no matter of choice"
     )
     _add_overrides(validate)
-
-
-def _add_check_arguments(check: argparse.ArgumentParser) -> None:
-    check.add_argument(
-        "result", nargs="+", metavar="RESULT", help="a result file, or the folder of a run"
-    )
-    check.add_argument("--spec", metavar="SPEC", help="take the expectations of this spec instead")
-    check.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
-    check.add_argument(
-        "--output", metavar="FILE", help="write the report there; people get theirs here"
-    )
-
-
-def _add_compare_arguments(compare: argparse.ArgumentParser) -> None:
-    compare.add_argument(
-        "result", nargs="+", metavar="RESULT", help="a result file, or the folder of a run"
-    )
-    for option, metavar, text in (
-        ("--only", "PATTERN", "compare these, such as analyses or 'decode/*'; may be given again"),
-        ("--skip", "PATTERN", "leave these out; may be given again"),
-        ("--tol", "PATTERN=VALUE", "allow so much, in the variable's units or as 1%% of its scale"),
-        ("--margin", "PATTERN=VALUE", "judge values per stimulus by equivalence within so much"),
-    ):
-        compare.add_argument(option, action="append", default=[], metavar=metavar, help=text)
-    compare.add_argument("--preset", metavar="PRESET", help="exact, fp32 or bf16")
-    compare.add_argument(
-        "--overlap", action="store_true", help="take what one side lacks for no difference"
-    )
-    compare.add_argument(
-        "--suggest-tol", action="store_true", help="print the least tolerances that would pass"
-    )
-    compare.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
-    compare.add_argument(
-        "--output", metavar="FILE", help="write the report there; people get theirs here"
-    )
-    compare.add_argument(
-        "--update", action="store_true", help="bless the second as the baseline in the first's file"
-    )
-    compare.add_argument("--because", metavar="TEXT", help="why it is right, for --update")
-    compare.add_argument("--by", metavar="NAME", help="who says so (as git knows you)")
 
 
 def _add_overrides(command: argparse.ArgumentParser) -> None:

@@ -39,7 +39,7 @@ class Claim:
         return f"{says}: {self.text} — {self.found}"
 
 
-class _UnjudgedError(ValueError):
+class UnjudgedError(ValueError):
     """Why a claim cannot be judged."""
 
 
@@ -52,7 +52,7 @@ def _judged(claim: Expectation, analyses: Mapping[str, xr.Dataset]) -> Claim:
     text = describe(claim)
     try:
         values = [_values(claim, analyses, suffix) for suffix in _variables(claim)]
-    except _UnjudgedError as error:
+    except UnjudgedError as error:
         return Claim(text, None, str(error))
     met = np.logical_and.reduce([_meets(claim, value.to_numpy()) for value in values])
     if len(values) == 2:  # an interval: its bounds, each judged by itself
@@ -84,20 +84,20 @@ def _values(claim: Expectation, analyses: Mapping[str, xr.Dataset], suffix: str)
     """Return the values that a claim is about."""
     analysis, _, name = claim.var.partition("/")
     if analysis not in analyses:
-        raise _UnjudgedError(f"the result has no analysis {analysis!r}{_close(analysis, analyses)}")
+        raise UnjudgedError(f"the result has no analysis {analysis!r}{_close(analysis, analyses)}")
     data, wanted = analyses[analysis], f"{name}{suffix}"
     if wanted not in data:
         known = [str(variable) for variable in data.data_vars]
         if suffix and name in data:
-            raise _UnjudgedError(f"{claim.var} has no interval: there is no {wanted!r}")
-        raise _UnjudgedError(f"{analysis} has no variable {wanted!r}{_close(wanted, known)}")
+            raise UnjudgedError(f"{claim.var} has no interval: there is no {wanted!r}")
+        raise UnjudgedError(f"{analysis} has no variable {wanted!r}{_close(wanted, known)}")
     values = data[wanted]
     if values.dtype.kind not in "fiub":
-        raise _UnjudgedError(f"{claim.var} is text")
+        raise UnjudgedError(f"{claim.var} is text")
     for dim, label in claim.sel.items():
-        values = _picked(values, str(dim), label)
+        values = picked(values, str(dim), label)
     if not values.size:
-        raise _UnjudgedError("nothing is at these labels")
+        raise UnjudgedError("nothing is at these labels")
     return values
 
 
@@ -107,10 +107,13 @@ def _close(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     return f" (it has {listed or 'none'})" + (f"; did you mean {close!r}?" if close else "")
 
 
-def _picked(values: xr.DataArray, dim: str, label: str | int) -> xr.DataArray:
-    """Return the values at a label of a dim, or at a label that several of its places share."""
+def picked(values: xr.DataArray, dim: str, label: object) -> xr.DataArray:
+    """Return the values at a label of a dim, or at a label that several of its places share.
+
+    `last` is the largest label. Raises `UnjudgedError` where there is none.
+    """
     if dim not in values.coords or values.coords[dim].ndim != 1:
-        raise _UnjudgedError(
+        raise UnjudgedError(
             f"{values.name} has no dim or label {dim!r}{_close(dim, _labelled(values))}"
         )
     along = str(values.coords[dim].dims[0])
@@ -120,7 +123,7 @@ def _picked(values: xr.DataArray, dim: str, label: str | int) -> xr.DataArray:
     at = np.flatnonzero(np.asarray([known == label for known in labels.tolist()]))
     if not at.size:
         known = ", ".join(map(str, dict.fromkeys(labels.tolist()[:20])))
-        raise _UnjudgedError(f"there is no {dim} {label!r} (known: {known})")
+        raise UnjudgedError(f"there is no {dim} {label!r} (known: {known})")
     return values.isel({along: at})
 
 

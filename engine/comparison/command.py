@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def compare_command(args: Namespace) -> int:
     """Compare results and say what differs; with `--update`, bless the second as baseline."""
     if args.format not in FORMATS:
         raise UsageError(f"unknown format {args.format!r}{hint(args.format, FORMATS)}")
+    if len(args.result) > 2 or args.sel:
+        return _tabulate(args)
     options = _options(args)
     if args.update:
         return _update(args, options)
@@ -45,7 +48,7 @@ def _options(args: Namespace) -> Options:
     if args.preset is not None and args.preset not in PRESETS:
         raise UsageError(f"unknown preset {args.preset!r}{hint(args.preset, PRESETS)}")
     if len(args.result) != 2:
-        raise UsageError(f"compare takes two results; got {len(args.result)}")
+        raise UsageError("compare takes two results or more; got one")
     margins = [read_given(text, "--margin") for text in args.margin]
     for margin in margins:
         if margin.relative:
@@ -58,6 +61,31 @@ def _options(args: Namespace) -> Options:
         preset=args.preset,
         overlap=args.overlap,
     )
+
+
+def _tabulate(args: Namespace) -> int:
+    """Print what each analysis found in each of several runs."""
+    from patchclamp.engine.comparison.table import (
+        FINE,
+        NOT_COMPARABLE,
+        read_selection,
+        tabulate,
+    )
+    from patchclamp.engine.comparison.table import FORMATS as TABLES
+
+    if args.format not in TABLES:
+        raise UsageError(
+            f"a table of several results is written as {', '.join(TABLES)}; got {args.format!r}"
+        )
+    select = read_selection(args.sel)
+    with ExitStack() as files:
+        runs = [(given, files.enter_context(open_result(given))) for given in args.result]
+        tables = tabulate(runs, select=select)
+    if not tables:
+        sys.stderr.write("not comparable: no analysis is in two of these results\n")
+        return NOT_COMPARABLE
+    deliver(TABLES[args.format](tables), args.output, TABLES["human"](tables))
+    return FINE
 
 
 def _compared(results: list[str], options: Options) -> Comparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ measured, unless their verdicts differ."""
 
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit or a sha256, of which the beginning is enough for people."""
+
+LABELLING = (f"{SPEC}.", "model.")
+"""What the keys begin with that may name a run among others."""
 
 ABSENT = "—"
 """Stands for a key that one side lacks."""
@@ -47,6 +50,22 @@ def reasons(a: StoredResult, b: StoredResult) -> tuple[Reason, ...]:
         if one != other:
             found.append(Reason(_named(key), one, other))
     return tuple(sorted(found, key=lambda reason: not reason.key.startswith("spec.")))
+
+
+def differing(results: Sequence[StoredResult]) -> list[dict[str, str]]:
+    """Return, for each of several results, the keys of specs and models that differ among them."""
+    flat = [dict(_flat(_known(side), ())) for side in results]
+    keys = [
+        key
+        for key in dict.fromkeys(key for one in flat for key in one)
+        if key.startswith(LABELLING) and len({one.get(key, ABSENT) for one in flat}) > 1
+    ]
+    # What the spec says names a run better than the hashes that follow from it.
+    spec = [key for key in keys if key.startswith(f"{SPEC}.")]
+    return [
+        {_named(key).removeprefix("spec."): one.get(key, ABSENT) for key in spec or keys}
+        for one in flat
+    ]
 
 
 def _known(side: StoredResult) -> dict[str, Any]:
