@@ -32,10 +32,11 @@ def join(parts: Sequence[Part], *, shared: bool = False) -> xr.Dataset:
     """Return one dataset of all parts, with a dim for each key of their places.
 
     Every variable gets these dims; with `shared` only those on which parts contradict each other.
-    Other labels are united: where a part has none, such as the last layers of a deeper model, numbers are
-    NaN (whole numbers become float64), text is empty. A coordinate over several dims, such as the
-    tokens at each position, gets the new dims where it differs; one that describes single labels,
-    such as a stimulus' category, must not differ. Raises `StoreError` where parts do not fit.
+    Other labels are united: where a part has none, such as the last layers of a deeper model,
+    numbers are NaN (whole numbers become float64), text is empty. A coordinate over several dims,
+    such as the tokens at each position, gets the new dims where it differs; one that describes
+    single labels, such as a stimulus' category, must not differ. Raises `StoreError` where parts
+    do not fit.
     """
     new = tuple(dict.fromkeys(str(dim) for part in parts for dim in part.place))
     expanded = [_placed(part, new) for part in parts]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from results import PROVENANCE, groups, write
+from results import PROVENANCE, about, groups, write
 
 from patchclamp.engine import cli, open_result
 from patchclamp.engine.comparison.table import tabulate
@@ -51,7 +51,9 @@ def test_a_table_is_labelled_by_what_the_runs_differ_in(
     assert cli.main(["compare", *runs, "--sel", "layer=0", "--format", "json"]) == 0
     tables = json.loads(capsys.readouterr().out)["tables"]
     decode = next(table for table in tables if table["analysis"] == "decode")
-    assert [line["values"]["accuracy"] for line in decode["lines"]] == [0.475, 0.465, 0.475]
+    assert [line["values"]["accuracy"] for line in decode["lines"]] == pytest.approx(
+        [0.475, 0.465, 0.475]
+    )
     assert cli.main(["compare", *runs, "--format", "markdown"]) == 0
     assert "| org/small | 0 | 1 | 0.625 | 0.2 |" in capsys.readouterr().out
 
@@ -113,8 +115,8 @@ def test_stimuli_that_agree_are_held_once(tmp_path: Path) -> None:
     for seed, chosen in enumerate((["a", "b"], ["b", "c"])):
         words = xr.Dataset(
             {
-                "text": ("stimulus", [f"text {x}" for x in chosen], {"units": "text", "long_name": "t"}),
-                "n_tokens": ("stimulus", np.array([2, 2], "i4"), {"units": "token", "long_name": "n"}),
+                "text": ("stimulus", [f"text {x}" for x in chosen], about("text", "the text")),
+                "n_tokens": ("stimulus", np.array([2, 2], "i4"), about("token", "tokens")),
             },
             coords={"stimulus": chosen},
         )  # fmt: skip
