@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
-
 from patchclamp.specs.check import check
 from patchclamp.specs.compose import Composed
 from patchclamp.specs.cross_references import check_claims
@@ -122,9 +120,8 @@ class _Judge:
 
     def valid(self, step: tuple[int, ...]) -> tuple[Spec, Sections] | None:
         """Return a cell's resolved spec and its entries, if nothing is wrong with it."""
-        try:
-            spec = self.shared.validate(self.composed.value(step))
-        except ValidationError:
+        spec = self.shared.validate(self.composed.value(step))
+        if spec is None:
             return None
         sections = self.shared.resolve(spec)
         if sections is None or any(check_claims(sections, dict(enumerate(spec.expect)))):

@@ -122,6 +122,7 @@ def _loads(
         return _loads(text, source, folder, overrides, file)  # short forms may be theirs, too
     if unreadable or problems:
         raise _refusal((*unreadable, *problems), texts)
+    assert cells, "a spec that is not valid has a problem"
     first = cells[0]
     return Loaded(first.spec, first.document, folder, cells, composed.dims, first.label)
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from patchclamp.specs.check import check_entries
 from patchclamp.specs.diagnostics import Path
@@ -22,7 +22,7 @@ from patchclamp.specs.references import (
     outline,
     sections_of,
 )
-from patchclamp.specs.spec import SECTIONS, Spec, spec_model
+from patchclamp.specs.spec import SECTIONS, Spec, entry_model
 from patchclamp.specs.walk import Walks
 
 
@@ -41,19 +41,20 @@ class Shared:
     """What entries look like in a digest."""
     outlines: dict[Hashable, int] = field(default_factory=dict)
 
-    def validate(self, value: Mapping[str, Any]) -> Spec:
-        """Return a cell as a spec; raises pydantic's `ValidationError`."""
+    def validate(self, value: Mapping[str, Any]) -> Spec | None:
+        """Return a cell as a spec; None where something in it is not valid by itself."""
         given = dict(value)
-        for section in SECTIONS:
-            members = value.get(section)
-            if isinstance(members, dict):
-                given[section] = {name: self._known(section, raw) for name, raw in members.items()}
-        spec = spec_model().model_validate(given)
-        for section in SECTIONS:
-            for name, entry in getattr(spec, section).items():
-                raw = value[section][name]
-                self.valid[section, id(raw)] = (raw, entry)
-        return spec
+        try:
+            for section in SECTIONS:
+                members = value.get(section)
+                if isinstance(members, dict):
+                    entries = {name: self._entry(section, raw) for name, raw in members.items()}
+                    if None in entries.values():
+                        return None
+                    given[section] = entries
+            return Spec.model_validate(given)
+        except ValidationError:
+            return None
 
     def resolve(self, spec: Spec) -> Sections | None:
         """Return a cell's entries, references filled in; None if something is wrong with them."""
@@ -82,5 +83,11 @@ class Shared:
             self.filled[key] = fill_entry(entry, sections)
         return self.filled[key]
 
-    def _known(self, section: str, raw: Any) -> Any:
-        return self.valid.get((section, id(raw)), (raw, raw))[1]
+    def _entry(self, section: str, raw: Any) -> BaseModel | None:
+        key = (section, id(raw))
+        if key not in self.valid:
+            model = entry_model(section, raw)
+            if model is None:
+                return None
+            self.valid[key] = (raw, model.model_validate(raw))
+        return self.valid[key][1]

@@ -4,12 +4,14 @@ from functools import cache
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, create_model, model_validator
 
 from patchclamp.registry import ANALYSES, BACKENDS
+from patchclamp.registry.table import load
 from patchclamp.specs.analyses import analysis_entry
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.fields import Model, Name, one_of
+from patchclamp.specs.grammar import tagged
 from patchclamp.specs.interventions import Intervention
 from patchclamp.specs.matrix import Extends, Matrix
 from patchclamp.specs.model import ModelChoice, expand_model
@@ -104,7 +106,13 @@ class Expectation(Model):
         return self
 
 
-class _Spec(Model):
+if TYPE_CHECKING:
+    StimulusEntry, CaptureEntry, InterventionEntry = StimulusSet, Capture, Intervention
+else:
+    StimulusEntry = CaptureEntry = InterventionEntry = Any  # see `spec_model`
+
+
+class Spec(Model):
     """A whole spec. Science keys enter its digest; `name`, `description` and `run` do not."""
 
     patchclamp: Literal[1]
@@ -125,11 +133,11 @@ class _Spec(Model):
         ModelChoice, BeforeValidator(expand_model, json_schema_input_type=str | ModelChoice)
     ]
     """The model."""
-    stimuli: dict[Name, StimulusSet] = Field(min_length=1)
+    stimuli: dict[Name, StimulusEntry] = Field(min_length=1)
     """Stimulus sets by name."""
-    captures: dict[Name, Capture] = {}
+    captures: dict[Name, CaptureEntry] = {}
     """What is recorded, by name."""
-    interventions: dict[Name, Intervention] = {}
+    interventions: dict[Name, InterventionEntry] = {}
     """What is done to the model, by name."""
     analyses: dict[Name, Any] = {}
     """What is computed, by name."""
@@ -140,25 +148,40 @@ class _Spec(Model):
 
 
 @cache
-def _build(kinds: tuple[str, ...], base: type[_Spec]) -> type[_Spec]:
-    """Return the spec model over these kinds of analysis."""
-    entries: Any = GenericAlias(dict, (Name, analysis_entry()))
-    return create_model("Spec", __base__=base, __doc__=_Spec.__doc__, analyses=(entries, {}))
-
-
-if TYPE_CHECKING:
-    Spec = _Spec
-else:
-    Spec = _build(tuple(ANALYSES), _Spec)
-
-_OWN = tuple(ANALYSES)
+def _with_kinds(analyses: tuple[str, ...]) -> type[Spec]:
+    """Return the spec model over the kinds of every section, and these kinds of analysis."""
+    sections: Any = {
+        "stimuli": (GenericAlias(dict, (Name, StimulusSet)), Field(min_length=1)),
+        "captures": (GenericAlias(dict, (Name, Capture)), {}),
+        "interventions": (GenericAlias(dict, (Name, Intervention)), {}),
+        "analyses": (GenericAlias(dict, (Name, analysis_entry())), {}),
+    }
+    return create_model("Spec", __base__=Spec, __doc__=Spec.__doc__, **sections)
 
 
 def spec_model() -> type[Spec]:
-    """Return the model that specs are checked with: `Spec`, grown by what plugins have added."""
-    kinds = tuple(ANALYSES)
-    return Spec if kinds == _OWN else _build(kinds, Spec)
+    """Return the whole grammar as one model, with what plugins have added.
 
+    It is what errors, editors and explanations are told by. A spec is an instance of `Spec`
+    alone, whose entries were validated each by the model of its kind (`entry_model`): building
+    the models of all kinds takes longer than all else that checking a spec does.
+    """
+    return _with_kinds(tuple(ANALYSES))
+
+
+def entry_model(section: str, entry: Any) -> type[BaseModel] | None:
+    """Return the model of an entry, told by its kind; None where it is of no known kind."""
+    if section == "captures":
+        return Capture
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if not isinstance(kind, str):
+        return None
+    if section == "analyses":
+        return load(ANALYSES[kind].spec) if kind in ANALYSES else None
+    return _KINDS[section].get(kind)
+
+
+_KINDS = {"stimuli": tagged(StimulusSet), "interventions": tagged(Intervention)}
 
 SECTIONS = ("stimuli", "captures", "interventions", "analyses")
 """The keys that hold entries by name."""

@@ -11,7 +11,7 @@ from patchclamp.specs.check import resolve
 from patchclamp.specs.fields import Label, Ref
 from patchclamp.specs.grammar import fields, models_by_path
 from patchclamp.specs.interventions import Mean
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 from patchclamp.specs.walk import _metadata, marked
 
 HEAD = "patchclamp: 1\nname: x\nmodel: bundled:sequences\n"
@@ -337,7 +337,7 @@ def test_every_field_of_a_name_is_a_reference() -> None:
     """A field that holds a name and is not marked would never be checked."""
     unmarked = {
         (str(path[0]), key)
-        for path, model in models_by_path(Spec)
+        for path, model in models_by_path(spec_model())
         for key, field in fields(model).items()
         if path and _is_name(field) and key not in marked(model)
     }
@@ -354,7 +354,7 @@ def _is_name(field: Any) -> bool:
 
 def test_every_column_of_an_analysis_is_a_label() -> None:
     """So is a field called `column` or `permute` of any new kind."""
-    for path, model in models_by_path(Spec):
+    for path, model in models_by_path(spec_model()):
         for key in fields(model):
             if path[:1] == ("analyses",) and key in ("column", "permute", "by"):
                 assert isinstance(marked(model)[key][1], Label), (model, key)

@@ -12,7 +12,7 @@ from patchclamp.specs import Loaded, load, loads
 from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.fields import PATTERNS
 from patchclamp.specs.grammar import fields, models_by_path
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.spec import spec_model
 
 GOOD = """\
 patchclamp: 1
@@ -255,7 +255,7 @@ def test_no_message_speaks_of_the_machinery(
 def test_every_pattern_of_the_grammar_has_words() -> None:
     patterns = {
         getattr(item, "pattern", None)
-        for _, model in models_by_path(Spec)
+        for _, model in models_by_path(spec_model())
         for field in fields(model).values()
         for item in field.metadata
     }

@@ -156,16 +156,17 @@ def test_a_plugin_stands_before_or_after_the_command(
 
 
 def test_the_models_grow_and_the_old_one_stays(tmp_path: Path) -> None:
-    assert spec_model() is Spec
+    own = spec_model()
     use_file(plugin(tmp_path))
     use_file(plugin(tmp_path))  # the same file again adds nothing
     assert origin("analysis", "drift") == f"the plugin {str(tmp_path / 'my_analysis.py')!r}"
     assert origin("analysis", "probe") == "patchclamp itself"
     loaded = load(spec(tmp_path))
-    assert isinstance(loaded.spec, spec_model())
-    assert isinstance(loaded.spec, Spec)
+    assert type(loaded.spec) is Spec
+    assert type(loaded.spec.analyses["moves"]).__name__ == "Drift"
     assert loaded.spec.analyses["moves"].of == "resid"  # references are spelled out in it, too
-    assert "drift" not in str(Spec.model_fields["analyses"])
+    assert "Drift" in str(spec_model().model_fields["analyses"])
+    assert "Drift" not in str(own.model_fields["analyses"])
 
 
 def test_a_metric_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
