@@ -69,8 +69,8 @@ def judge(
     version = check_version(composed.document)
     if version is not None:
         return (), (composed.document.locate(version),)
-    judge = _Judge(composed, frozenset(told))
     steps = composed.cells.steps
+    judge = _Judge(composed, frozenset(told), Shared(several=len(steps) > 1))
     found = {step: cell for step in _novel_first(steps) if (cell := judge.cell(step))}
     if not judge.failing:
         cells = tuple(found[step] for step in steps)
@@ -99,12 +99,12 @@ class _Judge:
 
     composed: Composed
     told: frozenset[Path]
+    shared: Shared
     looked_at: int = 0
     failing: int = 0
     found: dict[Diagnostic, dict[tuple[int, ...], None]] = field(default_factory=dict)
     """Each problem with the cells that have it."""
     problems: list[Diagnostic] = field(default_factory=list)
-    shared: Shared = field(default_factory=Shared)
 
     def cell(self, step: tuple[int, ...]) -> Cell | None:
         """Return a cell, or None after noting its problems; beyond a bound it is not judged."""

@@ -25,18 +25,22 @@ from patchclamp.specs.references import (
 from patchclamp.specs.spec import SECTIONS, Spec, entry_model
 from patchclamp.specs.walk import Walks
 
+Fine = tuple[int, Path, Hashable]
+"""An entry that nothing is wrong with: the outline of its spec, its place, its identity."""
+
 
 @dataclass
 class Shared:
     """Validates, fills and checks the cells of one spec."""
 
+    several: bool = False
+    """Whether there is more than one cell."""
     walks: Walks = field(default_factory=Walks)
     valid: dict[tuple[str, int], tuple[Any, BaseModel]] = field(default_factory=dict)
     """What stands in an entry's place, by section and by what it is in memory -> it, the entry."""
     filled: dict[tuple[int, int], BaseModel] = field(default_factory=dict)
     """Entries with their references filled in, by outline and by what they are in memory."""
-    fine: set[tuple[int, Path, Hashable]] = field(default_factory=set)
-    """Entries that nothing is wrong with: outline, place and identity."""
+    fine: set[Fine] = field(default_factory=set)
     written: dict[int, str] = field(default_factory=dict)
     """What entries look like in a digest."""
     outlines: dict[Hashable, int] = field(default_factory=dict)
@@ -70,9 +74,12 @@ class Shared:
                 for section, members in sections.entries.items()
             },
         )
-        found = {(shape, place, same) for place, same in filled.identities.items()}
-        asked = {place for _, place, _ in found - self.fine}
-        if check_entries(filled, {p: entry for p, entry in entries(filled) if p in asked}):
+        asked, found = dict(entries(filled)), set[Fine]()
+        if self.several:
+            found = {(shape, place, same) for place, same in filled.identities.items()}
+            new = {place for _, place, _ in found - self.fine}
+            asked = {place: entry for place, entry in asked.items() if place in new}
+        if check_entries(filled, asked):
             return None
         self.fine |= found
         return filled

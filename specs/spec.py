@@ -107,7 +107,9 @@ class Expectation(Model):
 
 
 if TYPE_CHECKING:
-    StimulusEntry, CaptureEntry, InterventionEntry = StimulusSet, Capture, Intervention
+    StimulusEntry = StimulusSet
+    CaptureEntry = Capture
+    InterventionEntry = Intervention
 else:
     StimulusEntry = CaptureEntry = InterventionEntry = Any  # see `spec_model`
 

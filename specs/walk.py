@@ -57,16 +57,18 @@ class Walks:
         """Return every field of an entry and below it that bears a mark of one sort."""
         key = (id(entry), path, mark)
         if key not in self.found:
-            every = list(self._named_in(entry, path))
-            for sort in (Ref, Label):
-                found = [named for named in every if isinstance(named.mark, sort)]
-                self.found[id(entry), path, sort] = tuple(found)
+            if path:
+                inside = self.named(entry, (), mark)
+                found = [Named((*path, *here), said, name) for here, said, name in inside]
+            else:
+                found = [named for named in self._named_in(entry) if isinstance(named.mark, mark)]
+            self.found[key] = tuple(found)
         return self.found[key]
 
-    def _named_in(self, entry: BaseModel, path: Path) -> Iterator[Named]:
-        for here, model in self.inside(entry):
+    def _named_in(self, entry: BaseModel) -> Iterator[Named]:
+        for path, model in self.inside(entry):
             for key, (attribute, mark) in marked(type(model)).items():
-                at, value = (*path, *here, key), getattr(model, attribute)
+                at, value = (*path, key), getattr(model, attribute)
                 if isinstance(value, tuple):
                     yield from (Named((*at, i), mark, name) for i, name in enumerate(value))
                 else:
