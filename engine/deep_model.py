@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
-from patchclamp.registry import ARCHITECTURES, SITES
+from patchclamp.registry import SITES
 from patchclamp.specs.analyses_causal import Given, Prune, Units
 from patchclamp.specs.analyses_representation import LayerTarget
 from patchclamp.specs.captures import Capture
@@ -49,13 +49,11 @@ def check_parts(model: ModelSource, problems: Problems) -> None:
 
 def check_site(site: str, path: Path, model: ModelSource, problems: Problems) -> None:
     """P413: the architecture has a site."""
-    if site not in model.architecture.sites:
-        problems.add(
-            path,
-            "P413",
-            f"{model.choice.id!r} has no site {site!r}: {model.architecture.summary}",
-            allowed=tuple(model.architecture.sites),
-        )
+    row = model.architecture
+    if site not in row.sites:
+        why = row.lacks.get(site, row.summary)
+        message = f"{model.choice.id!r} has no site {site!r}: {why}"
+        problems.add(path, "P413", message, allowed=tuple(row.sites))
 
 
 def check_layers(choice: Layers, path: Path, model: ModelSource, problems: Problems) -> None:
@@ -71,8 +69,7 @@ def _check_place(
 ) -> None:
     check_layers(entry.layers, (*path, "layers"), model, problems)
     site = entry.site
-    # A site that no architecture has yet is one that is not implemented, which a plan tells.
-    if site is not None and any(site in a.sites for a in ARCHITECTURES.values()):
+    if site is not None:
         check_site(site, (*path, "site"), model, problems)
     dims = SITES[site].dims if site is not None else ()
     if entry.heads != "all":

@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from patchclamp.analyses.readings import ModelShape
-from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of, file_digest
 from patchclamp.registry import ARCHITECTURES, MODELS
@@ -28,9 +24,6 @@ from patchclamp.specs.model import ModelChoice
 transformers.utils.logging.disable_progress_bar()
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
-_SMALL = 10_000_000
-"""Parameters below which a model runs on one thread."""
-
 _HUB_FILES = ["*.json", "*.txt", "*.model"]
 """What is fetched from a hub beside weights, which are never pickled ones; and never code."""
 _HUB_WEIGHTS = ["*.safetensors"]
@@ -68,7 +61,7 @@ class ModelSource:
         if self.choice.weights == "random":
             content = (self.folder / "config.json").read_bytes()
             return "random:" + hashlib.sha256(f"{self.seed}/".encode() + content).hexdigest()
-        files = _weight_files(self.folder)
+        files = weight_files(self.folder)
         digests = [(file.name, file_digest(file, memory)) for file in files]
         return digests[0][1] if len(digests) == 1 else digest_of(digests)
 
@@ -216,78 +209,9 @@ def _brief(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a folder; pickled weights can run code and are refused."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelError(f"{folder} holds no *.safetensors weights (pickled ones are refused)")
     return files
-
-
-def choose_device(device: str) -> str:
-    """Return the device that `auto` means here, or the one asked for if it exists.
-
-    >>> choose_device("cpu")
-    'cpu'
-    """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if device == "auto":
-        return next(name for name, there in available.items() if there)
-    if not available[device]:
-        there = ", ".join(name for name, yes in available.items() if yes)
-        raise ModelError(f"device {device!r} is not available here (there is: {there})")
-    return device
-
-
-@contextmanager
-def threads_for(module: torch.nn.Module, threads: int | None = None) -> Iterator[int]:
-    """Compute with so many threads, one while a small model runs, and as before afterwards.
-
-    Gives the number of threads.
-
-    Handing such a model's tiny products between threads costs more than it saves: beside other
-    work, a 260k-parameter model took 20 times longer on two threads than on one.
-    """
-    before = torch.get_num_threads()
-    if threads is None and sum(p.numel() for p in module.parameters()) < _SMALL:
-        threads = 1
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
-
-
-def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
-    """Load, or for an untrained twin draw, the weights in the spec's precision, for evaluation.
-
-    A weight that the file lacks, or that has another shape, is an error: the library would
-    fill it with random numbers.
-    """
-    dtype = getattr(torch, source.choice.dtype)
-    if source.choice.weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            seed = Seeds(source.seed, "model").generator("weights").integers(2**63)
-            torch.manual_seed(int(seed))
-            model = AutoModelForCausalLM.from_config(source.config).to(dtype)
-    else:
-        _weight_files(source.folder)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        wrong = {kind: sorted(map(str, info[kind])) for kind in info if info[kind]}
-        if wrong:
-            raise ModelError(f"weights in {source.folder} do not fit the config: {wrong}")
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    module: torch.nn.Module = model.eval().to(device)
-    return module

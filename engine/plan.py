@@ -232,6 +232,14 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings
         reference = ANALYSES[entry.kind].readings
         assert reference is not None, "checked by check_implemented"
         readings[name] = load(reference)(entry, model.shape)
+        asked = any(isinstance(reading, MetricReading) for reading in readings[name].values())
+        if asked and model.architecture.encoder:
+            problems.add(
+                ("analyses", name),
+                "P413",
+                f"{model.choice.id!r} is an encoder: it predicts hidden tokens and none that "
+                "follows, so that no answer has a logit",
+            )
     return readings
 
 

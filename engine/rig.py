@@ -12,11 +12,11 @@ import torch
 
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.guards import Verdict, check_identities
-from patchclamp.engine.model import choose_device, load_weights, threads_for
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.provenance import versions
 from patchclamp.engine.records import Cache
+from patchclamp.engine.weights import choose_device, load_weights, threads_for
 
 Progress = Callable[[str, int, int], None]
 """Called with what is running, passes done and passes in all."""

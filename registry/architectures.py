@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from patchclamp.registry.locations import (
@@ -236,15 +237,26 @@ ARCHITECTURES: Table[Architecture] = Table(
             },
             embed_norm="bert.embeddings.LayerNorm",
             encoder=True,
+            beside=("bert.pooler.", "pooler.", "cls.seq_relationship."),
         ),
     ],
 )
 
 
+_HEADLESS = "its weights lack the head that predicts hidden tokens"
+
+
 def architecture_of(config: Any) -> Architecture | None:
-    """Return the row that describes a model's config, or None if no row does."""
+    """Return the row that describes a model's config, or None if no row does.
+
+    An encoder whose weights have no head has no logits.
+    """
     for row in ARCHITECTURES.values():
         same = config.model_type == (row.model_type or row.name)
         if same and all(getattr(config, key, None) == value for key, value in row.when.items()):
+            saved = str(getattr(config, "architectures", None) or "")
+            if row.encoder and "MaskedLM" not in saved and "PreTraining" not in saved:
+                bare = row.without(dict.fromkeys(("logits", "logprobs"), _HEADLESS))
+                return replace(bare, beside=(*row.beside, *(f"{path}." for path in row.unembed)))
             return row
     return None

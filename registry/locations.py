@@ -79,11 +79,18 @@ class Architecture:
     """Name of the config's bound on attention scores."""
     encoder: bool = False
     """Whether every token sees every other, so that no next token is predicted."""
+    beside: tuple[str, ...] = ()
+    """How names of weights begin that no site needs: a file may have them or not."""
 
     @property
     def sites(self) -> dict[str, Location]:
         """The sites that the architecture has."""
         return {name: where for name, where in self.places.items() if name in SITES}
+
+    def without(self, reasons: Mapping[str, str]) -> Architecture:
+        """Return the row without some sites, and why it lacks them."""
+        places = {name: where for name, where in self.places.items() if name not in reasons}
+        return replace(self, places=places, lacks={**self.lacks, **reasons})
 
 
 def given(path: str, **more: Any) -> Location:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from patchclamp.registry import METRICS, SITES
+from patchclamp.registry import METRICS
+from patchclamp.registry.sites import WRITTEN_SITES
 from patchclamp.specs.fields import (
     AnsweredRef,
     InterventionRef,
@@ -22,7 +23,7 @@ from patchclamp.specs.selections import HeadChoice, LayerChoice
 class Units(Model):
     """The parts of the model that an analysis is about."""
 
-    site: Annotated[str, one_of(SITES)]
+    site: Annotated[str, one_of(WRITTEN_SITES)]
     """`z`: attention heads; `mlp_out`: MLPs; `resid_post`: whole layers; `mlp_act`: neurons."""
     layers: LayerChoice = "all"
     """Which blocks."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from patchclamp.registry import SITES
+from patchclamp.registry.sites import WRITTEN_SITES
 from patchclamp.specs.fields import (
     KINDLESS,
     AnalysisRef,
@@ -67,7 +67,7 @@ AblationValue = Annotated[
 class Place(Model):
     """Where an intervention acts, for analyses that do not say it themselves."""
 
-    site: Annotated[str, one_of(SITES)] | None = None
+    site: Annotated[str, one_of(WRITTEN_SITES)] | None = None
     """The site; None leaves it to the analysis."""
     layers: LayerChoice = "all"
     """Which blocks."""

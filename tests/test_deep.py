@@ -232,7 +232,7 @@ def test_a_site_that_this_architecture_lacks(folder: Path) -> None:
     ((code, line, column, message),) = found(folder, text)
     assert (code, line, column) == ("P413", 14, 28)
     assert message.startswith("'models/gpt_neox' has no site 'resid_mid': ")
-    # what no architecture has yet is not implemented, and that a plan tells
+    assert "attention and MLP read the stream in parallel" in message
     assert found(folder, SPEC.replace("resid_post", "mlp_act")) == []
 
 

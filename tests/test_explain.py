@@ -159,7 +159,7 @@ def test_the_snippet_of_a_name_is_valid(sort: str, name: str) -> None:
     [
         ("p104", "P104: a tab in the indentation"),
         ("resid_post", "dims: stimulus, layer, position, unit"),
-        ("sites.z", "identity: sum over heads"),
+        ("sites.z", "identity: norm(sum over heads"),
         ("logit_diff", "estimand: logit_diff/1"),
         ("probe", "Headline results: accuracy, balanced_accuracy, p"),
         ("analyses.probe.cv", "Number of folds."),

@@ -15,12 +15,12 @@ import tiny
 from patchclamp.engine.answering import ask_all, asking, clean_asking, collect
 from patchclamp.engine.backend import Step, open_backend
 from patchclamp.engine.guards import check_answers, check_captures, check_identities
-from patchclamp.engine.model import load_weights
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.recording import outstanding, record_clean
 from patchclamp.engine.records import Cache
 from patchclamp.engine.values import Values
+from patchclamp.engine.weights import load_weights
 from patchclamp.registry.errors import GuardError
 from patchclamp.specs.load import loads
 
