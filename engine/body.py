@@ -110,7 +110,8 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
     key = step["key"]
     found = {f"{key}/bad": (~torch.isfinite(tensor) & there).flatten(1).sum(1)}
     if not step["reduce"]:
-        found[f"{key}/activation"] = torch.where(there, tensor, float("nan"))
+        name = "gradient" if step["gradient"] else "activation"
+        found[f"{key}/{name}"] = torch.where(there, tensor, float("nan"))
     for how in step["reduce"]:
         for part, value in reduce(how, tensor, mask, {"index": index, "lengths": lengths}).items():
             found[f"{key}/{how['name']}{part and '_'}{part}"] = value

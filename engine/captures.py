@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from patchclamp.engine.positions import Chosen
 from patchclamp.engine.records import digest_of
-from patchclamp.registry import SITES
+from patchclamp.registry import METRICS, SITES
 from patchclamp.specs.captures import Gradient, Reduction
 from patchclamp.specs.selections import parse_head_name
 
@@ -75,16 +75,15 @@ class CapturePlan:
     def variables(self) -> tuple[Variable, ...]:
         """Return what the capture gives."""
         dims, site = self.dims(), SITES[self.site]
-        sort = "gradient" if self.gradient is not None else "activation"
-        units = f"{METRIC_UNITS} per activation" if self.gradient is not None else "activation"
+        sort = units = "activation"
+        if self.gradient is not None:
+            sort = "gradient"
+            units = f"{METRICS[self.gradient.of].units} per {self.gradient.wrt}"
         if not self.reduce:
-            return (Variable("activation", dims, units, f"{sort}: {site.summary}"),)
+            return (Variable(sort, dims, units, f"{sort}: {site.summary}"),)
         return tuple(
             variable for how in self.reduce for variable in reduced(how, dims, (sort, units))
         )
-
-
-METRIC_UNITS = "metric"
 
 
 def reduced(how: Reduction, dims: tuple[str, ...], what: tuple[str, str]) -> tuple[Variable, ...]:

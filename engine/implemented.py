@@ -42,6 +42,7 @@ _ROWS = frozenset(
         "where",
         "take",
         "split",
+        "spans",
     }
 )
 
@@ -57,14 +58,20 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),
     stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
+    stimuli.Span: frozenset({"text", "occurrence"}),
     stimuli.Split: frozenset({"parts", "by"}),
     stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
-    captures.Capture: frozenset({"of", "layers"}),
-    positions.Named: frozenset({"kind"}),
+    captures.Capture: frozenset({"of", "site", "layers", "heads"}),
+    captures.Reduction: frozenset({"kind", "over", "by", "k"}),
+    captures.Gradient: frozenset({"of", "at", "wrt"}),
+    positions.Named: frozenset({"kind", "at"}),
+    positions.Window: frozenset(
+        {"kind", "align", "size", "before", "after", "skip", "short", "at_least"}
+    ),
     interventions.Ablate: frozenset({"kind", "value"}),
     interventions.Zero: frozenset({"kind"}),
-    interventions.Mean: frozenset({"kind", "mean_over"}),
+    interventions.Mean: frozenset({"kind", "mean_over", "per"}),
     representation.Rsa: frozenset({"kind", "of", "rdm", "against", "contrast", "test"}),
     rdms.Rdm: frozenset(),
     rdms.CategoryModel: frozenset({"kind", "column"}),
@@ -79,7 +86,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     inference.CrossValidation: frozenset({"folds"}),
     inference.Bootstrap: frozenset(),
     inference.MetricChoice: frozenset({"kind"}),
-    spec.Run: frozenset({"backend", "device", "batch"}),
+    spec.Run: frozenset({"backend", "device", "batch", "threads"}),
     spec.Batch: frozenset({"tokens"}),
     spec.Budget: frozenset(),
     spec.Retry: frozenset(),
@@ -87,18 +94,8 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
-    (positions.Named, "at"): (("first",), ("last",), ("all",)),
-    (interventions.Mean, "per"): ("position", "all"),
     (representation.Rsa, "compare"): (None, "spearman", "pearson"),
     (causal.Units, "site"): ("z",),
-    (captures.Capture, "site"): (
-        "resid_pre",
-        "z",
-        "attn_out",
-        "resid_mid",
-        "mlp_out",
-        "resid_post",
-    ),
 }
 """Model and key -> the values that are implemented, beside the default."""
 

@@ -31,17 +31,18 @@ def reduce(
         return {"": _column_mean(tensor, mask, at, causal=how["causal"])}
     if kind == "first_share":
         return {"": blank(tensor[..., 0].float(), mask)}
-    return {name: blank(value, mask) for name, value in _over_units(how, tensor.float()).items()}
+    last = int(kind == "topk")
+    found = _over_units(how, tensor.float())
+    return {name: blank(value, mask, last=last) for name, value in found.items()}
 
 
 def blank(value: torch.Tensor, mask: torch.Tensor, *, last: int = 0) -> torch.Tensor:
     """Return a value (row, [head], position, ...) with NaN where the mask has no token.
 
-    `last` is how many dims follow the position. Whole numbers, which have no NaN, stay.
+    `last` is how many dims follow the position. Whole numbers, which have no NaN, are -1 there.
     """
-    if not value.is_floating_point():
-        return value
-    return value.masked_fill(~spread(mask, value.ndim - last, last), float("nan"))
+    none = float("nan") if value.is_floating_point() else -1
+    return value.masked_fill(~spread(mask, value.ndim - last, last), none)
 
 
 def spread(mask: torch.Tensor, ndim: int, last: int = 0) -> torch.Tensor:
@@ -86,9 +87,11 @@ def _over_rows(how: Reduction, tensor: torch.Tensor, mask: torch.Tensor) -> dict
     count.index_add_(0, codes, mask.long())
     shape = (how["classes"], *tensor.shape[1:])
     if how["kind"] == "max":
-        low = torch.full(shape, float("-inf"), device=tensor.device)
+        largest = torch.full(shape, float("-inf"), device=tensor.device)
         kept = tensor.float().masked_fill(~there, float("-inf"))
-        return {"": low.index_reduce_(0, codes, kept, "amax"), "count": count}
+        for code in codes.unique():
+            largest[code] = kept[codes == code].amax(0)
+        return {"": largest, "count": count}
     total = torch.zeros(shape, dtype=torch.float64, device=tensor.device)
     total.index_add_(0, codes, torch.where(there, tensor.double(), 0.0))
     return {"": total, "count": count}

@@ -54,14 +54,10 @@ def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torc
     return found
 
 
-OBJECTIVES = ("logit_diff", "logprob", "probability", "answer_mass", "entropy", "cross_entropy")
-"""Metrics that have a gradient."""
-
-
 def objective(step: dict[str, Any], logits: torch.Tensor) -> torch.Tensor:
     """Return a metric of each stimulus, (stimulus,), through which gradients pass.
 
-    `of` is one of `OBJECTIVES`; cross-entropy is the sum over the text's tokens for `at: each`,
+    `of` is a smooth metric; cross-entropy is the sum over the text's tokens for `at: each`,
     their mean otherwise. The rest of the step is as for `read_answers`.
     """
     if step["of"] == "cross_entropy":

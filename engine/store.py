@@ -28,6 +28,8 @@ DIMS = (
     "channel",
     "token",
     "feature",
+    "rank",
+    "class",
     "fold",
     "permutation",
     "condition",

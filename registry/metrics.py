@@ -28,6 +28,8 @@ class Metric:
     needs: Literal["nothing", "answer", "foil"]
     ratio: bool
     reads: tuple[str, ...] = ()
+    smooth: bool = False
+    """Whether it has a gradient: see `engine.scoring.objective`."""
 
 
 METRICS: Table[Metric] = Table(
@@ -41,6 +43,7 @@ METRICS: Table[Metric] = Table(
             "logit_diff/1",
             needs="foil",
             ratio=True,
+            smooth=True,
         ),
         Metric(
             "logprob",
@@ -50,6 +53,7 @@ METRICS: Table[Metric] = Table(
             "logprob/1",
             needs="answer",
             ratio=False,
+            smooth=True,
         ),
         Metric(
             "accuracy",
@@ -77,6 +81,7 @@ METRICS: Table[Metric] = Table(
             "probability/1",
             needs="answer",
             ratio=True,
+            smooth=True,
         ),
         Metric(
             "answer_mass",
@@ -86,6 +91,7 @@ METRICS: Table[Metric] = Table(
             "answer_mass/1",
             needs="answer",
             ratio=True,
+            smooth=True,
         ),
         Metric(
             "rank",
@@ -105,6 +111,7 @@ METRICS: Table[Metric] = Table(
             needs="nothing",
             ratio=False,
             reads=("text",),
+            smooth=True,
         ),
         Metric(
             "entropy",
@@ -115,6 +122,7 @@ METRICS: Table[Metric] = Table(
             needs="nothing",
             ratio=False,
             reads=("entropy",),
+            smooth=True,
         ),
         Metric(
             "kl",

@@ -1,8 +1,8 @@
 """What may be recorded: a site, at which layers, heads and positions, and what of it is kept."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from patchclamp.registry import METRICS, SITES
 from patchclamp.specs.fields import (
@@ -14,6 +14,13 @@ from patchclamp.specs.fields import (
 )
 from patchclamp.specs.positions import LAST, Positions
 from patchclamp.specs.selections import HeadChoice, LayerChoice
+
+MAP_ONLY = ("column_mean", "first_share")
+"""Reductions of attention patterns."""
+
+DERIVED = ("attn_scores", "attn_pattern", "logprobs")
+"""Sites that are computed from others beside the model's own pass, so that no gradient reaches
+them."""
 
 ReductionName = Literal["mean", "max", "norm", "absmax", "topk", "column_mean", "first_share"]
 
@@ -32,6 +39,16 @@ class Reduction(Model):
     k: int = Field(default=4, ge=1)
     """How many `topk` keeps."""
 
+    @model_validator(mode="after")
+    def _dims(self) -> Self:
+        if self.kind not in ("mean", "max") and self.over not in (None, "unit"):
+            raise ValueError(f"{self.kind!r} is over units, and takes no 'over: {self.over}'")
+        if self.kind in MAP_ONLY and self.over is not None:
+            raise ValueError(f"{self.kind!r} is over what its name says, and takes no 'over'")
+        if self.by is not None and self.over != "stimulus":
+            raise ValueError("'by' says which stimuli are put together: it needs 'over: stimulus'")
+        return self
+
 
 def _expand_reduction(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
@@ -46,10 +63,20 @@ class Gradient(Model):
 
     of: Annotated[str, one_of(METRICS)]
     """The metric."""
+
     at: Literal["answer", "each"] = "answer"
     """Where it is read: where the answer is due, or at each token, summed."""
     wrt: Literal["activation", "weight"] = "activation"
-    """With respect to the activation, or to the weight that writes it (its norm only)."""
+    """With respect to the activation, or to the weight that writes it: the size of what each
+    token adds to the gradient of that weight."""
+
+    @field_validator("of")
+    @classmethod
+    def _smooth(cls, value: str) -> str:
+        if not METRICS[value].smooth:
+            smooth = [name for name, metric in METRICS.items() if metric.smooth]
+            raise ValueError(f"{value!r} has no gradient; those that have: {', '.join(smooth)}")
+        return value
 
 
 class Capture(Model):
@@ -77,3 +104,42 @@ class Capture(Model):
     """Record a gradient instead."""
     encode: SaeRef | None = None
     """A sparse autoencoder (`kind: sae`) through which the activations are sent."""
+
+    @model_validator(mode="after")
+    def _summaries(self) -> Self:
+        is_map = "query" in SITES[self.site].dims
+        for how in self.reduce:
+            if how.kind in MAP_ONLY and self.site != "attn_pattern":
+                raise ValueError(f"{how.kind!r} is of attention patterns; {self.site!r} is none")
+            if is_map and how.kind not in MAP_ONLY and how.over in (None, "unit"):
+                raise ValueError(
+                    f"{how.kind!r} over units has no meaning for {self.site!r}, which has "
+                    "queries and keys; reduce over 'position' or 'stimulus', or use "
+                    f"{' or '.join(map(repr, MAP_ONLY))}"
+                )
+        kinds = [(how.kind, how.over, how.by) for how in self.reduce]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("a reduction is asked for twice")
+        if len({how.by for how in self.reduce if how.over == "stimulus"}) > 1:
+            raise ValueError("reductions over stimuli of one capture go by one label")
+        return self
+
+    @model_validator(mode="after")
+    def _gradient(self) -> Self:
+        if self.gradient is None:
+            return self
+        of_weight = self.gradient.wrt == "weight"
+        if of_weight and self.site not in ("attn_out", "mlp_out"):
+            raise ValueError(f"no weight writes {self.site!r} alone: use 'attn_out' or 'mlp_out'")
+        if of_weight and [how.kind for how in self.reduce] != ["norm"]:
+            raise ValueError("of a gradient of weights only its size is kept: 'reduce: norm'")
+        if self.site in DERIVED:
+            raise ValueError(
+                f"{self.site!r} is computed from other sites, and has no gradient of its own"
+            )
+        if self.gradient.at == "each" and self.gradient.of != "cross_entropy":
+            raise ValueError(
+                f"'at: each' adds up the loss at each token: it needs 'of: cross_entropy', not "
+                f"{self.gradient.of!r}"
+            )
+        return self

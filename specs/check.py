@@ -13,6 +13,7 @@ from patchclamp.registry import METRICS
 from patchclamp.registry.errors import nearest
 from patchclamp.registry.metrics import Metric
 from patchclamp.specs.analyses_representation import LabelTarget, Probe, Rsa, Selection
+from patchclamp.specs.captures import Capture
 from patchclamp.specs.columns import (
     NO_GROUPS,
     check_columns,
@@ -100,8 +101,10 @@ def _check_corrupt(sections: Sections, asked: Asked) -> Iterator[Problem]:
 
 
 def _metrics(entry: BaseModel, place: Path) -> Iterator[tuple[Path, Metric]]:
-    """Yield the metric that an analysis measures, with its path."""
+    """Yield the metric that an analysis measures, or a capture differentiates, with its path."""
     chosen = vars(entry).get("metric")
+    if isinstance(entry, Capture) and entry.gradient is not None:
+        yield (*place, "gradient", "of"), METRICS[entry.gradient.of]
     if isinstance(chosen, str):
         yield (*place, "metric"), METRICS[chosen]
     elif chosen is not None:
@@ -130,7 +133,9 @@ def _check_metric(
         return
     for reference in sections.named(entry, place, Ref):
         mark = reference.mark
-        if not isinstance(mark, Ref) or mark.candidate != "answered":
+        if not isinstance(mark, Ref) or mark.section != "stimuli":
+            continue
+        if mark.candidate != "answered" and not isinstance(entry, Capture):
             continue
         source = sections.source(reference.name)
         if source is not None and source[1].answer is None:
