@@ -1,8 +1,9 @@
 """What the engine does of the grammar so far; the rest is valid, and refused by name before a run.
 
 A model that is not in `DONE` is not implemented at all. One that is does every value of the keys
-listed there, those values of a key that `VALUES` lists, and of any other key only the default: so
-what is added to the grammar is refused until it is added here.
+listed there, as far as the models in it are done, those values of a key that `VALUES` lists, and
+of any other key only the default: so what is added to the grammar is refused until it is added
+here.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.Split: frozenset({"parts", "by"}),
     stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
-    captures.Capture: frozenset({"of", "site", "layers", "heads"}),
+    captures.Capture: frozenset(
+        {"of", "site", "layers", "heads", "positions", "reduce", "gradient"}
+    ),
     captures.Reduction: frozenset({"kind", "over", "by", "k"}),
     captures.Gradient: frozenset({"of", "at", "wrt"}),
     positions.Named: frozenset({"kind", "at"}),
@@ -86,7 +89,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     inference.CrossValidation: frozenset({"folds"}),
     inference.Bootstrap: frozenset(),
     inference.MetricChoice: frozenset({"kind"}),
-    spec.Run: frozenset({"backend", "device", "batch", "threads"}),
+    spec.Run: frozenset({"backend", "device", "batch", "threads", "budget"}),
     spec.Batch: frozenset({"tokens"}),
     spec.Budget: frozenset(),
     spec.Retry: frozenset(),
@@ -154,8 +157,8 @@ def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
         key, value = field.alias or attribute, getattr(entry, attribute)
         if key in done or value == field.get_default(call_default_factory=True):
             continue
-        if value in VALUES.get((type(entry), key), ()) or list(models_in(value, ())):
-            continue  # models inside are judged by themselves
+        if value in VALUES.get((type(entry), key), ()):
+            continue
         if key == "controls" and _CONTROLS.issuperset(value):
             continue
         if key == "C" and len(value) == 1:

@@ -58,16 +58,8 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("site: resid_post}", "site: attn_pattern}", 8, "this value of 'site'"),
-        ("site: resid_post}", "site: resid_post, reduce: norm}", 8, "kind 'norm'"),
-        ("site: resid_post}", "site: z, heads: [L1H1]}", 8, "this value of 'heads'"),
-        ("site: resid_post}", "site: resid_post, positions: [0, last]}", 8, "this value of 'at'"),
-        (
-            "site: resid_post}",
-            "site: resid_post, positions: {align: left, size: 2}}",
-            8,
-            "kind 'window'",
-        ),
+        ("units: {site: z}", "units: {site: z, positions: last}", 12, "this value of 'positions'"),
+        ("kind: ablate,", "kind: ablate, positions: last,", 9, "this value of 'positions'"),
         ("metric: logit_diff", "metric: logit_diff, correct: fdr", 12, "this value of 'correct'"),
         ("target: category", "target: {kind: correct}", 11, "kind 'correct'"),
         ("target: category", "target: category, estimator: {kind: ridge}", 11, "kind 'ridge'"),
@@ -83,7 +75,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
             11,
             "this value of 'controls'",
         ),
-        ("per: position", "per: group", 9, "this value of 'per'"),
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
         ("name: t\n", "name: t\nrun: {budget: {time: 20m}}\n", 3, "this value of 'time'"),
         (
