@@ -9,6 +9,7 @@ from typing import Any
 
 from patchclamp.registry.errors import StoreError, UnknownNameError, UsageError, hint
 from patchclamp.registry.plugins import use_all
+from patchclamp.specs.cells import name_of
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.diagnostics import dotted
 from patchclamp.specs.digest import resolved
@@ -78,7 +79,7 @@ def show_command(args: Namespace) -> int:
     if args.origin:
         sys.stdout.write(_with_origins(loaded))
     elif args.resolved:
-        sys.stdout.write(dump(resolved(loaded.spec)))
+        sys.stdout.write(_which_cell(loaded) + dump(resolved(loaded.spec)))
     else:
         text = loaded.document.text
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
@@ -94,9 +95,14 @@ def _with_origins(loaded: Loaded) -> str:
     ]
     width = min(COLUMN, max(len(value) for value, _ in rows))
     lines = [f"{value:<{width}}  # {origin}\n" for value, origin in rows]
-    if len(loaded.cells) > 1:
-        lines.insert(0, f"# the first of {len(loaded.cells)} cells\n")
-    return "".join(lines)
+    return "".join([_which_cell(loaded), *lines])
+
+
+def _which_cell(loaded: Loaded) -> str:
+    """Return a comment that says which cell is shown, where there are several."""
+    if len(loaded.cells) == 1:
+        return ""
+    return f"# the first of {len(loaded.cells)} cells: {name_of(loaded.label)}\n"
 
 
 def _at(values: Any, path: KeyPath) -> Any:

@@ -29,7 +29,7 @@ from patchclamp.engine.token_table import token_table
 from patchclamp.engine.tokens import tokenise
 from patchclamp.specs.analyses_causal import Given
 from patchclamp.specs.analyses_descriptive import Sae
-from patchclamp.specs.cells import Cell, name_of
+from patchclamp.specs.cells import Cell, name_of, tells_its_cell
 from patchclamp.specs.diagnostics import Diagnostic, in_order
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.rdms import ContinuousModel
@@ -134,7 +134,7 @@ def check_deep(loaded: Loaded) -> Deep:
 
 def _in_words(diagnostic: Diagnostic, cells: list[Cell], loaded: Loaded) -> Diagnostic:
     """Return a problem that names the first of the cells that have it, where not all do."""
-    if len(cells) == len(loaded.cells) or "(matrix " in diagnostic.message:
+    if len(cells) == len(loaded.cells) or tells_its_cell(diagnostic):
         return diagnostic
     name = name_of(cells[0].label)
     return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")

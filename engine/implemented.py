@@ -28,6 +28,7 @@ from patchclamp.specs import (
     spec,
     stimuli,
 )
+from patchclamp.specs.matrix import SEED
 from patchclamp.specs.walk import models_in
 
 _ROWS = frozenset(
@@ -113,7 +114,8 @@ def check_implemented(problems: Problems) -> None:
         for path, what in _missing(value, (section,)):
             problems.add(path, "P415", f"not implemented yet: {what}")
     if len(loaded.cells) > 1:
-        problems.add(("matrix",), "P415", "not implemented yet: running the cells of a matrix")
+        several = ("matrix",) if ("matrix",) in loaded.document.keys else SEED
+        problems.add(several, "P415", "not implemented yet: running the cells of a matrix")
 
 
 def _missing(

@@ -18,6 +18,7 @@ from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
 from patchclamp.specs.lints import lint, lint_again
+from patchclamp.specs.matrix import SEED
 from patchclamp.specs.references import Sections, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.sharing import Shared
@@ -186,15 +187,21 @@ def warnings_of(cells: tuple[Cell, ...]) -> tuple[Diagnostic, ...]:
 
 
 def _swept(composed: Composed) -> frozenset[str]:
-    """Return the paths that a matrix sets, however they are written."""
-    return frozenset(".".join(path.texts) for path in composed.cells.swept)
+    """Return the paths that have several values in the cells, however they are written."""
+    several = (path for path in composed.cells.swept if len(path.values) > 1)
+    return frozenset(".".join(path.texts) for path in several)
 
 
 def _of_a_cell(diagnostic: Diagnostic, label: Mapping[str, Any]) -> Diagnostic:
     """Return a diagnostic that says which cell has it, unless its place does."""
-    if "(matrix " in diagnostic.message:
+    if tells_its_cell(diagnostic):
         return diagnostic
     return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name_of(label)})")
+
+
+def tells_its_cell(diagnostic: Diagnostic) -> bool:
+    """Return whether the place of a problem is that of a value which only some cells have."""
+    return "(matrix " in diagnostic.message or diagnostic.path == SEED
 
 
 def problems_of(document: Document) -> tuple[Problem, ...]:

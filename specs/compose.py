@@ -21,7 +21,7 @@ from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate
 from patchclamp.specs.document import Document, Source, parse, parse_value
 from patchclamp.specs.files import decode
 from patchclamp.specs.library import shipped
-from patchclamp.specs.matrix import Cells, Composition, Swept, dims_of, read_matrix
+from patchclamp.specs.matrix import SEED, Cells, Composition, Swept, dims_of, read_matrix
 from patchclamp.specs.merge import follow, graft, merge, put
 from patchclamp.specs.paths import Part, PathError, read_path
 from patchclamp.specs.schema import check_version, validate
@@ -58,9 +58,11 @@ class Composed:
         for path, (swept, i) in zip(self.paths, self._set(step), strict=True):
             key = matrix.keys[swept.at]
             before = document.keys
-            given = replace(matrix, value={"matrix": {swept.at[1]: {swept.name: swept.values}}})
+            given = replace(matrix, value=put({}, swept.at, swept.values))
             document = graft(document, path, given, at=(*swept.at, i), keys=(key,) * len(path))
-            touched |= {path, *(path[:n] for n in range(1, len(path)) if path[:n] not in before)}
+            if swept.at != SEED:  # which says so itself, where it stands
+                made = (path[:n] for n in range(1, len(path)) if path[:n] not in before)
+                touched |= {path, *made}
         return replace(document, swept=frozenset(touched))
 
     def _set(self, step: tuple[int, ...]) -> list[tuple[Swept, int]]:
@@ -141,7 +143,7 @@ class Composer:
     def refuse_crossing(self, over: _Override, swept: Swept) -> None:
         """P506: an override that the matrix would undo, or that would undo the matrix."""
         texts = tuple(part.text for part in over.parts)
-        if all(a == b for a, b in zip(texts, swept.texts, strict=False)):
+        if swept.at != SEED and all(a == b for a, b in zip(texts, swept.texts, strict=False)):
             message = (
                 f"{over.name!r} is overridden, but the matrix sets {swept.name!r} in every cell; "
                 "with --set matrix=null there is no matrix"

@@ -69,7 +69,7 @@ LINTS = (
         why="""Another seed, other folds or a few other stimuli move the number. A bound that it
         passes by a hair is passed by luck.""",
         fix="write `interval: true`, so that the whole interval must meet the claim; or give "
-        "several seeds under `matrix.grid`. `near` with `atol` states its own spread.",
+        "several seeds, `seed: [0, 1, 2]`. `near` with `atol` states its own spread.",
         wrong="""
             analyses: {decode: {kind: probe, target: category}}
             expect: [{var: decode/balanced_accuracy, ge: 0.9}]
@@ -134,7 +134,8 @@ LINTS = (
         "P608",
         what="A noise ceiling over seeds or models where there is one.",
         why="A ceiling is how well one repetition predicts the others; one predicts itself.",
-        fix="give several under `matrix.grid`, or leave `noise_ceiling` out.",
+        fix="give several, `seed: [0, 1, 2]` or models under `matrix.grid`, or leave "
+        "`noise_ceiling` out.",
         wrong="""
             analyses:
               geometry: {kind: rsa, noise_ceiling: seeds, test: {permute: category},
@@ -144,7 +145,7 @@ LINTS = (
             analyses:
               geometry: {kind: rsa, noise_ceiling: seeds, test: {permute: category},
                 against: {category: {kind: category, column: category}}}
-            matrix: {grid: {seed: [0, 1, 2]}}
+            seed: [0, 1, 2]
             """,
     ),
     Explanation(

@@ -25,7 +25,7 @@ def spread(subject: Subject) -> Iterator[Problem]:
             continue
         message = (
             f"{claim.var} comes from one seed and has no spread here, so the claim may hold or "
-            "fail by luck; write 'interval: true', or give several seeds under 'matrix.grid'"
+            "fail by luck; write 'interval: true', or give several seeds, 'seed: [0, 1, 2]'"
         )
         yield Problem(("expect", i), "P604", message)
 

@@ -159,10 +159,11 @@ def ceilings(subject: Subject) -> Iterator[Problem]:
     for path, rsa in subject.of(Rsa):
         paths = several.get(rsa.noise_ceiling, ())
         if paths and not subject.swept & set(paths):
-            what = "seed" if paths == ("seed",) else "model"
-            message = (
-                f"a ceiling is how far several {what}s agree, and there is one; give several "
-                f"under 'matrix.grid', at {paths[-1]!r}"
+            message = f"a ceiling is how far several {rsa.noise_ceiling} agree, and there is one; "
+            message += (
+                "give several, 'seed: [0, 1, 2]'"
+                if paths == ("seed",)
+                else f"give several under 'matrix.grid', at {paths[-1]!r}"
             )
             yield Problem((*path, "noise_ceiling"), "P608", message)
 

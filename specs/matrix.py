@@ -23,6 +23,9 @@ from patchclamp.specs.schema import validate
 CELLS = 10_000
 """Most cells of a matrix, before exclusions."""
 
+SEED: Path = ("seed",)
+"""Where a list of values makes cells without a matrix."""
+
 UNSWEPT = ("patchclamp", "name", "extends", "matrix")
 """Keys that are the same in every cell."""
 
@@ -105,22 +108,38 @@ class Cells:
 
 
 def read_matrix(document: Document) -> tuple[Cells | None, tuple[Problem, ...]]:
-    """Return the cells that a document's matrix asks for, if it has one, and what is wrong."""
-    if "matrix" not in document.value:
+    """Return the cells that a document asks for, if it asks for several, and what is wrong.
+
+    They are those of its matrix, for each of its seeds where `seed` is a list.
+    """
+    seeds, matrix = document.value.get("seed"), None
+    if "matrix" in document.value:
+        composition, problems = validate(Composition, document)
+        if problems:
+            return None, problems
+        matrix = composition.matrix if composition else None
+    if matrix is None and not isinstance(seeds, tuple):
         return None, ()
-    composition, problems = validate(Composition, document)
-    if composition is None or composition.matrix is None:
-        return None, problems
-    matrix = composition.matrix
-    grid, found = _read_paths(matrix.grid, ("matrix", "grid"))
-    zipped, more = _read_paths(matrix.zip, ("matrix", "zip"))
-    problems = (*found, *more, *_crossings([*grid, *zipped]), *_unequal(zipped))
-    axes = (*((path,) for path in grid), *((zipped,) if zipped else ()))
+    own, problems = _read_seeds(seeds)
+    grid, found = _read_paths(matrix.grid if matrix else {}, ("matrix", "grid"))
+    zipped, more = _read_paths(matrix.zip if matrix else {}, ("matrix", "zip"))
+    crossing = _crossings([*own, *grid, *zipped])
+    problems = (*problems, *found, *more, *crossing, *_unequal(zipped))
+    axes = (*((path,) for path in (*own, *grid)), *((zipped,) if zipped else ()))
     if not problems:
         problems = (*_repeated(axes), *_too_many(axes))
     if problems:
         return None, problems
-    return _without(axes, matrix.exclude)
+    return _without(axes, matrix.exclude if matrix else ())
+
+
+def _read_seeds(seeds: Any) -> tuple[tuple[Swept, ...], tuple[Problem, ...]]:
+    """Return a list of seeds as the path `seed` with its values."""
+    if not isinstance(seeds, tuple):
+        return (), ()
+    if not seeds:
+        return (), (Problem(SEED, "P205", "expected at least one seed, got none"),)
+    return (Swept("seed", read_path("seed"), SEED, seeds),), ()
 
 
 def _read_paths(
@@ -151,7 +170,9 @@ def _crossings(paths: list[Swept]) -> Iterator[Problem]:
             same = other.texts == path.texts
             where = dotted(other.at[:-1])
             message = f"{where} sets {path.name!r} already"
-            if not same:
+            if other.at == SEED:
+                message = "'seed' has a list of its own; give the seeds there or here"
+            elif not same:
                 message = f"{path.name!r} crosses {other.name!r}, which {where} sets"
             yield Problem(path.at, "P506", message, key=True)
         whole.setdefault(path.texts, path)

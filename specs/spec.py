@@ -106,6 +106,14 @@ class Expectation(Model):
         return self
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
+
+
+def _one_seed(value: Any) -> Any:
+    return value  # a list is taken apart before a cell is checked (`matrix`)
+
+
 if TYPE_CHECKING:
     StimulusEntry = StimulusSet
     CaptureEntry = Capture
@@ -128,9 +136,9 @@ class Spec(Model):
     """Name of the experiment; its results go to `runs/<name>/`."""
     description: str = ""
     """What the experiment asks, for people."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Every random choice derives its own seed from this one and from what it is for. A list
-    under `matrix.grid` makes `seed` a dim of the result."""
+    seed: Annotated[Seed, BeforeValidator(_one_seed, json_schema_input_type=Seed | Seeds)] = 0
+    """Every random choice derives its own seed from this one and from what it is for. A list runs
+    the spec with each, a cell for each as under `matrix`, and `seed` is a dim of the result."""
     model: Annotated[
         ModelChoice, BeforeValidator(expand_model, json_schema_input_type=str | ModelChoice)
     ]

@@ -57,6 +57,62 @@ def test_what_is_loaded_can_stand_at_any_cell() -> None:
     assert found.message == "not this seed (matrix value)"
 
 
+def test_a_list_of_seeds_is_a_matrix_over_them() -> None:
+    listed = loads(f"seed: [3, 1]\n{GOOD}")
+    matrix = swept("{grid: {seed: [3, 1]}}")
+    assert (
+        (listed.dims, listed.label) == (matrix.dims, {"seed": 3}) == ({"seed": "seed"}, {"seed": 3})
+    )
+    for one, other in zip(listed.cells, matrix.cells, strict=True):
+        assert (one.label, one.spec, one.digest) == (other.label, other.spec, other.digest)
+    assert listed.cells[1].digest == loads(f"seed: 1\n{GOOD}").cells[0].digest
+    found = listed.at(listed.cells[1]).diagnose(("seed",), "P405", "not this seed")
+    assert (found.line, found.column, found.message) == (1, 11, "not this seed")
+
+
+def test_seeds_go_with_every_cell_of_a_matrix_and_can_be_excluded() -> None:
+    matrix = "{grid: {model.revision: [step0, main]}, exclude: [{seed: 1, model.revision: main}]}"
+    loaded = loads(f"seed: [0, 1]\nmatrix: {matrix}\n{GOOD}")
+    assert [tuple(cell.label.values()) for cell in loaded.cells] == [
+        (0, "step0"), (0, "main"), (1, "step0"),
+    ]  # fmt: skip
+    assert loaded.dims == {"seed": "seed", "model.revision": "revision"}
+
+
+SEEDS = [
+    ("[]", "P205", 7, "expected at least one seed, got none"),
+    ("[0, 1, 0]", "P508", 14, "this value is given twice"),
+    ("[0, x]", "P203", 11, "expected a whole number, got the text 'x'"),
+    ("[0, -1]", "P205", 11, "expected at least 0, got the number -1"),
+    ("[[0, 1]]", "P203", 8, "expected a whole number, got a list"),
+]
+
+
+@pytest.mark.parametrize(("seeds", "code", "column", "message"), SEEDS)
+def test_a_seed_that_is_none_is_pointed_at(
+    seeds: str, code: str, column: int, message: str
+) -> None:
+    assert _of(f"seed: {seeds}\n{GOOD}") == [(code, 1, column, message)]
+
+
+def test_seeds_are_given_in_one_place() -> None:
+    message = "'seed' has a list of its own; give the seeds there or here"
+    assert refused("{grid: {seed: [2]}}", f"seed: [0, 1]\n{GOOD}") == [("P506", 1, 17, message)]
+    assert len(loads(f"seed: [0, 1]\n{GOOD}", overrides=["seed=3"]).cells) == 1
+    given = loads(GOOD, overrides=["seed=[3, 4]"])
+    assert [cell.spec.seed for cell in given.cells] == [3, 4]
+    with pytest.raises(SpecError, match="this value is given twice") as caught:
+        loads(GOOD, overrides=["seed=[3, 3]"])
+    assert caught.value.diagnostics[0].source == "--set seed=[3, 3]"  # type: ignore[attr-defined]
+
+
+def test_one_seed_in_a_list_is_no_spread() -> None:
+    claim = "expect: [{var: decode/accuracy, ge: 0.5}]"
+    for seeds, codes in (("[0]", ["P604"]), ("[0, 1]", [])):
+        loaded = loads(f"seed: {seeds}\n{GOOD}{claim}\n")
+        assert [warning.code for warning in loaded.warnings] == codes
+
+
 def test_null_in_a_matrix_is_the_default() -> None:
     loaded = swept("{grid: {'captures.resid.layers': [null, [0]]}}")
     assert [cell.spec.captures["resid"].layers for cell in loaded.cells] == ["all", (0,)]

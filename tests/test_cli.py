@@ -261,7 +261,7 @@ def test_show_says_where_each_value_comes_from(
     path.write_text(GOOD + "matrix: {grid: {model.dtype: [float16, bfloat16]}}\n")
     assert cli.main(["show", str(path), "--origin", "--set", "seed=7"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "# the first of 2 cells"
+    assert lines[0] == "# the first of 2 cells: model.dtype=float16"
     found = dict(line.split("  # ") for line in lines[1:])
     origins = {value.strip(): origin for value, origin in found.items()}
     assert origins["name: x"] == f"{path}:2"
