@@ -107,9 +107,9 @@ def check(spec: str, overrides: Sequence[str] = ()) -> Checked:
             text = text_of(source)
             found = with_fixes(found, text, source) if text is not None else found
         return Checked(spec, found, str(error))
-    if loaded.warnings:
-        return Checked(spec, loaded.warnings, report(loaded.warnings, loaded.document.texts))
-    return Checked(spec)
+    warnings, allowed = loaded.warnings, len(loaded.allowed)
+    told = report(warnings, loaded.document.texts) if warnings else ""
+    return Checked(spec, warnings, told, allowed=allowed)
 
 
 def text_of(source: str) -> str | None:

@@ -136,7 +136,10 @@ class _Judge:
             if problem.path not in self.told:
                 self.found.setdefault(document.locate(problem), {})[step] = None
         sections = valid_sections(document.value)
+        allowed = document.get(("allow",), {})
         for problem in lint(valid_subject(sections, document.value, _swept(self.composed))):
+            if isinstance(allowed, dict) and problem.code in allowed:
+                continue
             warning = replace(document.locate(problem), severity="warning")
             self.found.setdefault(warning, {})[step] = None
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from patchclamp.registry.table import Table
+
 CODES: dict[str, str] = {
     "P101": "the file is not UTF-8 text",
     "P102": "a character that a spec cannot hold",
@@ -76,6 +80,7 @@ CODES: dict[str, str] = {
     "P510": "a matrix of too many cells, or of none",
     "P511": "cells that ask the same",
     "P512": "cells that were not looked at",
+    "P600": "a lint that is allowed and does not fire",
     "P601": "an RDM averaged by the label that it is asked about",
     "P602": "heads of one layer or model where layers or models vary",
     "P603": "units chosen on the stimuli that they are tested on",
@@ -90,3 +95,16 @@ CODES: dict[str, str] = {
 """Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
 tokenizer or a model's config can tell, P5xx what a spec is composed of, and P6xx lints: warnings
 about what is valid and worth a second look."""
+
+
+class Lint(NamedTuple):
+    """A lint that a spec may allow."""
+
+    name: str
+    summary: str
+
+
+LINTS: Table[Lint] = Table(
+    "lint", [Lint(code, said) for code, said in CODES.items() if code > "P600"]
+)
+"""The lints that a spec may allow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from patchclamp.specs.codes import CODES
+from patchclamp.specs.codes import CODES, LINTS
 
 WIDTH = 88
 """Columns of explained text on a terminal."""
@@ -49,10 +49,22 @@ class Explanation:
         parts.append("wrong:\n\n" + textwrap.indent(self.wrong, "    "))
         parts.append("right:\n\n" + textwrap.indent(self.right, "    "))
         parts.append(textwrap.fill(f"To mend it: {self.fix}", WIDTH))
+        if self.code in LINTS:
+            parts.append(textwrap.fill(f"If it is meant: {self.allowing}", WIDTH))
         return "\n\n".join(parts)
+
+    @property
+    def allowing(self) -> str:
+        """How a spec says that a lint is meant."""
+        return (
+            f"write the reason into the spec, `allow: {{{self.code}: ...}}` at the top level; it "
+            "is then counted and not shown."
+        )
 
     def markdown(self) -> str:
         """Return the explanation for a page."""
         wrong, right = (f"```yaml\n{snippet}\n```" for snippet in (self.wrong, self.right))
         parts = [f"**{self.summary}**", self.what, self.why, "Wrong:", wrong, "Right:", right]
-        return "\n\n".join([*parts, f"To mend it: {self.fix}"])
+        parts.append(f"To mend it: {self.fix}")
+        parts += [f"If it is meant: {self.allowing}"] if self.code in LINTS else []
+        return "\n\n".join(parts)

@@ -6,6 +6,21 @@ from patchclamp.specs.explanation import Explanation
 
 LINTS = (
     Explanation(
+        "P600",
+        what="A lint is allowed that does not fire in this spec.",
+        why="""What it was written for has been mended, or stands elsewhere. Left there, it would
+        hide the next one.""",
+        fix="take the line out.",
+        wrong="""
+            analyses: {decode: {kind: probe, target: category}}
+            allow: {P607: "the controls are in another study"}
+            """,
+        right="""
+            analyses: {decode: {kind: probe, target: category, controls: []}}
+            allow: {P607: "the controls are in another study"}
+            """,
+    ),
+    Explanation(
         "P601",
         what="Patterns are averaged by the label that the model RDM or the contrast is about.",
         why="""One pattern is left of each class, so no pair is within a class: the model RDM is 1

@@ -44,11 +44,16 @@ class Found(Place):
 
 
 class File(TypedDict):
-    """One file that was checked; `unreadable` says why it could not be opened, or is null."""
+    """One file that was checked.
+
+    `allowed` counts the warnings that it allows; `unreadable` says why it could not be opened, or
+    is null.
+    """
 
     file: str
     valid: bool
     errors: int
+    allowed: int
     unreadable: str | None
 
 
@@ -74,6 +79,7 @@ def report(checked: Sequence[Checked]) -> Report:
                 "file": one.source,
                 "valid": one.valid,
                 "errors": one.errors,
+                "allowed": one.allowed,
                 "unreadable": one.unreadable or None,
             }
             for one in checked

@@ -17,13 +17,15 @@ from patchclamp.specs.diagnostics import Diagnostic, one_line
 class Checked:
     """What checking one spec file found.
 
-    `report` is for people; `unreadable` says why a file could not be opened, where it could not.
+    `report` is for people; `unreadable` says why a file could not be opened, where it could not;
+    `allowed` counts the warnings that the spec allows.
     """
 
     source: str
     diagnostics: tuple[Diagnostic, ...] = ()
     report: str = ""
     unreadable: str = ""
+    allowed: int = 0
 
     @property
     def errors(self) -> int:
@@ -88,6 +90,8 @@ def summary(checked: Sequence[Checked]) -> str:
     warnings = sum(d.severity == "warning" for d in diagnostics)
     parts = [count(len(checked), "spec"), f"{valid} valid", count(errors, "error")]
     parts += [count(warnings, "warning")] if warnings else []
+    allowed = sum(one.allowed for one in checked)
+    parts += [f"{count(allowed, 'warning')} allowed"] if allowed else []
     fixable = sum(d.fix is not None for d in diagnostics)
     tail = f" ({fixable} can be fixed with --fix)" if fixable else ""
     return ", ".join(parts) + tail

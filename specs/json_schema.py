@@ -118,6 +118,11 @@ def _plain(schema: Schema) -> Schema:
         plain.pop("default", None)
     if "prefixItems" in plain:
         plain["items"] = plain.pop("prefixItems")
+    if "enum" in schema.get("propertyNames", {}):
+        names, value = plain.pop("propertyNames"), plain["additionalProperties"]
+        said = zip(names["enum"], names["enumDescriptions"], strict=True)
+        plain["properties"] = {name: {**value, "description": about} for name, about in said}
+        plain["additionalProperties"] = False
     if "patternProperties" in plain:
         plain.setdefault("additionalProperties", False)
     if schema.get("pattern") in PATTERNS:

@@ -46,9 +46,25 @@ class Loaded:
     """What a matrix sets in this cell: path -> value."""
 
     @cached_property
-    def warnings(self) -> tuple[Diagnostic, ...]:
+    def lints(self) -> tuple[Diagnostic, ...]:
         """What is valid and worth a second look (P6xx), in all cells; found when asked for."""
         return in_order(warnings_of(self.cells), self.document.texts)
+
+    @property
+    def allowed(self) -> tuple[Diagnostic, ...]:
+        """Lints that the spec allows, with its reasons, and that are not shown."""
+        return tuple(lint for lint in self.lints if lint.code in self.spec.allow)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Lints that the spec does not allow, and what it allows in vain."""
+        shown = [lint for lint in self.lints if lint.code not in self.spec.allow]
+        for code in self.spec.allow:
+            if all(lint.code != code for lint in self.lints):
+                message = f"{code} does not fire here, so nothing is allowed; take the line out"
+                problem = Problem(("allow", code), "P600", message, key=True)
+                shown.append(replace(self.document.locate(problem), severity="warning"))
+        return in_order(shown, self.document.texts)
 
     def at(self, cell: Cell) -> Loaded:
         """Return what is loaded with another of its cells in the place of the first."""

@@ -26,7 +26,7 @@ CELLS = 10_000
 SEED: Path = ("seed",)
 """Where a list of values makes cells without a matrix."""
 
-UNSWEPT = ("patchclamp", "name", "extends", "matrix")
+UNSWEPT = ("patchclamp", "name", "extends", "matrix", "allow")
 """Keys that are the same in every cell."""
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
@@ -71,6 +72,9 @@ def bad_key(place: Place, details: ErrorDetails) -> Problem:
         longest = details["ctx"]["max_length"]
         message = f"the name {_shortened(name)!r} is longer than {longest} characters"
         return Problem(place.path, "P206", message, key=True)
+    error = details.get("ctx", {}).get("error")
+    if isinstance(error, NotAmongError):
+        return replace(_not_among(place, error), key=True)
     message, suggestion = _in_words(name, details)
     return Problem(place.path, "P206", message, suggestion=suggestion, key=True)
 
@@ -260,10 +264,14 @@ def _refused(document: Document, place: Place, group: list[ErrorDetails]) -> Pro
     """What a validator of ours refused; its message is ours already."""
     error = group[0].get("ctx", {}).get("error")
     if isinstance(error, NotAmongError):
-        message = f"unknown {error.sort} {_shortened(str(error.given))!r}"
-        suggestion = nearest(str(error.given), error.allowed)
-        return Problem(place.path, "P204", message, error.allowed, suggestion)
+        return _not_among(place, error)
     return Problem(place.path, "P208", str(error))
+
+
+def _not_among(place: Place, error: NotAmongError) -> Problem:
+    message = f"unknown {error.sort} {_shortened(str(error.given))!r}"
+    suggestion = nearest(str(error.given), error.allowed)
+    return Problem(place.path, "P204", message, error.allowed, suggestion)
 
 
 _TELLERS: dict[str, Teller] = {

@@ -10,6 +10,7 @@ from patchclamp.registry import ANALYSES, BACKENDS
 from patchclamp.registry.table import load
 from patchclamp.specs.analyses import analysis_entry
 from patchclamp.specs.captures import Capture
+from patchclamp.specs.codes import LINTS
 from patchclamp.specs.fields import Model, Name, one_of
 from patchclamp.specs.grammar import tagged
 from patchclamp.specs.interventions import Intervention
@@ -155,6 +156,9 @@ class Spec(Model):
     """What the result should show."""
     run: Run = Run.model_construct()
     """How it is run."""
+    allow: dict[Annotated[str, one_of(LINTS)], Annotated[str, Field(min_length=1)]] = {}
+    """Lints that are meant, each with the reason, as `{P605: the study measured in float16}`. They
+    are counted and not shown; one that never fires is told."""
 
 
 @cache
