@@ -157,6 +157,12 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     spec = "a spec file, or the name of a shipped one"
     commands["run"].add_argument("spec", nargs="+", help=spec)
     commands["plan"].add_argument("spec", nargs="+", help=spec)
+    commands["plan"].add_argument(
+        "--why", action="store_true", help="say what has been recorded, and what differs if not"
+    )
+    commands["plan"].add_argument(
+        "--time", action="store_true", help="load the model and run two batches, to tell the time"
+    )
     commands["run"].add_argument(
         "--out", default="runs", metavar="FOLDER", help="where results go (runs)"
     )
@@ -173,7 +179,8 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     commands["show"].add_argument(
         "--origin", action="store_true", help="with the place that each value comes from"
     )
-    _add_overrides(commands["show"])
+    for name in ("run", "plan", "show"):
+        _add_overrides(commands[name])
     commands["schema"].add_argument(
         "--write",
         nargs="?",

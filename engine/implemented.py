@@ -92,7 +92,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     inference.MetricChoice: frozenset({"kind"}),
     spec.Run: frozenset({"backend", "device", "batch", "threads", "budget"}),
     spec.Batch: frozenset({"tokens"}),
-    spec.Budget: frozenset(),
+    spec.Budget: frozenset({"time", "memory", "disk"}),
     spec.Retry: frozenset(),
 }
 """Model -> the keys of which every value is implemented."""

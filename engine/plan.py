@@ -107,9 +107,22 @@ class Plan:
         of_set = self.sets[name]
         return len(of_set.batches(range(len(of_set.table)), self.loaded.spec.run.batch.tokens))
 
+    def backward_passes(self) -> int:
+        """Number of backward passes of a batch: one for each number that is differentiated."""
+        objectives = {
+            (c.stimuli, c.gradient.of, c.gradient.at)
+            for c in self.captures
+            if c.gradient is not None
+        }
+        return sum(self.batches(name) for name, _, _ in objectives)
+
     def passes(self) -> int:
         """Number of forward passes of a batch, if nothing has been measured before."""
-        clean = sum(self.batches(name) for name in self.clean_sets())
+        clean = self.backward_passes()
+        for name in self.clean_sets():
+            of_set = [c for c in self.captures if c.stimuli == name]
+            if name in self.answered() or any(c.gradient is None for c in of_set):
+                clean += self.batches(name)
         changed = sum(self.batches(name) * len(c) for name, c in self.conditions().items())
         return clean + changed
 

@@ -1,32 +1,63 @@
-"""What a plan will do, in words: sets, captures, conditions and passes; loads no weights."""
+"""What a plan will do and cost, in words; loads no weights unless it is asked to take the time."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from math import prod
+from collections.abc import Iterator
+from time import monotonic
 
+from patchclamp.engine.answering import clean_asking
 from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.costs import (
+    WORTH,
+    capture_bytes,
+    cheaper,
+    disk_bytes,
+    memory_bytes,
+    parameters,
+    said,
+    sizes,
+)
+from patchclamp.engine.measure import passes_due
 from patchclamp.engine.plan import Plan, make_plan
-from patchclamp.registry import SITES
+from patchclamp.engine.recording import Work, prepare
+from patchclamp.engine.records import Cache, open_cache
+from patchclamp.engine.rig import rig_of
+from patchclamp.engine.token_table import token_table
 from patchclamp.specs.load import load
-from patchclamp.specs.quantities import write_size
+
+SAMPLED = 2
+"""Batches that are run to tell how long a run takes."""
 
 
 def plan_command(arguments: Namespace) -> int:
     """Print what a run would do; a spec that cannot be run is refused as `run` refuses it."""
+    cache = open_cache()
     for spec in arguments.spec:
-        sys.stdout.write(describe_plan(make_plan(load(spec))) + "\n")
+        loaded = load(spec, arguments.set)
+        for cell in loaded.cells:
+            plan = make_plan(loaded.at(cell), cache)
+            sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
+            if arguments.time:
+                sys.stdout.write(f"  {time_in_words(plan, cache)}\n")
+            for of_set in plan.sets.values():
+                sys.stdout.write("\n" + token_table(of_set, plan.model))
     return 0
 
 
-def describe_plan(plan: Plan) -> str:
-    """Return a plan in words, one line each for sets, captures and analyses."""
+def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) -> str:
+    """Return a plan in words: sets, captures with their sizes, conditions, passes and costs.
+
+    With `why`, it also says of every capture whether it has been recorded before, or what differs
+    from the most similar one that has.
+    """
+    cache = cache or open_cache()
     spec = plan.loaded.spec
     lines = [
         f"{spec.name}: {plan.model.choice.id}@{plan.model.revision}, "
         f"{plan.model.shape.layers} layers x {plan.model.shape.heads} heads, "
-        f"{spec.model.weights} weights in {spec.model.dtype}"
+        f"{parameters(plan.model):,} parameters, {spec.model.weights} weights in {spec.model.dtype}"
     ]
     for name, of_set in plan.sets.items():
         tokens = int(of_set.lengths.sum())
@@ -35,23 +66,39 @@ def describe_plan(plan: Plan) -> str:
             f"{of_set.tokens.longest}, in {_count(plan.batches(name), 'batch', 'batches')}"
         )
     for capture in plan.captures:
-        if capture.internal:
-            lines.append(f"  interventions.{_mean_in_words(plan, capture)}")
-            continue
-        shape = capture_shape(plan, capture)
-        dims = ", ".join(f"{dim} {size}" for dim, size in shape.items())
-        size = write_size(4 * prod(shape.values()))
-        lines.append(f"  captures.{capture.name}: {capture.site} ({dims}), {size} in float32")
-    conditions = plan.conditions()
+        lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
         lines.append(
             f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.stimuli}"
         )
-    distinct = sum(len(changes) for changes in conditions.values())
-    passes = _count(plan.passes(), "forward pass", "forward passes")
-    clean = _count(len(plan.clean_sets()), "set", "sets")
-    lines.append(f"  {passes}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_costs(plan, cache)])
+
+
+def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Iterator[str]:
+    """Yield a capture in words: dims and bytes, what would be cheaper, and whether it is there."""
+    size = sizes(plan, capture)
+    bytes_ = capture_bytes(plan, capture)
+    if capture.internal:
+        yield f"  interventions.{_mean_in_words(plan, capture)}"
+    else:
+        for variable in capture.variables():
+            dims = ", ".join(f"{dim} {size[dim]}" for dim in variable.dims if dim != "every")
+            yield f"  captures.{capture.name}: {variable.name} of {capture.site} ({dims})"
+        precision = "float32" if capture.reduce else plan.model.choice.dtype
+        yield f"    {said(bytes_)} in {precision}{_dropped(plan, capture)}"
+    if bytes_ >= WORTH:
+        for option in cheaper(plan, capture):
+            yield f"    '{option.words}' would be {said(option.bytes)}"
+    if why:
+        record = plan.record(capture)
+        there = cache.find(record)
+        reason = f"recorded {there['at']}" if there else f"recompute ({cache.why_not(record)})"
+        yield f"    {reason}"
+
+
+def _dropped(plan: Plan, capture: CapturePlan) -> str:
+    dropped = len(plan.sets[capture.stimuli].table) - len(capture.chosen.rows)
+    return f"; {_count(dropped, 'stimulus', 'stimuli')} too short and dropped" if dropped else ""
 
 
 def _mean_in_words(plan: Plan, capture: CapturePlan) -> str:
@@ -60,25 +107,47 @@ def _mean_in_words(plan: Plan, capture: CapturePlan) -> str:
     return f"{intervention}: mean of {capture.site} over {capture.stimuli}, per {value.per}"
 
 
-def capture_shape(plan: Plan, capture: CapturePlan) -> dict[str, int]:
-    """Return the size of each dim of a capture."""
-    of_set, config = plan.sets[capture.stimuli], plan.model.config
-    heads = plan.model.shape.heads
-    channels = getattr(config, "head_dim", None) or config.hidden_size // heads
-    sizes = {
-        "stimulus": len(capture.chosen.rows),
-        "layer": len(capture.layers),
-        "head": heads,
-        "kv_head": heads,
-        "position": capture.chosen.index.shape[1],
-        "query": capture.chosen.index.shape[1],
-        "key": of_set.tokens.longest,
-        "unit": config.hidden_size,
-        "neuron": getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
-        "token": config.vocab_size,
-        "channel": channels,
-    }
-    return {dim: int(sizes[dim]) for dim in SITES[capture.site].dims}
+def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
+    distinct = sum(len(changes) for changes in plan.conditions().values())
+    forward = _count(plan.passes(), "forward pass", "forward passes")
+    backward = plan.backward_passes()
+    if backward:
+        forward += f", {_count(backward, 'backward pass', 'backward passes')}"
+    clean = _count(len(plan.clean_sets()), "set", "sets")
+    due = passes_due(plan, cache)
+    yield (
+        f"  {forward}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}"
+        + ("" if due == plan.passes() else f"; {due} due, the rest is recorded already")
+    )
+    yield f"  memory about {said(memory_bytes(plan))}, disk at most {said(disk_bytes(plan, cache))}"
+
+
+def time_in_words(plan: Plan, cache: Cache) -> str:
+    """Load the model, run two batches of the largest set, and say how long the whole would take."""
+    due = passes_due(plan, cache)
+    if not due:
+        return "time: none, everything is recorded"
+    name = max(plan.clean_sets(), key=lambda n: int(plan.sets[n].lengths.sum()))
+    rows = tuple(range(len(plan.sets[name].table)))
+    captures = tuple(c for c in plan.captures if c.stimuli == name and c.gradient is None)
+    work = Work(name, captures, rows, clean_asking(plan, name) if name in plan.answered() else None)
+    seconds = []
+    with rig_of(plan, cache, lambda *_: None) as rig:
+        passes = rig.open()
+        for batch, _ in zip(passes.batches(name, rows), range(SAMPLED), strict=False):
+            started = monotonic()
+            list(passes.run(name, batch, lambda b: prepare(plan, work, b)))
+            seconds.append(monotonic() - started)
+    # The first batch also pays for what is done once; a backward pass takes about two forward.
+    each = min(seconds)
+    whole = each * (due + 2 * plan.backward_passes())
+    return f"time: about {_duration(whole)} on {rig.device}, at {_duration(each)} a batch"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ from patchclamp.engine.plan import Plan
 from patchclamp.engine.provenance import versions
 from patchclamp.engine.records import Cache
 from patchclamp.engine.weights import choose_device, load_weights, threads_for
+from patchclamp.registry.errors import BudgetError
+
+_SAMPLED = 2
+"""Passes after which the time of all is judged."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is running, passes done and passes in all."""
@@ -35,6 +40,7 @@ class Rig:
     passes: Passes | None = None
     module: torch.nn.Module | None = None
     threads: int = 0
+    started: float = 0.0
     total: int = 0
     """Passes that are known to be due."""
 
@@ -46,6 +52,7 @@ class Rig:
             self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
             backend = open_backend(run.backend, self.module, self.plan.model.tokenizer)
             self.passes = Passes(self.plan, backend, self._advance)
+            self.started = monotonic()
         return self.passes
 
     def checked(self) -> Passes:
@@ -87,7 +94,22 @@ class Rig:
 
     def _advance(self, what: str) -> None:
         assert self.passes is not None
+        allowed = self.plan.loaded.spec.run.budget.time
+        if allowed is not None and self.passes.done >= _SAMPLED:
+            self._check_time(allowed)
         self.progress(what, self.passes.done, max(self.total, self.passes.done))
+
+    def _check_time(self, allowed: float) -> None:
+        """Stop once the passes so far say that the rest will not fit the budget of time."""
+        assert self.passes is not None
+        spent, total = monotonic() - self.started, max(self.total, self.passes.done)
+        needed = spent / self.passes.done * total
+        if needed > allowed:
+            raise BudgetError(
+                f"{self.passes.done} of {total} passes took {spent:.1f} s, so that the run needs "
+                f"about {needed:.3g} s and may take {allowed:g} s (run.budget.time); what was "
+                "measured is kept, and a run with a larger budget goes on from there"
+            )
 
 
 @contextmanager

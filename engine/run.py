@@ -12,6 +12,7 @@ import xarray as xr
 from patchclamp.analyses.context import MEMORY, Context
 from patchclamp.analyses.readings import Readings
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.costs import check_budget
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.measure import (
     Measured,
@@ -74,6 +75,7 @@ def run(
     loaded = load(spec, overrides)
     records = open_cache(cache)
     plan = make_plan(loaded, records)
+    check_budget(plan, records)
     with rig_of(plan, records, progress) as rig:
         measured = Measured()
         rig.total = passes_due(plan, records)

@@ -38,7 +38,7 @@ def run_command(arguments: Namespace) -> int:
     for spec in arguments.spec:
         started = monotonic()
         with _progress(console) as progress:
-            result = run(spec, out=arguments.out, progress=progress)
+            result = run(spec, out=arguments.out, overrides=arguments.set, progress=progress)
         show(result, console)
         unmet += show_claims(result, console)
         console.print(f"[dim]{monotonic() - started:.1f} s[/dim]")

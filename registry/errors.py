@@ -8,6 +8,7 @@ PatchclampError              anything a user can meet; carries the exit code of 
 ├── AnalysisError            a number that would be wrong is refused (exit 1)
 │   └── UndefinedError       a statistic has no value for these data
 ├── GuardError               a check on the measurement itself failed (exit 1)
+├── BudgetError              a run takes longer than it may; run again, it goes on (exit 1)
 ├── PluginError              a plugin cannot be loaded, or adds what cannot be added (exit 3)
 ├── ModelError               a model or tokenizer cannot be read, or lacks what is asked (exit 3)
 └── StoreError               a result cannot be written or read (exit 3)
@@ -70,6 +71,10 @@ class UndefinedError(AnalysisError):
 
 class GuardError(PatchclampError):
     """A check on the measurement itself failed: its numbers cannot be trusted."""
+
+
+class BudgetError(PatchclampError):
+    """A run takes longer than its budget allows; what it has measured is kept."""
 
 
 class PluginError(PatchclampError):

@@ -68,6 +68,7 @@ CODES: dict[str, str] = {
     "P422": "partner sets that do not match",
     "P423": "something that is not pinned",
     "P424": "something that is not what was pinned",
+    "P425": "a plan over its budget",
     "P501": "a base that cannot be read",
     "P502": "specs that extend each other in a circle",
     "P503": "too many specs that extend each other in a row",

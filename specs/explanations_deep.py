@@ -1,4 +1,4 @@
-"""P416 to P424 explained: what `validate --deep`, a plan or a lock can tell."""
+"""P416 to P425 explained: what `validate --deep`, a plan or a lock can tell."""
 
 from __future__ import annotations
 
@@ -154,6 +154,25 @@ DEEP = (
             """,
         right="""
             seed: 0
+            """,
+    ),
+    Explanation(
+        "P425",
+        what="A run would need more disk or memory than its budget allows; the message names the "
+        "largest capture and what it could be instead.",
+        why="""It is refused before anything is loaded, and not when the disk is full. Attention
+        maps grow with the square of the length: of 500 prompts of 134 tokens an 8B model gives
+        18 GB, the last query alone 137 MB.""",
+        fix="capture fewer layers or positions, reduce what is captured, or raise the budget.",
+        wrong="""
+            captures:
+              maps: {site: attn_pattern, positions: all}
+            run: {budget: {disk: 4GiB}}
+            """,
+        right="""
+            captures:
+              maps: {site: attn_pattern, positions: last}
+            run: {budget: {disk: 4GiB}}
             """,
     ),
 )

@@ -76,7 +76,7 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(pa
             "this value of 'controls'",
         ),
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
-        ("name: t\n", "name: t\nrun: {budget: {time: 20m}}\n", 3, "this value of 'time'"),
+        ("name: t\n", "name: t\nrun: {budget: {download: 1GB}}\n", 3, "this value of 'download'"),
         (
             "name: t\n",
             "name: t\nmatrix: {grid: {seed: [0, 1]}}\n",

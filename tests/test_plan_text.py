@@ -4,28 +4,93 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from patchclamp.engine import cli
+from patchclamp.engine.costs import sizes
 from patchclamp.engine.plan import make_plan
-from patchclamp.engine.plan_text import capture_shape, describe_plan
+from patchclamp.engine.plan_text import describe_plan
+from patchclamp.engine.records import Cache
 from patchclamp.engine.run import run
+from patchclamp.registry.errors import BudgetError
 from patchclamp.specs.load import load
 
 
-def test_the_quick_starts_plan_in_words() -> None:
-    said = describe_plan(make_plan(load("quickstart")))
-    assert said.splitlines()[0] == (
-        "quickstart: bundled:sequences@main, 3 layers x 4 heads, trained weights in float32"
-    )
-    assert "stimuli.words: 240 stimuli, 4625 tokens, longest 33, in 1 batch" in said
-    assert "captures.resid: resid_post (stimulus 240, layer 3, position 1, unit 96)" in said
-    assert "interventions.mean: mean of z over scrambled, per position" in said
-    assert "analyses.heads: 12 conditions of words" in said
-    assert said.splitlines()[-1].strip() == "14 forward passes: 2 sets clean, 12 interventions"
+def test_the_quick_starts_plan_in_words(tmp_path: Path) -> None:
+    said = describe_plan(make_plan(load("quickstart")), Cache(tmp_path)).splitlines()
+    assert said == [
+        "quickstart: bundled:sequences@main, 3 layers x 4 heads, 418,272 parameters, trained "
+        "weights in float32",
+        "  stimuli.words: 240 stimuli, 4625 tokens, longest 33, in 1 batch",
+        "  stimuli.scrambled: 240 stimuli, 4625 tokens, longest 33, in 1 batch",
+        "  captures.resid: activation of resid_post (stimulus 240, layer 3, position 1, unit 96)",
+        "    276 kB in float32",
+        "  interventions.mean: mean of z over scrambled, per position",
+        "  analyses.heads: 12 conditions of words",
+        "  14 forward passes: 2 sets clean, 12 interventions",
+        *said[-1:],
+    ]
+    assert said[-1].startswith("  memory about ")
 
 
 def test_shapes_and_passes_are_those_of_the_run(tmp_path: Path) -> None:
     plan = make_plan(load("untrained"))
     seen: list[int] = []
-    result = run("untrained", out=tmp_path, progress=lambda _, done, total: seen.append(total))
+    result = run(
+        "untrained",
+        out=tmp_path,
+        cache=tmp_path / "cache",
+        progress=lambda _, done, total: seen.append(total),
+    )
     assert seen == [plan.passes()] * plan.passes()
     activation = result.groups["/captures/resid"]["activation"]
-    assert dict(activation.sizes) == capture_shape(plan, plan.captures[0])
+    size = sizes(plan, plan.captures[0])
+    assert dict(activation.sizes) == {str(dim): size[str(dim)] for dim in activation.dims}
+
+
+def test_what_is_recorded_is_told_and_what_differs_if_not(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+
+    def said(*overrides: str) -> str:
+        return describe_plan(make_plan(load("quickstart", overrides), cache), cache, why=True)
+
+    assert "recompute (nothing like it has been measured)" in said()
+    run("quickstart", out=tmp_path, cache=cache.root)
+    assert (
+        "14 forward passes: 2 sets clean, 12 interventions; 0 due, the rest is recorded" in said()
+    )
+    assert said().count("    recorded 20") == 2
+    other = said("captures.resid.layers=1")
+    assert "recompute (layers changed: [0, 1, 2] → [1])" in other
+    assert "recompute (weights changed: " in said("model.revision=step0")
+    assert "tokens changed: " in said("stimuli.words.where=step == '+1'")
+
+
+def test_the_command_takes_the_time_and_shows_the_tokens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The suite's records may hold the quick start already, so another seed is asked for."""
+    command = ["plan", "quickstart", "--time", "--set", "seed=71", "--set", "run.batch.tokens=999"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "  time: about " in said
+    assert " a batch\n" in said
+    assert "words: 240 stimuli of 4..33 tokens, as bundled:sequences reads them" in said
+
+
+def test_a_run_that_would_take_too_long_stops_and_goes_on(tmp_path: Path) -> None:
+    slow = ["run.batch.tokens=400", "run.budget.time=0.001s"]
+    with pytest.raises(
+        BudgetError, match=r"2 of \d+ passes took .* may take 0.001 s .* goes on from"
+    ):
+        run("quickstart", out=tmp_path, cache=tmp_path / "cache", overrides=slow)
+    done: list[int] = []
+    run(
+        "quickstart",
+        out=tmp_path,
+        cache=tmp_path / "cache",
+        overrides=slow[:1],
+        progress=lambda _, __, total: done.append(total),
+    )
+    whole = make_plan(load("quickstart", slow[:1])).passes()
+    assert done[0] == whole - 2

@@ -1,0 +1,205 @@
+"""Costs: bytes and passes of a plan, told before any weight is loaded, and held against a budget.
+
+Sizes of captures are exact, from shapes alone. Disk adds what lies beside one another for a while:
+the shards of everything that is measured, and the file that the largest of them becomes. Memory is
+an estimate: weights, what one batch holds, and what an analysis may hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import torch
+
+from patchclamp.analyses.context import MEMORY
+from patchclamp.engine.captures import CapturePlan, Variable
+from patchclamp.engine.model import ModelSource, weight_files
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.positions import Chosen
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.records import Cache
+from patchclamp.specs.captures import Reduction
+
+_ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
+_STREAMS = 12
+"""Tensors as wide as the residual stream that a block holds at once, beside its attention map."""
+WORTH = 64 << 20
+"""Bytes from which on a cheaper way of capturing is pointed out."""
+
+
+def sizes(plan: Plan, capture: CapturePlan) -> dict[str, int]:
+    """Return the size of every dim that a capture may have."""
+    config, of_set = plan.model.config, plan.sets[capture.stimuli]
+    heads = plan.model.shape.heads
+    shared = int(getattr(config, "num_key_value_heads", None) or heads)
+    channels = getattr(config, "head_dim", None) or config.hidden_size // heads
+    inner = next(
+        (size for name in _NEURONS if (size := getattr(config, name, None))), 4 * config.hidden_size
+    )
+    chosen = capture.chosen.index.shape[1]
+    given = {
+        "stimulus": len(capture.chosen.rows),
+        "every": 1,
+        "class": max((len(of) for of in capture.classes.values()), default=1),
+        "layer": len(capture.layers),
+        "head": heads,
+        "kv_head": shared,
+        "position": chosen,
+        "query": chosen,
+        "key": of_set.tokens.longest,
+        "unit": config.hidden_size,
+        "neuron": inner,
+        "token": config.vocab_size,
+        "channel": channels,
+        "rank": max((how.k for how in capture.reduce if how.kind == "topk"), default=1),
+    }
+    if capture.heads is not None:
+        count = sum(map(len, capture.heads)) if capture.named else len(capture.heads[0])
+        given |= {"head": count, "kv_head": count}
+    return {dim: int(size) for dim, size in given.items()}
+
+
+_NEURONS = ("intermediate_size", "n_inner", "ffn_dim")
+"""Names that configs have for the number of neurons of an MLP."""
+
+
+def item_size(plan: Plan, capture: CapturePlan, variable: Variable) -> int:
+    """Return the bytes of one number, as the model gives it or as it is reduced."""
+    if variable.partial:
+        return 8
+    return 4 if capture.reduce else _ITEM[plan.model.choice.dtype]
+
+
+def capture_bytes(plan: Plan, capture: CapturePlan) -> int:
+    """Return the bytes that a capture gives, in the model's own precision where it is whole."""
+    size = sizes(plan, capture)
+    return sum(
+        prod(size[dim] for dim in variable.dims) * item_size(plan, capture, variable)
+        for variable in capture.variables()
+    )
+
+
+def file_bytes(plan: Plan, capture: CapturePlan) -> int:
+    """Return the most bytes that a capture's file takes: float32, before it is compressed."""
+    size = sizes(plan, capture)
+    return sum(
+        prod(size[dim] for dim in variable.dims) * (8 if variable.partial else 4)
+        for variable in capture.variables()
+    )
+
+
+@dataclass(frozen=True)
+class Cheaper:
+    """Another way to capture, in the spec's words, and its bytes."""
+
+    words: str
+    bytes: int
+
+
+def cheaper(plan: Plan, capture: CapturePlan) -> Iterator[Cheaper]:
+    """Yield what a large capture could ask for instead, the most telling first."""
+    if capture.chosen.every and capture.gradient is None and not capture.reduce:
+        lengths = plan.sets[capture.stimuli].lengths[list(capture.chosen.rows)]
+        index = (lengths[:, None] - 1).astype(np.int32)
+        last = Chosen(capture.chosen.rows, index, (0,), "last")
+        yield _instead(plan, replace(capture, chosen=last), "positions: last")
+    if not capture.reduce and not capture.is_map:
+        norms = (Reduction(kind="norm"),)
+        yield _instead(plan, replace(capture, reduce=norms), "reduce: norm")
+    if not capture.reduce and capture.is_map:
+        share = (Reduction(kind="column_mean"),)
+        yield _instead(plan, replace(capture, reduce=share), "reduce: column_mean")
+
+
+def _instead(plan: Plan, capture: CapturePlan, words: str) -> Cheaper:
+    return Cheaper(words, capture_bytes(plan, capture))
+
+
+def parameters(model: ModelSource) -> int:
+    """Return the number of a model's parameters, from the headers of its files or its config."""
+    if model.choice.weights == "random":
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"):
+            made = AutoModelForCausalLM.from_config(model.config)
+        return sum(p.numel() for p in made.parameters())
+    count = 0
+    for file in weight_files(model.folder):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        count += sum(prod(of["shape"]) for name, of in header.items() if name != "__metadata__")
+    return count
+
+
+def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
+    """Estimate the most memory that a run holds: weights, one batch, and one analysis."""
+    spec, config = plan.loaded.spec, plan.model.config
+    item = _ITEM[plan.model.choice.dtype]
+    del cache
+    weights = parameters(plan.model) * item
+    batch = 0
+    for name, of_set in plan.sets.items():
+        longest = of_set.tokens.longest
+        rows = max(1, min(len(of_set.table), spec.run.batch.tokens // longest))
+        width = rows * longest * (config.hidden_size * _STREAMS + plan.model.shape.heads * longest)
+        kept = sum(
+            capture_bytes(plan, capture) * rows // max(1, len(capture.chosen.rows))
+            for capture in plan.captures
+            if capture.stimuli == name
+        )
+        answers = rows * longest * config.vocab_size * item if name in plan.answered() else 0
+        batch = max(batch, width * item + kept + answers)
+    held = int(spec.run.budget.memory or MEMORY)
+    largest = max((file_bytes(plan, capture) for capture in plan.captures), default=0)
+    return weights + max(int(batch), min(held, largest))
+
+
+def disk_bytes(plan: Plan, cache: Cache) -> int:
+    """Return the most bytes that a run adds to the disk: shards, and the largest file of them."""
+    due = [c for c in plan.captures if cache.find(plan.record(c)) is None]
+    largest = max((file_bytes(plan, capture) for capture in due), default=0)
+    return sum(capture_bytes(plan, capture) for capture in due) + largest
+
+
+def check_budget(plan: Plan, cache: Cache) -> None:
+    """P425: the plan keeps within its budget of disk and memory; raises `SpecError`."""
+    problems, budget = Problems(plan.loaded), plan.loaded.spec.run.budget
+    for key, needed in (("disk", disk_bytes), ("memory", memory_bytes)):
+        allowed = getattr(budget, key)
+        if allowed is None:
+            continue
+        if (need := needed(plan, cache)) > allowed:
+            message = f"the run needs {said(need)} of {key} and may have {said(allowed)}"
+            due = [c for c in plan.captures if cache.find(plan.record(c)) is None]
+            problems.add(("run", "budget", key), "P425", f"{message}{_largest(plan, due)}")
+    problems.raise_if_any()
+
+
+def _largest(plan: Plan, due: Sequence[CapturePlan]) -> str:
+    """Say which capture is the largest, and how it could be smaller."""
+    if not due:
+        return ""
+    capture = max(due, key=lambda one: capture_bytes(plan, one))
+    others = " or ".join(
+        f"'{option.words}', {said(option.bytes)}" for option in cheaper(plan, capture)
+    )
+    instead = f"; it could be {others}" if others else ""
+    size = said(capture_bytes(plan, capture))
+    return f"; the largest capture is {capture.name!r} ({size}){instead}"
+
+
+def said(size: int) -> str:
+    """Return a size as a person reads it.
+
+    >>> said(137_000_000), said(512)
+    ('137 MB', '512 bytes')
+    """
+    for unit, bytes_ in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_:
+            number = size / bytes_
+            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,106 @@
+"""Costs are told from shapes alone, and a run beyond its budget is refused with a cheaper way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, LlamaConfig
+
+import tiny
+from patchclamp.engine.costs import capture_bytes, cheaper, memory_bytes, parameters, said
+from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.records import Cache
+from patchclamp.engine.run import run
+from patchclamp.registry.errors import SpecError
+from patchclamp.specs.load import load, loads
+
+SPEC = """\
+patchclamp: 1
+name: costs
+model: {{id: {model}, weights: random, dtype: bfloat16}}
+stimuli:
+  prompts:
+    kind: template
+    for: {{i: 0..499}}
+    text: "{words}"
+    groups: none
+captures:
+{captures}
+"""
+
+MAPS = """\
+  maps: {site: attn_pattern, positions: all}
+  rows: {site: attn_pattern, positions: last}
+"""
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of an 8B Llama 3, without weights, and a tokenizer."""
+    folder = tiny.make("llama", tmp_path_factory.mktemp("models") / "small")
+    big = tmp_path_factory.mktemp("models") / "eight"
+    AutoTokenizer.from_pretrained(folder).save_pretrained(big)
+    LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=8192,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(big)
+    return big
+
+
+def planned(model: Path, captures: str, cache: Path, **run_keys: Any) -> Plan:
+    words = " ".join(f"w{i % 60}" for i in range(134))
+    text = SPEC.format(model=model, words=words, captures=captures)
+    return make_plan(loads(text, folder=model), Cache(cache))
+
+
+def test_attention_maps_of_an_8b_model_weigh_what_they_weigh(eight: Path, tmp_path: Path) -> None:
+    plan = planned(eight, MAPS, tmp_path)
+    maps, rows = plan.captures
+    assert capture_bytes(plan, maps) == 18_386_944_000
+    assert capture_bytes(plan, rows) == 137_216_000
+    options = {option.words: option.bytes for option in cheaper(plan, maps)}
+    assert options["positions: last"] == 137_216_000
+    assert parameters(plan.model) == 8_030_261_248
+    assert memory_bytes(plan) > 2 * 8_030_261_248
+
+
+def test_hidden_states_too(eight: Path, tmp_path: Path) -> None:
+    plan = planned(eight, "  h: {site: resid_post, positions: all}\n", tmp_path)
+    (hidden,) = plan.captures
+    assert capture_bytes(plan, hidden) == 500 * 32 * 134 * 4096 * 2
+    options = {option.words: option.bytes for option in cheaper(plan, hidden)}
+    assert options == {
+        "positions: last": 500 * 32 * 4096 * 2,
+        "reduce: norm": 500 * 32 * 134 * 4,
+    }
+
+
+@pytest.mark.parametrize(("key", "limit"), [("disk", "100kB"), ("memory", "1MB")])
+def test_beyond_the_budget_nothing_is_loaded_and_the_cheaper_way_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, limit: str
+) -> None:
+    monkeypatch.setattr("patchclamp.engine.rig.load_weights", pytest.fail)
+    overrides = [f"run.budget.{key}={limit}", "captures.resid.positions=all"]
+    with pytest.raises(SpecError) as caught:
+        run("quickstart", out=tmp_path / "runs", cache=tmp_path / "cache", overrides=overrides)
+    (found,) = caught.value.diagnostics
+    assert found.code == "P425"  # type: ignore[attr-defined]
+    message = str(caught.value)
+    assert f"of {key} and may have {said(100_000 if key == 'disk' else 1_000_000)}" in message
+    assert "the largest capture is 'resid' (9.12 MB)" in message
+    assert "it could be 'positions: last', 276 kB or 'reduce: norm', 95 kB" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_budget_that_suffices_changes_nothing(tmp_path: Path) -> None:
+    loaded = load("quickstart", ["run.budget.disk=1GB", "run.budget.memory=8GB"])
+    assert loaded.spec.run.budget.disk == 10**9
+    run("quickstart", out=tmp_path, overrides=["run.budget.disk=1GB", "run.budget.memory=8GB"])
