@@ -60,9 +60,10 @@ class Passes:
                 raise
             halves = self._halves(name, batch, error)
         else:
+            yield batch, found
+            # Only now has what it gave been kept.
             self.done += 1
             self.advance(name)
-            yield batch, found
             return
         # Outside the handler, where the failed pass's tensors are no longer held.
         if torch.cuda.is_available():
