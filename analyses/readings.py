@@ -60,7 +60,20 @@ class MetricReading:
     conditions: tuple[Condition, ...]
 
 
-Reading = CaptureReading | MetricReading
+@dataclass(frozen=True)
+class AnswerReading:
+    """What the model says where the answers of a stimulus set are due, in the clean condition.
+
+    It is measured as a dataset with `logit_option(stimulus, option)`, an answer's spellings put
+    together, and over stimuli `right`, the right option, `rank`, `logit_answers` and `logsumexp`
+    (see `analyses.metrics`); with several variants also `logit_variant(stimulus, variant)`. Of a
+    set without options the answers are `correct` and `foil`, and the attribute `options` is 0.
+    """
+
+    stimuli: str
+
+
+Reading = CaptureReading | MetricReading | AnswerReading
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""

@@ -121,6 +121,7 @@ def _scored(
         "correct": torch.tensor([tokens.key[row] for row in rows]),
         "combine": tokens.combine,
         "options": tokens.are_options,
+        "variants": len(tokens.spellings) // len(tokens.parts),
     }
 
 

@@ -88,8 +88,9 @@ def score(
     `correct` (stimulus,) which answer is right. A spelling's logit is that of its first token,
     and the log-probabilities of the further ones, each given those before it: less `logsumexp`
     it is the log-probability of the whole. Returns `logit_correct`, `logit_foil` (the largest of
-    the other answers), `logit_answers` (all spellings of all answers together), `rank`, and
-    `logit_options` (stimulus, answer) if `options`.
+    the other answers), `logit_answers` (all spellings of all answers together), `rank`,
+    `logit_options` (stimulus, answer) if `options`, and `logit_variants` (stimulus, variant), all
+    answers together in each of several `variants`.
     """
     tokens, places = step["tokens"], step["places"]
     there = tokens >= 0
@@ -112,6 +113,8 @@ def score(
         found["logit_foil"] = answers.scatter(1, right, -math.inf).amax(1)
     if step["options"]:
         found["logit_options"] = answers
+    if step["variants"] > 1:
+        found["logit_variants"] = spelled.unflatten(1, (-1, step["variants"])).logsumexp(1)
     if tokens.shape[-1] == 1:
         # The answer's own spellings are part of it, and not what it competes with.
         larger = (final[places[:, 0, 0]] > correct[:, None]).sum(1)

@@ -32,8 +32,9 @@ class Spelling:
 class TokenTable:
     """The tokens of a stimulus set, without padding, in stimulus order.
 
-    `key` is, for each stimulus, the number of the right one among `parts`; `combine` is how the
-    spellings of an answer become one.
+    `spellings` are in order of the answers, and for each of them of `variants`. `key` is, for each
+    stimulus, the number of the right one among `parts`; `combine` is how the spellings of an
+    answer become one.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -41,6 +42,7 @@ class TokenTable:
     key: tuple[int, ...] = ()
     combine: str = "logsumexp"
     encoded: Encoded | None = None
+    variants: tuple[str, ...] = ("{x}",)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -93,7 +95,9 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
     if answer.options:
         assert table.correct is not None, "an answer has a right one"
         key = [answer.options.index(correct) for correct in table.correct]
-    return TokenTable(encoded.ids, tuple(spellings), tuple(key), answer.combine, encoded)
+    return TokenTable(
+        encoded.ids, tuple(spellings), tuple(key), answer.combine, encoded, answer.variants
+    )
 
 
 def _written(

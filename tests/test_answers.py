@@ -92,6 +92,10 @@ def test_spellings_are_put_together_as_asked(module: Any, parts: Any, combine: s
         assert found["logit_answers"][row] - found["logsumexp"][row] == pytest.approx(
             whole, abs=2e-5
         )
+        for variant in range(2):
+            written = np.logaddexp(logs["correct"][variant], logs["foil"][variant])
+            mine = found["logit_variants"][row, variant] - found["logsumexp"][row]
+            assert mine == pytest.approx(written, abs=2e-5)
 
 
 def test_the_options_are_read_and_the_strongest_wrong_one_is_the_foil(module: Any) -> None:
