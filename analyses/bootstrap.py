@@ -41,3 +41,28 @@ def group_bootstrap(
     counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
     means = (values @ member) @ counts.T / (counts @ sizes)
     return np.asarray(means, dtype=np.float64)
+
+
+def share_interval(
+    values: ArrayLike, groups: ArrayLike | None, n: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return a 95 % interval of a share, from 0 or 1 for each stimulus, over groups.
+
+    `values`: (stimulus,); `groups` as for `group_bootstrap`, whose percentiles it is. Where all
+    are 0 or all are 1 no draw differs, and an interval without width would claim too much: it is
+    then Wilson's, with the number of groups as that of independent trials. Fewer than 2 groups
+    raise `AnalysisError`. Source of Wilson's: Brown, Cai & DasGupta 2001, Interval estimation for a
+    binomial proportion.
+
+    >>> low, high = share_interval([1, 1, 1, 1], None, 100, np.random.default_rng(0))
+    >>> round(low, 2), high
+    (0.51, 1.0)
+    """
+    draws = group_bootstrap(values, groups, n, rng)
+    given = np.asarray(values, dtype=np.float64)
+    if given.min() < given.max():
+        low, high = np.quantile(draws, [0.025, 0.975])
+        return float(low), float(high)
+    trials = len(given) if groups is None else len(np.unique(np.asarray(groups)))
+    beyond = 3.8415 / (trials + 3.8415)  # the square of the 0.975 quantile of a normal
+    return (1 - beyond, 1.0) if given[0] else (0.0, beyond)

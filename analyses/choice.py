@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.analyses.bootstrap import group_bootstrap, share_interval
 from patchclamp.analyses.calibration import (
     brier_scores,
     calibrated_errors,
@@ -19,7 +19,6 @@ from patchclamp.analyses.calibration import (
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import AnswerReading, ModelShape, Readings
 from patchclamp.analyses.seeds import Seeds
-from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_descriptive import Choice
 
 _DRAWS = 2000
@@ -38,6 +37,12 @@ _PER_STIMULUS = {
 }
 """Means over stimuli that the result has, with intervals, and their units."""
 
+_OF_ALL = {
+    "accuracy": _PER_STIMULUS["top_accuracy"],
+    "confidence": ("mean probability of the most probable of all tokens", "1"),
+}
+"""What is meant where a set has one answer, which then competes with all that can be said."""
+
 
 def readings(entry: Choice, shape: ModelShape) -> Readings:
     """Return the clean answers of the set."""
@@ -51,12 +56,14 @@ def analyse(entry: Choice, data: Mapping[str, xr.Dataset], context: Context) -> 
     `data["answers"]` is that of an `AnswerReading`. With s_o the logit of answer o, its spellings
     put together, the model chooses the largest, and gives it p_o = exp(s_o) / sum exp(s) of the
     answers alone, exp(s_o - logsumexp) of all that can be said. Results, where `x` has `x_low` and
-    `x_high`, a 95 % percentile bootstrap interval over groups (stimuli where there are none):
+    `x_high`, a 95 % percentile bootstrap interval over groups (stimuli where there are none; see
+    `share_interval` for accuracies of 0 and 1):
 
     * `accuracy`, `top_accuracy`, `answer_mass`, `probability`, `confidence`, `brier`, and with
       `by` the same for each `class` as `accuracy_by` and so on; an interval needs two groups, and
       is NaN where a class is one;
-    * `base_rate`: the accuracy of always giving the most frequent right answer; `rank` the median;
+    * `base_rate`: the accuracy of always giving the most frequent right answer, or 0.5 where the
+      right one has no name but a foil; `rank` the median;
     * by `option` of a multiple-choice question: `chosen_share`, `right_share`, `option_bias`, the
       first minus the second, and `option_accuracy` where that option is right;
     * `calibration_error` with its `bin`s of equal width, `calibrated_error`, the mean error of a
@@ -64,28 +71,27 @@ def analyse(entry: Choice, data: Mapping[str, xr.Dataset], context: Context) -> 
       against it; these take stimuli as independent, which groups make optimistic;
     * by `variant`: `variant_share`, the share of the answer mass that a spelling has.
 
-    Raises `AnalysisError` if there is one answer only.
+    Where a set has one answer, it competes with all tokens: `accuracy` is then `top_accuracy`,
+    `confidence` the probability of the most probable token, and there is neither a base rate nor a
+    Brier score.
     """
     answers = data["answers"]
-    if answers.sizes["option"] < 2:
-        raise AnalysisError(
-            "a choice is among several answers, and the set has one: give its answer a 'foil' or "
-            "'options'"
-        )
     each = _per_stimulus(answers)
     groups = answers["group"].to_numpy() if "group" in answers.coords else None
     result = each.assign(_summaries(each, groups, context.seeds))
-    result["base_rate"] = _variable((), _base_rate(answers), "share of the most frequent right "
-        "answer", "base_rate/1")  # fmt: skip
+    if answers.sizes["option"] > 1:
+        result["base_rate"] = _variable((), _base_rate(answers), "accuracy of always giving the "
+            "most frequent right answer", "base_rate/1")  # fmt: skip
     result["rank"] = _variable((), float(answers["rank"].median()), "median number of tokens that "
         "are more probable than the right answer", "median_rank/1", units="token")  # fmt: skip
     result = result.assign(_calibration(each, entry.bins, context.seeds))
     if answers.attrs["options"]:
         result = result.assign(_options(each))
     if "logit_variant" in answers:
-        mass = np.exp(answers["logit_variant"] - answers["logit_answers"]).mean("stimulus")
-        result["variant_share"] = _variable(("variant",), mass.to_numpy(), "mean share of the "
-            "answer mass that this spelling has", "variant_share/1")  # fmt: skip
+        logits = answers["logit_variant"].transpose("stimulus", "variant").to_numpy()
+        shares = np.exp(logits - answers["logit_answers"].to_numpy()[:, None]).mean(axis=0)
+        result["variant_share"] = _variable(("variant",), shares, "mean share of the answer mass "
+            "that this spelling has", "variant_share/1")  # fmt: skip
         result = result.assign_coords(variant=answers["variant"])
     if entry.by is not None:
         result = result.assign(_by(each, entry.by, groups, context.seeds))
@@ -108,52 +114,67 @@ def _per_stimulus(answers: xr.Dataset) -> xr.Dataset:
     """Return what is said of each stimulus: the answer chosen, and probabilities."""
     logits = answers["logit_option"].transpose("stimulus", "option").to_numpy()
     names = answers["option"].to_numpy()
-    alone = np.exp(logits - np.logaddexp.reduce(logits, axis=1)[:, None])
+    mass = answers["logsumexp"].to_numpy()
     key = _key(answers)
     rows = np.arange(len(logits))
-    chosen = logits.argmax(axis=1)
+    alone = np.exp(logits - np.logaddexp.reduce(logits, axis=1)[:, None])
+    top = answers["rank"].to_numpy() == 0
     # What is as probable as a wrong answer has not been chosen.
-    others = logits.copy()
-    others[rows, key] = -np.inf
-    right = logits[rows, key] > others.max(axis=1)
-    mass = answers["logsumexp"].to_numpy()
+    others = np.where(np.arange(len(names)) == key[:, None], -np.inf, logits)
+    several = len(names) > 1
     values = {
-        "correct": right.astype(np.float64),
-        "top_correct": (answers["rank"].to_numpy() == 0).astype(np.float64),
-        "p_answers": np.exp(answers["logit_answers"].to_numpy() - mass),
-        "p_right": np.exp(logits[rows, key] - mass),
-        "p_chosen": alone[rows, chosen],
-        "score": brier_scores(alone, key),
+        "accuracy": logits[rows, key] > others.max(axis=1) if several else top,
+        "top_accuracy": top,
+        "answer_mass": np.exp(answers["logit_answers"].to_numpy() - mass),
+        "probability": np.exp(logits[rows, key] - mass),
+        "confidence": np.exp(answers["logit_max"].to_numpy() - mass),
     }
-    meanings = dict(zip(values, _PER_STIMULUS, strict=True))
+    if several:
+        values |= {"confidence": alone.max(axis=1), "brier": brier_scores(alone, key)}
     result = xr.Dataset(coords=answers.drop_vars(["variant"], errors="ignore").coords)
     for name, array in values.items():
-        meant = f"{meanings[name]} of one stimulus"
-        result[name] = _variable(("stimulus",), array, meant, f"{name}/1")
-    result["chosen"] = _variable(("stimulus",), names[chosen], "the most probable answer",
-        "chosen/1", units="text")  # fmt: skip
-    result["right"] = answers["right"].variable
-    result["p_option"] = _variable(("stimulus", "option"), alone, "probability of each answer, of "
-        "the answers alone", "p_option/1")  # fmt: skip
+        meant = f"{_meaning(name, several)[0]}: of one stimulus"
+        given = np.asarray(array, dtype=np.float64)
+        result[_EACH[name]] = _variable(("stimulus",), given, meant, f"{_EACH[name]}/1")
+    result["right_option"] = answers["right_option"].variable
+    if several:
+        result["chosen_option"] = _variable(("stimulus",), names[logits.argmax(axis=1)],
+            "the most probable answer", "chosen_option/1", units="text")  # fmt: skip
+        result["p_option"] = _variable(("stimulus", "option"), alone, "probability of each "
+            "answer, of the answers alone", "p_option/1")  # fmt: skip
     return result
+
+
+_EACH = {
+    "accuracy": "correct",
+    "top_accuracy": "top_correct",
+    "answer_mass": "p_answers",
+    "probability": "p_right",
+    "confidence": "p_chosen",
+    "brier": "score",
+}
+"""What a mean is called where it is of one stimulus."""
+
+
+def _meaning(name: str, several: bool) -> tuple[str, str]:
+    return _PER_STIMULUS[name] if several else _OF_ALL.get(name, _PER_STIMULUS[name])
 
 
 def _key(answers: xr.Dataset) -> NDArray[np.int64]:
     """Return the number of the right answer of each stimulus."""
     numbers = {str(name): number for number, name in enumerate(answers["option"].to_numpy())}
-    return np.array([numbers[str(name)] for name in answers["right"].to_numpy()])
+    return np.array([numbers[str(name)] for name in answers["right_option"].to_numpy()])
 
 
 def _base_rate(answers: xr.Dataset) -> float:
-    counts = np.unique(answers["right"].to_numpy(), return_counts=True)[1]
+    counts = np.unique(answers["right_option"].to_numpy(), return_counts=True)[1]
     # Of a right answer and its foil, neither has a name that could always be given.
     return float(counts.max() / counts.sum()) if answers.attrs["options"] else 0.5
 
 
 def _values(each: xr.Dataset) -> NDArray[np.float64]:
     """Return what is averaged over stimuli, (quantity, stimulus), as `_PER_STIMULUS` lists it."""
-    names = ("correct", "top_correct", "p_answers", "p_right", "p_chosen", "score")
-    return np.stack([each[name].to_numpy() for name in names])
+    return np.stack([each[name].to_numpy() for name in _EACH.values() if name in each])
 
 
 def _summaries(
@@ -161,9 +182,19 @@ def _summaries(
 ) -> dict[str, xr.Variable]:
     """Return means over all stimuli, with intervals."""
     values = _values(each)
-    draws = group_bootstrap(values, groups, n=_DRAWS, rng=seeds.generator("bootstrap"))
-    low, high = np.quantile(draws, [0.025, 0.975], axis=-1)
-    return _named((), (values.mean(axis=1), low, high), "")
+    low, high = _intervals(values, groups, seeds.generator("bootstrap"))
+    return _named((), (values.mean(axis=1), low, high), each)
+
+
+def _intervals(
+    values: NDArray[np.float64], groups: NDArray[Any] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the ends of the intervals of means over stimuli, (2, quantity)."""
+    draws = group_bootstrap(values, groups, n=_DRAWS, rng=rng)
+    ends = np.quantile(draws, [0.025, 0.975], axis=-1)
+    for number in range(2):  # the first two are shares
+        ends[:, number] = share_interval(values[number], groups, n=_DRAWS, rng=rng)
+    return np.asarray(ends, dtype=np.float64)
 
 
 def _by(
@@ -173,32 +204,31 @@ def _by(
     labels = each[label].to_numpy()
     classes = np.unique(labels)
     values = _values(each)
-    means, lows, highs = [], [], []
+    means, ends = [], []
     for name in classes:
         rows = labels == name
         within = np.flatnonzero(rows) if groups is None else groups[rows]
         means.append(values[:, rows].mean(axis=1))
-        if len(np.unique(within)) < 2:
-            low = high = np.full(len(values), np.nan)
-        else:
-            rng = seeds.generator(f"bootstrap/{name}")
-            draws = group_bootstrap(values[:, rows], within, n=_DRAWS, rng=rng)
-            low, high = np.quantile(draws, [0.025, 0.975], axis=-1)
-        lows.append(low)
-        highs.append(high)
-    parts = tuple(np.stack(part, axis=1) for part in (means, lows, highs))
-    found = _named(("class",), parts, "_by")
+        one = len(np.unique(within)) < 2
+        rng = seeds.generator(f"bootstrap/{name}")
+        nothing = np.full((2, len(values)), np.nan)
+        ends.append(nothing if one else _intervals(values[:, rows], within, rng))
+    low, high = np.stack(ends, axis=-1)
+    found = _named(("class",), (np.stack(means, axis=-1), low, high), each)
     sizes = [int((labels == name).sum()) for name in classes]
     found["n_by"] = _variable(("class",), sizes, "stimuli of each class", "n/1", units="stimulus")
-    return {**found, "class": xr.Variable("class", classes, {"long_name": label})}
+    return {**found, "class": xr.Variable("class", classes, {"label": label})}
 
 
 def _named(
-    dims: tuple[str, ...], parts: tuple[NDArray[np.float64], ...], suffix: str
+    dims: tuple[str, ...], parts: tuple[NDArray[np.float64], ...], each: xr.Dataset
 ) -> dict[str, xr.Variable]:
     """Return means and the ends of their intervals as variables; each part is (quantity, ...)."""
     found = {}
-    for number, (name, (meaning, units)) in enumerate(_PER_STIMULUS.items()):
+    suffix = "_by" if dims else ""
+    names = [name for name, of_one in _EACH.items() if of_one in each]
+    for number, name in enumerate(names):
+        meaning, units = _meaning(name, "brier" in names)
         for end, part in zip(("", "_low", "_high"), parts, strict=True):
             what = f"95 % bootstrap bound of: {meaning}" if end else meaning
             where = f"{name}{suffix}{end}"
@@ -235,7 +265,7 @@ def _calibration(each: xr.Dataset, bins: int, seeds: Seeds) -> dict[str, xr.Vari
 
 def _options(each: xr.Dataset) -> dict[str, xr.Variable]:
     """Return how often each option is chosen, is right, and is chosen where it is right."""
-    chosen, right = (each[name].to_numpy()[:, None] for name in ("chosen", "right"))
+    chosen, right = (each[name].to_numpy()[:, None] for name in ("chosen_option", "right_option"))
     names = each["option"].to_numpy()[None]
     said, is_right = chosen == names, right == names
     count = is_right.sum(axis=0)

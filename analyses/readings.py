@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -77,3 +78,9 @@ Reading = CaptureReading | MetricReading | AnswerReading
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""
+
+
+def answered_by(readings: Iterable[Reading]) -> tuple[str, ...]:
+    """Return the stimulus sets whose clean answers readings are made of."""
+    about = (r.stimuli for r in readings if isinstance(r, MetricReading | AnswerReading))
+    return tuple(dict.fromkeys(about))

@@ -58,7 +58,7 @@ def ask(
     for stimulus in rows:
         text = tokens.ids[stimulus]
         tails = [spelling.tokens[stimulus] for spelling in tokens.spellings]
-        ways = continuations(tails)
+        ways = tokens.ways[stimulus]
         start = len(places.ids)
         places.ids += [(*text, *way) for way in ways]
         first.append(start)
@@ -80,22 +80,6 @@ def ask(
         **_scored(tokens, rows, scored),
     }
     return Asked(tuple(places.ids), tuple(first), step)
-
-
-def continuations(tails: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return what must stand after a text so that each of these answers can be scored.
-
-    The last token of an answer is only predicted, and one way serves every answer that begins as
-    it does.
-
-    >>> continuations([(1,), (2, 3, 4), (2, 3), (5, 6)])
-    [(2, 3), (5,)]
-    """
-    ways: list[tuple[int, ...]] = []
-    for way in sorted({tail[:-1] for tail in tails}, key=lambda way: (-len(way), way)):
-        if not any(longer[: len(way)] == way for longer in ways):
-            ways.append(way)
-    return ways or [()]
 
 
 def _scored(

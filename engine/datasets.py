@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.readings import MetricReading
+from patchclamp.analyses.readings import AnswerReading, MetricReading
 from patchclamp.engine.answering import Answers, Changes
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.plan import Plan
@@ -61,7 +61,8 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
             data[variable].attrs = {"units": units, "long_name": long_name}
     data["position"].attrs = {"long_name": "token position, counted from the first token"}
     data["token"].attrs = {"long_name": "token id in the model's vocabulary"}
-    return data.assign_attrs(digest=table.digest)
+    screened = {f"n_{what}": number for what, number in table.screened.items()}
+    return data.assign_attrs(digest=table.digest, **screened)
 
 
 _STIMULI_MEANING = {
@@ -157,6 +158,35 @@ def _head_coords(capture: CapturePlan, sizes: dict[Any, int]) -> dict[str, Any]:
         dim: np.asarray([f"L{layer}H{head}" for layer, head in pairs]),
         "layer": (dim, np.asarray([layer for layer, _ in pairs], dtype=np.int32)),
     }
+
+
+def answers_dataset(plan: Plan, reading: AnswerReading, answers: Answers) -> xr.Dataset:
+    """Label the clean answers of a set: logits by option, and what is read beside them."""
+    of_set = plan.sets[reading.stimuli]
+    tokens = of_set.tokens
+    if tokens.are_options:
+        logits = answers["logit_options"]
+    else:
+        logits = np.stack([answers[f"logit_{part}"] for part in tokens.parts], axis=1)
+    parts = np.asarray(tokens.parts)
+    data = xr.Dataset(
+        {
+            "logit_option": (("stimulus", "option"), logits),
+            "right_option": ("stimulus", parts[list(tokens.key)], {
+                "units": "text", "long_name": "the right answer"}),
+            **{
+                name: ("stimulus", answers[name])
+                for name in ("rank", "logit_answers", "logit_max", "logsumexp")
+            },
+        },
+        coords={**stimulus_coords(of_set), "option": parts},
+        attrs={"options": int(tokens.are_options)},
+    )  # fmt: skip
+    if "logit_variants" in answers:
+        variants = {"variant": np.asarray(tokens.variants)}
+        data["logit_variant"] = (("stimulus", "variant"), answers["logit_variants"])
+        data = data.assign_coords(variants)
+    return data
 
 
 def metric_dataset(

@@ -49,8 +49,12 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
         return Encoded((), (), ())
     # A chat template writes its own special tokens.
     special = choice.bos != "never" and choice.chat == "none"
+    # What is longer than the model reads is for the caller to refuse; the library would only log.
     batch = tokenizer(
-        list(texts), add_special_tokens=special, return_offsets_mapping=tokenizer.is_fast
+        list(texts),
+        add_special_tokens=special,
+        return_offsets_mapping=tokenizer.is_fast,
+        verbose=False,
     )
     ids = [tuple(map(int, row)) for row in batch["input_ids"]]
     places = [((0, 0),) * len(row) for row in ids]

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ANALYSES, BACKENDS, METRICS
 from patchclamp.specs import analyses_causal as causal
+from patchclamp.specs import analyses_descriptive as descriptive
 from patchclamp.specs import analyses_representation as representation
 from patchclamp.specs import (
     captures,
@@ -43,7 +44,9 @@ _ROWS = frozenset(
         "slots",
         "where",
         "take",
+        "keep_if",
         "split",
+        "partners",
         "spans",
     }
 )
@@ -60,10 +63,12 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.WordList: frozenset({"words", "path", "keep", "exclude", "first"}),
     stimuli.Draw: frozenset({"source", "n", "replace", "share"}),
     stimuli.Take: frozenset({"n", "by", "draw", "fewer"}),
+    stimuli.KeepIf: frozenset({"holds", "together"}),
+    stimuli.Partners: frozenset({"of", "by", "equal_length"}),
     stimuli.Span: frozenset({"text", "occurrence"}),
     stimuli.Split: frozenset({"parts", "by"}),
     stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
-    stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine"}),
+    stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine", "tokens"}),
     captures.Capture: frozenset(
         {"of", "site", "layers", "heads", "positions", "reduce", "gradient"}
     ),
@@ -84,6 +89,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     representation.Probe: frozenset({"kind", "of", "target", "estimator", "cv", "shuffles"}),
     representation.LabelTarget: frozenset({"kind", "column"}),
     estimators.Logistic: frozenset({"kind"}),
+    descriptive.Choice: frozenset({"kind", "stimuli", "by", "bins"}),
     causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
     causal.Units: frozenset({"layers"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),

@@ -12,14 +12,14 @@ records of a run are held against other runs, which wait and then find them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 from safetensors.numpy import load_file, save
 
-from patchclamp.analyses.readings import MetricReading, Reading
+from patchclamp.analyses.readings import AnswerReading, MetricReading, Reading
 from patchclamp.engine.answering import (
     Answers,
     Asking,
@@ -31,12 +31,14 @@ from patchclamp.engine.answering import (
 )
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.datasets import capture_dataset, metric_dataset
+from patchclamp.engine.datasets import answers_dataset, capture_dataset, metric_dataset
 from patchclamp.engine.guards import check_answers, check_captures
-from patchclamp.engine.plan import Plan
+from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import outstanding, record_clean
 from patchclamp.engine.records import Cache
 from patchclamp.engine.rig import Rig
+from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.shards import open_shards
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
@@ -75,6 +77,31 @@ def measure_clean(rig: Rig, measured: Measured, answered: Iterable[str]) -> None
         measured.origins[f"captures.{capture.name}"] = _origin(made)
     for one in asked:
         _read_answers(rig, measured, one)
+
+
+def screen_stimuli(rig: Rig, measured: Measured) -> None:
+    """Ask the model about sets with `keep_if`, and plan anew with what stays of the stimuli.
+
+    Raises `SpecError` where nothing stays, or too little.
+    """
+    plan = rig.plan
+    problems = Problems(plan.loaded)
+    names = screened_sets(problems)
+    if not names:
+        return
+    asking_only = replace(plan, captures=(), readings={})
+    rig.turn_to(asking_only)
+    rig.total = sum(asking_only.batches(name) for name in names)
+    asked = Measured()
+    measure_clean(rig, asked, names)
+    tables = screen(
+        {name: of_set.table for name, of_set in plan.sets.items()},
+        {name: asked.answers[name, ()] for name in names},
+        problems,
+    )
+    problems.raise_if_any()
+    rig.turn_to(make_plan(plan.loaded, rig.cache, tables))
+    measured.origins |= {f"{name}, to screen it": made for name, made in asked.origins.items()}
 
 
 def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
@@ -166,5 +193,7 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
     """Return the labelled dataset that answers a reading."""
     if isinstance(reading, MetricReading):
         return metric_dataset(rig.plan, reading, measured.answers)
+    if isinstance(reading, AnswerReading):
+        return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     capture = next(c for c in rig.plan.captures if c.name == reading.capture)
     return _open(rig, measured, capture)

@@ -111,11 +111,16 @@ def check_means(
             continue
         if stimuli not in sets or value.mean_over not in sets:
             continue
-        need, have = sets[stimuli].tokens.longest, sets[value.mean_over].tokens.longest
+        need, have = sets[stimuli].tokens.reach, sets[value.mean_over].tokens.longest
         if need > have:
             problems.add(
                 ("analyses", analysis),
                 "P414",
-                f"{stimuli!r} reaches {need} tokens, but {value.mean_over!r}, whose mean per "
-                f"position stands in, only {have}: positions {have}..{need - 1} have no mean",
+                f"{stimuli!r} reaches {need} tokens{_beyond(sets[stimuli])}, but "
+                f"{value.mean_over!r}, whose mean per position stands in, only {have}: positions "
+                f"{have}..{need - 1} have no mean",
             )
+
+
+def _beyond(of_set: Tokenised) -> str:
+    return " with its answers" if of_set.tokens.reach > of_set.tokens.longest else ""

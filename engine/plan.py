@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchclamp.analyses.readings import Change, MetricReading, Reading, Readings
+from patchclamp.analyses.readings import (
+    Change,
+    MetricReading,
+    Reading,
+    Readings,
+    answered_by,
+)
 from patchclamp.engine.captures import CapturePlan, content_of, split_heads
 from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
@@ -19,7 +25,7 @@ from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
-from patchclamp.engine.stimuli import read_stimuli
+from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import ANALYSES, METRICS, SITES
 from patchclamp.registry.table import load
@@ -93,7 +99,7 @@ class Plan:
 
     def answered(self) -> tuple[str, ...]:
         """Stimulus sets whose answers are read."""
-        read = {reading.stimuli for reading in self.metric_readings().values()}
+        read = answered_by(r for parts in self.readings.values() for r in parts.values())
         return tuple(name for name in self.sets if name in read)
 
     def clean_sets(self) -> tuple[str, ...]:
@@ -137,10 +143,15 @@ def conditions_of(readings: Iterable[Reading]) -> dict[str, tuple[tuple[Change, 
     return {name: tuple(changes) for name, changes in distinct.items()}
 
 
-def make_plan(loaded: Loaded, cache: Cache | None = None) -> Plan:
+def make_plan(
+    loaded: Loaded,
+    cache: Cache | None = None,
+    tables: Mapping[str, StimulusTable] | None = None,
+) -> Plan:
     """Plan a spec, reading stimuli, tokenizer and model config; weights are hashed, not loaded.
 
-    Raises `SpecError` with every problem found.
+    `tables` are the stimuli, where they have been read and screened already. Raises `SpecError`
+    with every problem found.
     """
     problems = Problems(loaded)
     check_implemented(problems)
@@ -148,7 +159,8 @@ def make_plan(loaded: Loaded, cache: Cache | None = None) -> Plan:
     model = find_model(problems)
     if model is not None and not check_tokenizer(model, problems):
         problems.raise_if_any()
-    tables = read_stimuli(problems, loaded.spec.seed, model)
+    if tables is None:
+        tables = read_stimuli(problems, loaded.spec.seed, model)
     if model is None:
         problems.raise_if_any()
         raise AssertionError("a model that is not found is a problem")

@@ -21,9 +21,11 @@ from patchclamp.engine.costs import (
 )
 from patchclamp.engine.measure import passes_due
 from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import Work, prepare
 from patchclamp.engine.records import Cache, open_cache
 from patchclamp.engine.rig import rig_of
+from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.token_table import token_table
 from patchclamp.specs.load import load
 
@@ -65,6 +67,10 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
             f"  stimuli.{name}: {len(of_set.table)} stimuli, {tokens} tokens, longest "
             f"{of_set.tokens.longest}, in {_count(plan.batches(name), 'batch', 'batches')}"
         )
+    screened = screened_sets(Problems(plan.loaded))
+    if screened:
+        of = ", ".join(screened)
+        lines.append(f"  'keep_if' decides first what stays of {of}: the rest is at most this")
     for capture in plan.captures:
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():

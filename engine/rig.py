@@ -55,6 +55,12 @@ class Rig:
             self.started = monotonic()
         return self.passes
 
+    def turn_to(self, plan: Plan) -> None:
+        """Measure another plan of the same model from here on."""
+        self.plan = plan
+        if self.passes is not None:
+            self.passes.plan = plan
+
     def checked(self) -> Passes:
         """Return the passes of a model whose sites are what the site table says."""
         passes = self.open()

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from patchclamp.analyses.context import MEMORY, Context
-from patchclamp.analyses.readings import Readings
+from patchclamp.analyses.readings import Readings, answered_by
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.costs import check_budget
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
@@ -20,6 +20,7 @@ from patchclamp.engine.measure import (
     measure_answers,
     measure_clean,
     passes_due,
+    screen_stimuli,
 )
 from patchclamp.engine.plan import Plan, conditions_of, make_plan
 from patchclamp.engine.provenance import root_attributes
@@ -74,10 +75,11 @@ def run(
     """
     loaded = load(spec, overrides)
     records = open_cache(cache)
-    plan = make_plan(loaded, records)
-    check_budget(plan, records)
-    with rig_of(plan, records, progress) as rig:
+    with rig_of(make_plan(loaded, records), records, progress) as rig:
         measured = Measured()
+        screen_stimuli(rig, measured)
+        plan = rig.plan
+        check_budget(plan, records)
         rig.total = passes_due(plan, records)
         measure_clean(rig, measured, plan.answered())
         measure_answers(rig, measured, plan.conditions())
@@ -113,8 +115,21 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
                 result = _converse(rig, measured, result)
         except AnalysisError as error:
             raise AnalysisError(f"analyses.{name}: {error}") from error
+        _check_names(name, data, result)
         results[name] = result.assign_attrs(kind=entry.kind)
     return results
+
+
+def _check_names(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) -> None:
+    """Refuse a result in which a variable has taken the place of a label."""
+    if "stimulus" not in result.dims:
+        return
+    labels = {str(label) for part in data.values() for label in part.coords}
+    for taken in sorted(labels & set(map(str, result.data_vars))):
+        raise AnalysisError(
+            f"analyses.{name}: the label {taken!r} is also the name of a number that this analysis "
+            "gives; rename the column"
+        )
 
 
 def _converse(
@@ -126,6 +141,7 @@ def _converse(
     try:
         asked = next(analysis)
         while True:
+            measure_clean(rig, measured, answered_by(asked.values()))
             measure_answers(rig, measured, conditions_of(asked.values()))
             asked = analysis.send(_datasets(rig, measured, asked))
     except StopIteration as done:

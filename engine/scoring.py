@@ -30,7 +30,8 @@ def read_answers(step: dict[str, Any], logits: torch.Tensor) -> dict[str, torch.
 def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torch.Tensor]:
     """Reduce logits (place, token) to what metrics need; gradients pass through.
 
-    Of the next token, (stimulus,): `logsumexp`, `argmax`, and by `reads` `entropy` in nats and
+    Of the next token, (stimulus,): `logsumexp`, the largest logit as `logit_max` and which token it
+    is of as `argmax`, and by `reads` `entropy` in nats and
     `distribution`, its logits (stimulus, token). From another one's, `clean`, the divergences
     `kl` = KL(clean || this) and `js`, in nats. Of the answers: see `score`.
     """
@@ -39,7 +40,8 @@ def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torc
     total = final.logsumexp(1)
     first = step["first"]
     here = final if len(first) == len(final) else final[first]
-    found = {"logsumexp": total[first], "argmax": here.argmax(1)}
+    largest, argmax = here.max(1)
+    found = {"logsumexp": total[first], "logit_max": largest, "argmax": argmax}
     if "entropy" in step["reads"]:
         found["entropy"] = torch.special.entr(here.softmax(1)).sum(1)
     if "distribution" in step["reads"]:
@@ -114,7 +116,7 @@ def score(
     if step["options"]:
         found["logit_options"] = answers
     if step["variants"] > 1:
-        found["logit_variants"] = spelled.unflatten(1, (-1, step["variants"])).logsumexp(1)
+        found["logit_variants"] = spelled.view(len(spelled), -1, step["variants"]).logsumexp(1)
     if tokens.shape[-1] == 1:
         # The answer's own spellings are part of it, and not what it competes with.
         larger = (final[places[:, 0, 0]] > correct[:, None]).sum(1)

@@ -31,8 +31,11 @@ class SetPlan:
         return np.array([len(ids) for ids in self.tokens.ids])
 
     def batches(self, rows: Sequence[int], tokens: int) -> tuple[Batch, ...]:
-        """Pack some of the stimuli, by row number, into batches of at most so many tokens."""
-        packed = pack([int(self.lengths[row]) for row in rows], tokens)
+        """Pack some of the stimuli, by row number, into batches of at most so many tokens.
+
+        Answers of several tokens take several rows, each with the text before it.
+        """
+        packed = pack([int(self.lengths[row]) for row in rows], tokens // self.tokens.rows_each)
         return tuple(Batch(tuple(rows[i] for i in b.rows), b.length) for b in packed)
 
 

@@ -101,6 +101,8 @@ def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
     if not headline:
         return Table(box=None, show_header=False), []
     picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
+    if not picked.dims:
+        picked = picked.expand_dims({"of": ["all stimuli"]})
     frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
     order = list(range(frame.sizes["place"]))
     shown: list[str] = []

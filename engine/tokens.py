@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from patchclamp.engine.encoding import Encoded, encode
 from patchclamp.engine.model import ModelSource
@@ -58,10 +59,48 @@ class TokenTable:
         """Return the tokens of an answer as its first spelling has them; None without it."""
         return next((spelled.tokens for spelled in self.spellings if spelled.part == part), None)
 
+    @cached_property
+    def ways(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """What must stand after each text so that its answers can be scored."""
+        return tuple(
+            continuations([spelling.tokens[row] for spelling in self.spellings])
+            for row in range(len(self.ids))
+        )
+
     @property
     def longest(self) -> int:
         """Most tokens in a stimulus."""
         return max(map(len, self.ids))
+
+    @property
+    def reach(self) -> int:
+        """Most tokens that go through the model in a row: a text, and an answer's after it."""
+        return max(
+            len(text) + len(way)
+            for text, ways in zip(self.ids, self.ways, strict=True)
+            for way in ways
+        )
+
+    @cached_property
+    def rows_each(self) -> int:
+        """Most rows that the answers of a stimulus take."""
+        return max(map(len, self.ways))
+
+
+def continuations(tails: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Return what must stand after a text so that each of these answers can be scored.
+
+    The last token of an answer is only predicted, and one way serves every answer that begins as
+    it does.
+
+    >>> continuations([(1,), (2, 3, 4), (2, 3), (5, 6)])
+    ((2, 3), (5,))
+    """
+    ways: list[tuple[int, ...]] = []
+    for way in sorted({tail[:-1] for tail in tails}, key=lambda way: (-len(way), way)):
+        if not any(longer[: len(way)] == way for longer in ways):
+            ways.append(way)
+    return tuple(ways) or ((),)
 
 
 def answer_of(name: str, problems: Problems) -> Answer | None:
@@ -172,10 +211,14 @@ def _answer_tokens(
         elif len(tail) != 1 and not (several and tail):
             pieces = model.tokenizer.convert_ids_to_tokens(list(tail))
             trouble = f"is {len(tail)} tokens after the text: {' '.join(map(repr, pieces))}"
+        elif len(before) <= model.context < len(after) - 1:
+            trouble = (
+                f"needs {len(after) - 1} tokens with its text, the model reads {model.context}"
+            )
         else:
             result.append(tail)
             continue
-        wanted = "" if several else "; it must be one token"
+        wanted = "" if several or len(tail) == 1 else "; it must be one token"
         what = f"the {part} answer" if part in ("correct", "foil") else f"the option {part!r}, as"
         problems.add(
             ("stimuli", table.name, *path),
@@ -204,8 +247,8 @@ def _check_collisions(
     spellings: Sequence[Spelling],
     context: tuple[ModelSource, Answer, Problems],
 ) -> None:
-    """P406: no two answers, and no two spellings of one, are the same tokens."""
-    model, answer, problems = context
+    """P406: no two answers, and no two spellings of one, are the same tokens or begin so."""
+    _, answer, problems = context
     for row, id_ in enumerate(table.ids):
         seen: dict[tuple[int, ...], Spelling] = {}
         for spelling in spellings:
@@ -213,16 +256,34 @@ def _check_collisions(
             other = seen.setdefault(tokens, spelling)
             if other is spelling:
                 continue
-            pieces = ", ".join(map(repr, model.tokenizer.convert_ids_to_tokens(list(tokens))))
-            path, same = spelling.path, f"are the same token{'s' * (len(tokens) > 1)}, {pieces}"
-            if other.part == spelling.part:
-                texts = f"{other.texts[row]!r} and {spelling.texts[row]!r}"
-                message = f"the spellings {texts} of one answer {same}: it would count twice"
-            elif spelling.part == "foil":
-                message = f"foil and correct answer {same}"
-            else:
-                message = f"the options {other.part!r} and {spelling.part!r} {same}"
+            path = spelling.path
+            if other.part not in ("correct", spelling.part):
                 path = ("answer", "options", answer.options.index(spelling.part))
-            where = ("stimuli", table.name, *path)
-            problems.add(where, "P406", f"stimulus {id_!r}: {message}")
+            message = _same(spelling, other, (row, context[0]))
+            problems.add(("stimuli", table.name, *path), "P406", f"stimulus {id_!r}: {message}")
             return
+        for tokens, spelling in seen.items():
+            for n in range(1, len(tokens)):
+                if tokens[:n] in seen:
+                    begins = seen[tokens[:n]].texts[row]
+                    message = (
+                        f"the answer {spelling.texts[row]!r} begins with the tokens of {begins!r}, "
+                        "whose probability therefore holds its own: neither can be compared"
+                    )
+                    where = ("stimuli", table.name, *spelling.path)
+                    problems.add(where, "P406", f"stimulus {id_!r}: {message}")
+                    return
+
+
+def _same(spelling: Spelling, other: Spelling, where: tuple[int, ModelSource]) -> str:
+    """Say which two answers are the same tokens."""
+    row, model = where
+    tokens = spelling.tokens[row]
+    pieces = ", ".join(map(repr, model.tokenizer.convert_ids_to_tokens(list(tokens))))
+    same = f"are the same token{'s' * (len(tokens) > 1)}, {pieces}"
+    if other.part == spelling.part:
+        texts = f"{other.texts[row]!r} and {spelling.texts[row]!r}"
+        return f"the spellings {texts} of one answer {same}: it would count twice"
+    if spelling.part == "foil":
+        return f"foil and correct answer {same}"
+    return f"the options {other.part!r} and {spelling.part!r} {same}"

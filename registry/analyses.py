@@ -108,10 +108,11 @@ ANALYSES: Table[Analysis] = Table(
             "what is specific to a set after the common mean is removed",
             f"{_DESCRIPTIVE}:Counterfactual",
         ),
-        Analysis(
+        _done(
             "choice",
             "multiple choice: accuracy, answer mass, option bias, calibration",
             f"{_DESCRIPTIVE}:Choice",
+            ("accuracy", "base_rate", "top_accuracy", "answer_mass"),
         ),
         Analysis(
             "sae",

@@ -13,11 +13,11 @@ from scipy.stats import entropy
 from transformers import AutoModelForCausalLM
 
 import tiny
-from patchclamp.engine.answers import ask, continuations
+from patchclamp.engine.answers import ask
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.batches import pad
 from patchclamp.engine.scoring import read_answers, reduce_answers
-from patchclamp.engine.tokens import Spelling, TokenTable
+from patchclamp.engine.tokens import Spelling, TokenTable, continuations
 
 TEXTS = ((3, 4, 5, 6, 7), (12, 13, 14), (20,), (30, 31, 32))
 VOCABULARY = 64
@@ -121,6 +121,8 @@ def test_the_rank_counts_what_is_more_probable_than_all_spellings_together(modul
         larger = [n for n in range(len(p)) if n not in own and p[n] > p[own].sum()]
         assert found["rank"][row] == len(larger)
         assert found["argmax"][row] == p.argmax()
+        largest = np.exp(found["logit_max"][row] - found["logsumexp"][row])
+        assert largest == pytest.approx(p.max(), rel=1e-4)
 
 
 def test_an_answer_is_no_rival_of_itself() -> None:
@@ -163,12 +165,13 @@ def test_a_stimulus_is_scored_the_same_in_any_company(module: Any) -> None:
 
 
 def test_one_way_serves_every_answer_that_begins_as_it_does() -> None:
-    assert continuations([(7, 8, 9), (7, 8, 3), (1,), (7, 1)]) == [(7, 8)]
-    assert continuations([(1,), (2,)]) == [()]
-    assert continuations([]) == [()]
+    assert continuations([(7, 8, 9), (7, 8, 3), (1,), (7, 1)]) == ((7, 8),)
+    assert continuations([(1,), (2,)]) == ((),)
+    assert continuations([]) == ((),)
     asked = ask(table(LONG), [0])
     assert asked.ids == ((*TEXTS[0], 7, 8), (*TEXTS[0], 1))
     assert asked.first == (0,)
+    assert (table(LONG).longest, table(LONG).reach, table(LONG).rows_each) == (5, 7, 3)
 
 
 def test_what_is_read_of_the_whole_distribution(module: Any) -> None:

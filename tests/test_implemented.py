@@ -49,10 +49,12 @@ def test_what_ships_to_be_run_is_implemented(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", PROJECTS, ids=lambda path: path.stem)
-def test_the_projects_specs_are_valid_and_say_plainly_what_is_not_implemented(path: Path) -> None:
-    with pytest.raises(SpecError, match="not implemented yet: ") as caught:
+def test_the_projects_specs_are_valid_and_say_plainly_what_they_lack(path: Path) -> None:
+    """What is not implemented, or where all is, the models and files, which are not here."""
+    with pytest.raises(SpecError) as caught:
         make_plan(load(path))
-    assert {found.code for found in caught.value.diagnostics} == {"P415"}  # type: ignore[attr-defined]
+    codes = {found.code for found in caught.value.diagnostics}  # type: ignore[attr-defined]
+    assert codes in ({"P415"}, {"P401", "P408"})
 
 
 @pytest.mark.parametrize(
