@@ -1,6 +1,6 @@
 """Draw the README's picture from a quick-start result: python docs/figures.py RESULT.nc OUT.png
 
-Needs `pip install -e ".[figures]"`. It reads the result with plain xarray, as anybody can.
+It reads the result with plain xarray, as anybody can.
 """
 
 import sys

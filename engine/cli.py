@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """Command -> the function of it, imported when the command is given."""
 
-SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, specs"
+SORTS = "models, architectures, sites, stimuli, metrics, analyses, backends, figures, specs"
 """What `list` can list; written out, so that help imports no table."""
 
 FORMATS = "human, line, json, github, sarif or junit"

@@ -14,8 +14,9 @@ class Analysis:
     `readings(entry, shape)` says what must be measured, by the part it plays;
     `analyse(entry, data, context)` turns the labelled datasets of these parts into a labelled
     result. An adaptive analysis yields further readings and is sent their datasets. `headline`
-    names the result variables that a summary table shows. Without functions a kind is not
-    implemented yet: specs that use it are valid and are not run.
+    names the result variables that a summary table shows, `figures` what a report draws of it,
+    where the result has what they need. Without functions a kind is not implemented yet: specs
+    that use it are valid and are not run.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Analysis:
     readings: str | None = None
     analyse: str | None = None
     headline: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
 
     @property
     def implemented(self) -> bool:
@@ -31,10 +33,17 @@ class Analysis:
         return self.analyse is not None
 
 
-def _done(name: str, summary: str, spec: str, headline: tuple[str, ...]) -> Analysis:
+def _done(
+    name: str,
+    summary: str,
+    spec: str,
+    headline: tuple[str, ...],
+    figures: tuple[str, ...] = (),
+) -> Analysis:
     """An analysis of ours, with its functions in the module of its name."""
     module = f"patchclamp.analyses.{name}"
-    return Analysis(name, summary, spec, f"{module}:readings", f"{module}:analyse", headline)
+    functions = (f"{module}:readings", f"{module}:analyse")
+    return Analysis(name, summary, spec, *functions, headline, figures)
 
 
 _REPRESENTATION = "patchclamp.specs.analyses_representation"
@@ -49,75 +58,101 @@ ANALYSES: Table[Analysis] = Table(
             "representational similarity: model RDMs and contrasts, with label permutation",
             f"{_REPRESENTATION}:Rsa",
             ("similarity", "contrast", "p", "p_max"),
+            figures=(
+                "layer_curves",
+                "head_maps",
+                "position_maps",
+                "rdm_images",
+                "stimulus_maps",
+                "sweep_panels",
+            ),
         ),
         _done(
             "probe",
             "cross-validated linear read-out of a label, with controls",
             f"{_REPRESENTATION}:Probe",
             ("accuracy", "balanced_accuracy", "p"),
+            figures=("layer_curves", "head_maps", "position_maps", "sweep_panels"),
         ),
         Analysis(
             "contrast",
             "univariate maps: Welch t and Cohen's d per unit, factorial effects",
             f"{_REPRESENTATION}:Contrast",
+            figures=("layer_curves", "effect_bars", "head_maps", "position_maps"),
         ),
         Analysis(
             "selection",
             "ways of choosing units, compared on held-out data",
             f"{_REPRESENTATION}:Selection",
+            figures=("method_comparison",),
         ),
         _done(
             "ablation",
             "effect of removing each unit on a metric, per stimulus",
             f"{_CAUSAL}:Ablation",
             ("effect", "share"),
+            figures=("head_maps", "effect_bars", "layer_curves", "sweep_panels"),
         ),
         Analysis(
             "patching",
             "activation patching over layers, positions and heads; path patching",
             f"{_CAUSAL}:Patching",
+            figures=("head_maps", "position_maps", "layer_curves", "effect_bars"),
         ),
         Analysis(
             "attribution",
             "gradient estimates of patching effects, at nodes or edges, verified by patching",
             f"{_CAUSAL}:Attribution",
+            figures=("head_maps", "effect_bars", "estimates"),
         ),
         Analysis(
             "circuit",
             "pruning to a circuit, its evaluation, transfer and random controls",
             f"{_CAUSAL}:Circuit",
+            figures=("circuit_graph", "effect_bars"),
         ),
         Analysis(
             "steering",
             "generation or metrics under interventions, with doses and controls",
             f"{_CAUSAL}:Steering",
+            figures=("dose_curves",),
         ),
         Analysis(
             "attention",
             "attention between named positions, head scores, OV scores",
             f"{_DESCRIPTIVE}:Attention",
+            figures=("attention_maps", "head_maps", "effect_bars"),
         ),
-        Analysis("lens", "logit lens and direct logit attribution", f"{_DESCRIPTIVE}:Lens"),
+        Analysis(
+            "lens",
+            "logit lens and direct logit attribution",
+            f"{_DESCRIPTIVE}:Lens",
+            figures=("layer_curves", "token_grid", "position_maps"),
+        ),
         Analysis(
             "norms",
             "maps of activation and gradient size, massive activations, covariance",
             f"{_DESCRIPTIVE}:Norms",
+            figures=("layer_curves", "position_maps", "sweep_panels"),
         ),
         Analysis(
             "counterfactual",
             "what is specific to a set after the common mean is removed",
             f"{_DESCRIPTIVE}:Counterfactual",
+            figures=("position_maps", "layer_curves"),
         ),
         _done(
             "choice",
             "multiple choice: accuracy, answer mass, option bias, calibration",
             f"{_DESCRIPTIVE}:Choice",
             ("accuracy", "base_rate", "top_accuracy", "answer_mass"),
+            figures=("share_bars", "calibration", "sweep_panels"),
         ),
         Analysis(
             "sae",
             "train or load a sparse autoencoder; feature cards and corpus scans",
             f"{_DESCRIPTIVE}:Sae",
+            figures=("token_strips", "layer_curves"),
         ),
     ],
 )

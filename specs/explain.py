@@ -14,6 +14,7 @@ from patchclamp.registry import (
     ANALYSES,
     ARCHITECTURES,
     BACKENDS,
+    FIGURES,
     METRICS,
     MODELS,
     SITES,
@@ -43,6 +44,7 @@ TABLES: Mapping[str, Mapping[str, Entry]] = {
     "metrics": METRICS,
     "analyses": ANALYSES,
     "backends": BACKENDS,
+    "figures": FIGURES,
 }
 """Sort of name -> the table that holds what such names mean."""
 

@@ -1,0 +1,141 @@
+"""Bars: the largest effects, methods side by side, and shares of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from patchclamp.engine.figures.curves import capital
+from patchclamp.engine.figures.facts import NATURAL, facts, label, marks_mean, significant, squeezed
+from patchclamp.engine.figures.sketch import Array, Axis, Bars, Flags, Layer, Level, Panel, Sketch
+from patchclamp.engine.figures.variables import headline, unit_name
+
+TOP = 15
+"""Effects that are shown; the maps show all."""
+
+PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit")
+"""Dims that say which part of a model an effect is of."""
+
+
+def effect_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return the largest effects of an analysis, each with its interval, the largest on top.
+
+    Solid bars are significant, or have an interval that excludes 0. Empty where nothing has heads
+    or other parts.
+    """
+    names = [n for n in headline(data) if _parts(data[n]) and {*_parts(data[n])} - {"layer"}]
+    if not names:
+        return ()
+    name = names[0]
+    values = squeezed(data[name])
+    if set(values.dims) != set(_parts(values)):
+        return ()
+    flat = values.stack(place=list(values.dims))
+    order = np.argsort(-np.abs(flat.to_numpy()), kind="stable")
+    order = order[np.isfinite(flat.to_numpy()[order])][:TOP]
+    low, high = (_stacked(data, f"{name}_{end}", values.dims, order) for end in ("low", "high"))
+    filled, meaning = _filled(data, name, (low, high), order)
+    bars = Bars(
+        tuple(unit_name(_scalar(flat, int(place))) for place in order),
+        flat.to_numpy()[order], low, high, filled,
+    )  # fmt: skip
+    panel = Panel(name.replace("_", " "), (bars,), Axis(label(values)))
+    sentence = (
+        f"{capital(str(values.attrs.get('long_name', name)))}: the {len(order)} largest of "
+        f"{flat.sizes['place']} by size.{meaning}"
+    )
+    title = f"Largest {name.replace('_', ' ')}s"
+    return (Sketch(f"effect_bars-{name}", title, sentence, (panel,), facts(data, name)),)
+
+
+def _parts(values: xr.DataArray) -> tuple[str, ...]:
+    return tuple(dim for dim in PLACES if dim in values.dims)
+
+
+def _scalar(flat: xr.DataArray, place: int) -> xr.DataArray:
+    """Return one element with its labels as scalar coordinates."""
+    labels = flat["place"].to_numpy()[place]
+    names = [str(name) for name in flat.indexes["place"].names]
+    return xr.DataArray(0.0, coords=dict(zip(names, labels, strict=True)))
+
+
+def _stacked(data: xr.Dataset, name: str, dims: Sequence[object], order: Array) -> Array | None:
+    if name not in data:
+        return None
+    flat = squeezed(data[name]).stack(place=list(dims))
+    return np.asarray(flat.to_numpy()[order])
+
+
+def _filled(
+    data: xr.Dataset, name: str, bounds: tuple[Array | None, Array | None], order: Array
+) -> tuple[Flags | None, str]:
+    """Return which bars are solid, and what that means."""
+    low, high = bounds
+    interval = " Lines: interval." if low is not None else ""
+    marked = significant(data, name)
+    if marked is not None:
+        flat = squeezed(marked).stack(place=list(squeezed(data[name]).dims))
+        return flat.to_numpy()[order].astype(bool), f"{interval} Solid: {marks_mean(data, name)}."
+    if low is not None and high is not None:
+        return np.asarray((low > 0) | (high < 0)), f"{interval} Solid: the interval excludes 0."
+    return None, ""
+
+
+def method_comparison(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return methods side by side by what they reach on held-out data, a panel for each measure.
+
+    Each variable over `method` alone, with its interval; `chance` and `base_rate` are levels.
+    """
+    names = [n for n in headline(data) if set(squeezed(data[n], ("method",)).dims) == {"method"}]
+    if not names:
+        return ()
+    panels = tuple(_method_panel(data, name) for name in names)
+    first = data[names[0]]
+    meaning = capital(str(first.attrs.get("long_name", names[0])))
+    sentence = f"{meaning}, by method, the best on top."
+    if f"{names[0]}_low" in data:
+        sentence += " Lines: interval."
+    title = "Methods compared on held-out data"
+    return (Sketch("method_comparison", title, sentence, panels, facts(data, names[0])),)
+
+
+def _method_panel(data: xr.Dataset, name: str) -> Panel:
+    values = squeezed(data[name], keep=("method",))
+    order = np.argsort(-values.to_numpy(), kind="stable")
+    low, high = (_over_methods(data.get(f"{name}_{end}"), order) for end in ("low", "high"))
+    marked = significant(data, name)
+    filled = None if marked is None else squeezed(marked, ("method",)).to_numpy()[order]
+    names = tuple(str(m).replace("_", " ") for m in values["method"].to_numpy()[order])
+    layers: list[Layer] = [Bars(names, values.to_numpy()[order], low, high, filled)]
+    for level in ("chance", "base_rate"):
+        if level in data and data[level].ndim == 0:
+            layers.append(Level(level.replace("_", " "), float(data[level])))
+    share = values.attrs.get("units") == NATURAL
+    axis = Axis(label(values), limits=(0.0, 1.0) if share else (None, None))
+    return Panel(name.replace("_", " "), tuple(layers), axis)
+
+
+def _over_methods(values: xr.DataArray | None, order: NDArray[np.intp]) -> Array | None:
+    return None if values is None else np.asarray(squeezed(values, ("method",)).to_numpy()[order])
+
+
+def share_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return what a model answers: how often it chooses each option, beside how often it is right.
+
+    `chosen_share` and `right_share` over `option`.
+    """
+    names = [n for n in ("chosen_share", "right_share", "option_accuracy") if n in data]
+    if "chosen_share" not in names:
+        return ()
+    panels = []
+    for name in names:
+        values = data[name]
+        bars = Bars(tuple(map(str, values["option"].to_numpy())), values.to_numpy())
+        panels.append(Panel(name.replace("_", " "), (bars,), Axis("share", limits=(0.0, 1.0))))
+    sentence = "How often each option is chosen, how often it is right, and how often the answer is"
+    sentence += " right where it is. A model without a bias chooses each as often as it is right."
+    facts_ = facts(data, "chosen_share")
+    return (Sketch("share_bars", "What is answered", sentence, tuple(panels), facts_),)

@@ -1,0 +1,157 @@
+"""Points: stimuli in a plane, estimates against exact values, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from patchclamp.engine.figures.curves import SERIES, capital
+from patchclamp.engine.figures.facts import facts, label
+from patchclamp.engine.figures.sketch import Axis, Curve, Panel, Points, Sketch
+from patchclamp.engine.figures.variables import each, spread
+
+PLANES = ("mds", "pca")
+"""Variables that place stimuli in a plane, over `component`; the analysis computes them."""
+
+NAMED = 12
+"""Points that are named; more names would cover the points."""
+
+
+def stimulus_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return stimuli in the plane that an analysis placed them in, a panel for each layer.
+
+    `mds` or `pca` (stimulus, component, [layer]); colours and forms are the classes of the label
+    that the analysis is about. All panels have the same limits. Empty where no plane was computed.
+    """
+    sketches = []
+    for name in PLANES:
+        if name not in data or not {"stimulus", "component"} <= set(data[name].dims):
+            continue
+        values = data[name]
+        panels = [
+            _plane(data, one, title) for title, one in each(values, ("stimulus", "component"))
+        ]
+        sentence = f"{capital(str(values.attrs.get('long_name', name)))}: each point is a stimulus."
+        sentence += " Distances can be read, directions cannot." if name == "mds" else ""
+        title = f"Stimuli in a plane ({name.upper()})"
+        shown = spread(panels)
+        sketches.append(Sketch(f"stimulus_maps-{name}", title, sentence, shown, facts(data, name)))
+    return tuple(sketches)
+
+
+def _plane(data: xr.Dataset, values: xr.DataArray, title: str) -> Panel:
+    whole = data[str(values.name)]
+    reach = 1.05 * float(np.nanmax(np.abs(whole.to_numpy()))) or 1.0
+    classes, groups = _classes(data)
+    layers = []
+    for group in classes:
+        chosen = groups == group
+        x, y = (values.isel(component=number).to_numpy()[chosen] for number in (0, 1))
+        layers.append(Points(str(group), x, y))
+    axes = [Axis(f"component {number}", limits=(-reach, reach)) for number in (1, 2)]
+    return Panel(title, tuple(layers), *axes)
+
+
+def _classes(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
+    """Return the classes of stimuli, and that of each; one where no label has few enough."""
+    for attr in ("permuted", "target", "by"):
+        column = str(data.attrs.get(attr, ""))
+        if column in data.coords and data.coords[column].dims == ("stimulus",):
+            labels = data.coords[column].to_numpy().astype(str)
+            classes = sorted(set(labels.tolist()))
+            if len(classes) <= SERIES:
+                return classes, labels
+    return [""], np.full(data.sizes["stimulus"], "")
+
+
+def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return estimated effects against exact ones, for the parts that were verified.
+
+    `estimate` and `exact` over one dim, which may be that of verified parts only; names are those
+    of the coordinate `node`. On the diagonal both are equal.
+    """
+    if "exact" not in data or "estimate" not in data:
+        return ()
+    exact = data["exact"].to_numpy().ravel()
+    estimate = data["estimate"].broadcast_like(data["exact"]).to_numpy().ravel()
+    both = np.isfinite(exact) & np.isfinite(estimate)
+    if not both.any():
+        return ()
+    reach = 1.08 * float(np.abs(np.concatenate([exact[both], estimate[both]])).max()) or 1.0
+    names: tuple[str, ...] = ()
+    if "node" in data["exact"].dims:
+        nodes = data["node"].to_numpy()[both].astype(str)
+        names = _named(nodes, exact[both], estimate[both], reach)
+    ends = np.array([-reach, reach])
+    layers = (
+        Curve("equal", ends, ends, role="muted"),
+        Points("", exact[both], estimate[both], names),
+    )
+    axes = [Axis(label(data[n]), limits=(-reach, reach)) for n in ("exact", "estimate")]
+    sentence = f"Estimated against exact effects of {int(both.sum())} parts, each patched."
+    panel = Panel("estimate and exact value", layers, *axes)
+    return (Sketch("estimates", "Estimates verified", sentence, (panel,), facts(data, "exact")),)
+
+
+def _named(nodes: np.ndarray, x: np.ndarray, y: np.ndarray, reach: float) -> tuple[str, ...]:
+    """Return the names of the largest points that stand far enough apart to be read."""
+    named: list[int] = []
+    for point in np.argsort(-np.abs(x), kind="stable").tolist():
+        near = [i for i in named if abs(x[i] - x[point]) < 0.3 * reach
+                and abs(y[i] - y[point]) < 0.12 * reach]  # fmt: skip
+        if not near and len(named) < NAMED:
+            named.append(point)
+    return tuple(str(node) if i in named else "" for i, node in enumerate(nodes))
+
+
+def calibration_curve(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return how often answers are right by confidence: `bin_confidence`, `bin_accuracy` (bin).
+
+    On the diagonal confidence is what it says; bins without stimuli have no point.
+    """
+    names = ("bin_confidence", "bin_accuracy")
+    if any(name not in data or data[name].dims != ("bin",) for name in names):
+        return ()
+    confidence, accuracy = (data[name].to_numpy() for name in names)
+    there = np.isfinite(confidence) & np.isfinite(accuracy)
+    ends = np.array([0.0, 1.0])
+    layers = (
+        Curve("calibrated", ends, ends, role="muted"),
+        Curve("answers", confidence[there], accuracy[there]),
+    )
+    axes = (Axis("mean confidence", limits=(0.0, 1.0)), Axis("share right", limits=(0.0, 1.0)))
+    panel = Panel("calibration", layers, *axes)
+    sentence = "How often the chosen answer is right, by how confident the model is of it."
+    return (Sketch("calibration", "Calibration", sentence, (panel,), facts(data, names[1])),)
+
+
+def dose_curves(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return an outcome over the dose of an intervention, a curve for each condition or control.
+
+    Every headline variable over `dose` and at most one small dim, with its interval.
+    """
+    from patchclamp.engine.figures.variables import spanning
+
+    panels = []
+    for name in spanning(data, ("dose",)) if "dose" in data.dims else ():
+        curves = tuple(_doses(data, name))
+        panels.append(Panel(name.replace("_", " "), curves, Axis("dose"), Axis(label(data[name]))))
+    if not panels:
+        return ()
+    first = panels[0].title.replace(" ", "_")
+    name = first if first in data else next(iter(map(str, data.data_vars)))
+    sentence = f"{capital(str(data[name].attrs.get('long_name', name)))}, by dose."
+    return (Sketch("dose_curves", "Effect by dose", sentence, tuple(panels), facts(data, name)),)
+
+
+def _doses(data: xr.Dataset, name: str) -> Iterator[Curve]:
+    bounds = [data.get(f"{name}_{end}") for end in ("low", "high")]
+    for title, one in each(data[name], ("dose",)):
+        low, high = (
+            None if bound is None else dict(each(bound, ("dose",)))[title].to_numpy()
+            for bound in bounds
+        )  # fmt: skip
+        x = one["dose"].to_numpy().astype(np.float64)
+        yield Curve(title.partition(" ")[2] or name.replace("_", " "), x, one.to_numpy(), low, high)

@@ -1,0 +1,228 @@
+"""What figures draw is what the datasets hold; every sort is drawn, on paper and on a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import drawable
+import numpy as np
+import pytest
+import xarray as xr
+
+from patchclamp.engine.figures import Sketch, sketches
+from patchclamp.engine.figures.facts import scale_of
+from patchclamp.engine.figures.render import panels_for_page, to_png, to_svg
+from patchclamp.engine.figures.sketch import (
+    Band,
+    Bars,
+    Curve,
+    Graph,
+    Level,
+    Matrix,
+    Points,
+    Strip,
+)
+from patchclamp.engine.figures.themes import DARK, LIGHT, PAGE, VARIABLES
+from patchclamp.registry import ANALYSES, FIGURES
+from patchclamp.registry.errors import StoreError
+
+DRAWN = {make.__name__: list(sketches(make())) for make in drawable.ALL}
+
+
+def drawn(analysis: str, name: str) -> Sketch:
+    return next(one for one in DRAWN[analysis] if one.name.startswith(name))
+
+
+def test_every_figure_is_named_by_an_analysis_and_drawn_of_one() -> None:
+    named = {name for analysis in ANALYSES.values() for name in analysis.figures}
+    assert named == set(FIGURES)
+    seen = {sketch.name.partition("-")[0] for found in DRAWN.values() for sketch in found}
+    assert seen == set(FIGURES)
+
+
+def test_layer_curves_hold_values_bands_and_marks() -> None:
+    sketch = drawn("rsa", "layer_curves")
+    assert [panel.title for panel in sketch.panels] == ["model rdm category", "model rdm length"]
+    first, second = sketch.layers(Curve)
+    assert first.y.tolist() == np.linspace(0, 0.5, 6).tolist()
+    assert first.filled.tolist() == [False, True, True, True, True, True]
+    assert not second.filled.any()
+    null = drawable.rsa()["null"].sel(model_rdm="category")
+    band = sketch.layers(Band)[0]
+    assert band.low.tolist() == null.quantile(0.025, "permutation").to_numpy().tolist()
+    assert sketch.panels[0].y.limits == sketch.panels[1].y.limits
+    assert sketch.sentence == (
+        "Spearman's rho of RDM and model RDM, at each layer. Grey band: the middle 95 % of what "
+        "permuted labels give. Filled markers: p max < 0.05."
+    )
+    assert dict(sketch.facts.items()) == {
+        "dims": "2 model_rdm × 6 layer",
+        "n": "30 stimuli in 10 groups",
+        "test": "99 permutations of category within groups, greater",
+        "correction": "maximum statistic over all places",
+        "units": "no units (a share, correlation or probability)",
+    }
+
+
+def test_a_probe_stands_beside_its_controls_on_an_axis_from_0_to_1() -> None:
+    sketch = drawn("probe", "layer_curves")
+    accuracy, *controls = sketch.layers(Curve)
+    assert accuracy.y.tolist() == [0.35, 0.5, 0.8, 0.9, 0.95, 0.9]
+    assert accuracy.low.tolist() == (accuracy.y - 0.08).tolist()
+    assert [(c.label, c.role, c.y[0]) for c in controls] == [
+        ("majority", "control", 1 / 3),
+        ("shuffled labels", "control", 0.3),
+        ("random twin", "control", 0.55),
+    ]
+    assert sketch.panels[0].y.limits == (0.0, 1.05)
+
+
+def test_rdms_are_ordered_by_label_and_stand_beside_their_models() -> None:
+    sketch = drawn("rsa", "rdm_images")
+    data = drawable.rsa()
+    *rdms, category, _ = sketch.layers(Matrix)
+    assert len(rdms) == 6
+    assert len({rdm.scale for rdm in rdms}) == 1
+    assert category.values[:10, :10].max() == 0
+    assert category.values[:10, 10:].min() == 1
+    assert [name for name in category.rows if name] == ["months", "numerals", "weekdays"]
+    one = data["rdm"].sel(layer=5)
+    months = np.flatnonzero(data["category"].to_numpy() == "months")
+    assert rdms[5].values[0, 1] == float(one[months[0], months[1]])
+
+
+def test_maps_put_the_last_layer_on_top_and_colours_even_around_0() -> None:
+    sketch = drawn("ablation", "head_maps-effect")
+    (matrix,) = sketch.layers(Matrix)
+    assert matrix.rows == ("5", "4", "3", "2", "1", "0")
+    assert matrix.values[3, 1] == -6.0
+    assert matrix.text is not None
+    assert matrix.text[3][1] == "−6.00"
+    assert (matrix.scale.low, matrix.scale.high, matrix.scale.diverging) == (-6.0, 6.0, True)
+    tokens = drawn("patching", "position_maps").layers(Matrix)[0]
+    assert tokens.columns == ("<s> 0", "·Mon 1", "·Tue 2", "·Wed 3", "·Thu 4", "·Fri 5", "·$5 6",
+                              "⏎ 7")  # fmt: skip
+    assert (tokens.scale.low, tokens.scale.high) == (0.0, 1.0)
+
+
+def test_effects_are_bars_in_order_solid_where_the_interval_excludes_0() -> None:
+    (bars,) = drawn("ablation", "effect_bars").layers(Bars)
+    assert bars.names[:2] == ("L2H1", "L4H5")
+    assert bars.values[:2].tolist() == [-6.0, 2.5]
+    assert bars.filled[:2].all()
+    assert not bars.filled[2:].any()
+    assert len(bars.names) == 15
+
+
+def test_methods_are_compared_from_best_to_worst_against_chance() -> None:
+    sketch = drawn("selection", "method_comparison")
+    (bars,), (chance,) = sketch.layers(Bars), sketch.layers(Level)
+    assert bars.names == ("l1 probe", "discriminative", "welch t", "categorical", "random")
+    assert bars.values.tolist() == [0.9, 0.81, 0.79, 0.62, 0.33]
+    assert bars.high.tolist() == pytest.approx([0.95, 0.86, 0.84, 0.67, 0.38])
+    assert (chance.label, chance.value) == ("chance", 1 / 3)
+
+
+def test_a_smaller_model_has_gaps_in_a_sweep() -> None:
+    sketch = drawn("norms", "sweep_panels")
+    small, large = sketch.layers(Matrix)
+    assert small.columns == ("step0", "step80", "step640", "step1000", "step2500", "step5000",
+                             "main")  # fmt: skip
+    assert np.isnan(small.values[:2]).all()
+    assert small.scale == large.scale
+    assert large.values[0].tolist() == [6, 12, 18, 24, 30, 36, 42]
+
+
+def test_circuits_attention_tokens_and_the_rest() -> None:
+    pruned, known = drawn("circuit", "circuit_graph").layers(Graph)
+    assert {node.name for node in pruned.nodes} == {"embed", "L0H1", "L0H5", "MLP0", "L3H2",
+                                                   "MLP3", "L5H7"}  # fmt: skip
+    assert [node.row for node in known.nodes] == [0, 1, 2, 3]
+    assert known.edges[0] == ("L3H2", "L5H7", 2.0)
+    first = drawn("attention", "attention_maps").layers(Matrix)[0]
+    assert np.isnan(first.values[0, 1:]).all()
+    assert np.nansum(first.values, axis=1).tolist() == pytest.approx([1.0] * 8)
+    strip = drawn("sae", "token_strips").layers(Strip)[0]
+    assert strip.tokens[1] == ("<s>", "·Mon", "·Tue", "·Wed", "·Thu")
+    assert [len(values) for values in strip.values] == [8, 5, 8, 8]
+    grid = drawn("lens", "token_grid").layers(Matrix)[0]
+    assert grid.text is not None
+    assert grid.text[0][1] == "·Mon"
+    points = drawn("attribution", "estimates").layers(Points)[0]
+    assert points.names[-1] == "MLP5"
+    answers = drawn("choice", "calibration").layers(Curve)[1]
+    assert answers.x.tolist() == [0.35, 0.55, 0.9]
+    days, control = drawn("steering", "dose_curves").layers(Curve)
+    assert (days.label, days.y.tolist()) == ("days", [-3.2, -1.6, 0.0, 1.6, 3.2])
+    assert control.label == "random_direction"
+    months = drawn("rsa", "stimulus_maps").panels[5].layers[0]
+    assert months.label == "months"
+    assert len(months.x) == 10
+
+
+@pytest.mark.parametrize(("values", "unit", "expected"), [
+    ([-1.0, 3.0], "", (-3.0, 3.0, True)),
+    ([0.2, 0.6], "1", (0.0, 1.0, False)),
+    ([0.2, 1.6], "1", (0.0, 1.6, False)),
+    ([2.0, 10.0], "nat", (0.0, 10.0, False)),
+    ([9.0, 10.0], "nat", (9.0, 10.0, False)),
+    ([-3.0, -1.0], "logit", (-3.0, 0.0, False)),
+    ([np.nan, np.nan], "", (0.0, 1.0, False)),
+    ([0.0, 0.0], "", (0.0, 1.0, False)),
+])  # fmt: skip
+def test_scales(values: list[float], unit: str, expected: tuple[float, float, bool]) -> None:
+    scale = scale_of(np.array(values), "x", unit=unit)
+    assert (scale.low, scale.high, scale.diverging) == expected
+
+
+@pytest.mark.parametrize("analysis", DRAWN)
+def test_every_figure_is_drawn(analysis: str) -> None:
+    for sketch in DRAWN[analysis]:
+        text = to_svg(sketch)
+        ElementTree.fromstring(text)
+        assert LIGHT.ink in text
+
+
+def test_a_figure_is_drawn_the_same_each_time() -> None:
+    sketch = DRAWN["selection"][0]
+    assert to_svg(sketch) == to_svg(sketch)
+    assert to_png(sketch) == to_png(sketch) != to_png(sketch, DARK)
+    assert to_png(sketch).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("analysis", ["probe", "patching", "circuit"])
+def test_a_figure_on_a_page_takes_its_colours_from_it(analysis: str) -> None:
+    for sketch in DRAWN[analysis]:
+        panels = panels_for_page(sketch)
+        assert len(panels) == len(sketch.panels)
+        for text in panels:
+            ElementTree.fromstring(text)
+            assert "var(--ink)" in text
+            assert not re.search("|".join(VARIABLES), text)
+    assert len(VARIABLES) == 5 + len(PAGE.series)
+    patching = panels_for_page(drawn("patching", "position_maps"))[0]
+    assert "·$5 6" in patching  # a dollar is no formula
+
+
+def test_saving(tmp_path: Path) -> None:
+    sketch = DRAWN["probe"][0]
+    assert sketch.save(tmp_path / "deep" / "a.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert sketch.save(tmp_path / "a.png").stat().st_size > 1000
+    assert sketch._repr_svg_().startswith("<svg")
+    with pytest.raises(StoreError, match=r"figures are saved as \.png or \.svg; got .*a\.pdf"):
+        sketch.save(tmp_path / "a.pdf")
+
+
+@pytest.mark.parametrize("make", drawable.ALL)
+def test_what_lacks_the_variables_has_no_figures(make: Callable[[], xr.Dataset]) -> None:
+    data = make()
+    bare = data.drop_vars(list(data.data_vars))
+    assert list(sketches(bare)) == []
+
+
+def test_an_analysis_that_names_no_figure_gets_those_of_its_numbers() -> None:
+    data = drawable.probe().assign_attrs(kind="mine")
+    assert [sketch.name for sketch in sketches(data)] == ["layer_curves"]
