@@ -168,6 +168,8 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     )
     commands["run"].add_argument("--locked", action="store_true", help=LOCKED)
     commands["lock"].add_argument("spec", metavar="SPEC", help=spec)
+    for name in ("run", "plan", "lock", "show"):
+        _add_overrides(commands[name])
     commands["list"].add_argument("sort", nargs="?", metavar="SORT", help=SORTS)
     commands["explain"].add_argument(
         "name", metavar="NAME", help="such as P104, probe, resid_post, positions, probe.cv"
@@ -179,8 +181,6 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     commands["show"].add_argument(
         "--origin", action="store_true", help="with the place that each value comes from"
     )
-    for name in ("run", "plan", "show"):
-        _add_overrides(commands[name])
     commands["schema"].add_argument(
         "--write",
         nargs="?",

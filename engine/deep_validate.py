@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from patchclamp.engine.deep import check_deep
 from patchclamp.engine.lock import check_locked
@@ -43,4 +44,5 @@ def _look(one: Checked, args: Namespace) -> tuple[Checked, str]:
     if not found:
         return one, tables
     ordered = in_order(found, loaded.document.texts)
-    return Checked(one.source, ordered, report(ordered, loaded.document.texts)), tables
+    told = report(ordered, loaded.document.texts)
+    return replace(one, diagnostics=ordered, report=told), tables

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,17 @@ _SHIPPED = Path(load.__code__.co_filename).resolve().parent
 
 def lock_command(args: Namespace) -> int:
     """Write the lock of a spec; one that is there is replaced."""
-    loaded = load(args.spec)
+    loaded = load(args.spec, args.set)
     path = lock_path(loaded)
     header = "# What the spec read when it was locked; `patchclamp lock` writes it anew.\n"
     write_whole(path, (header + dump(make_lock(loaded))).encode())
-    check = f"patchclamp validate --locked {args.spec}"
+    check = shlex.join(["patchclamp", "validate", "--locked", args.spec, *_as_options(loaded)])
     sys.stdout.write(f"wrote {path}; check against it with: {check}\n")
     return 0
+
+
+def _as_options(loaded: Loaded) -> list[str]:
+    return [word for given in loaded.overrides for word in ("--set", given)]
 
 
 def make_lock(loaded: Loaded) -> dict[str, Any]:
@@ -75,6 +80,7 @@ def make_lock(loaded: Loaded) -> dict[str, Any]:
     return {
         "patchclamp_lock": VERSION,
         "spec": Path(loaded.document.source).name,
+        "overrides": list(loaded.overrides),
         "versions": {package: version(package) for package in PACKAGES},
         "cells": cells,
     }
@@ -151,6 +157,11 @@ def check_locked(loaded: Loaded) -> tuple[Diagnostic, ...]:
     lock = _read(path, problems)
     if lock is None:
         return tuple(problems.found)
+    if lock["overrides"] != loaded.overrides:
+        was, given = (shlex.join(over) or "none" for over in (lock["overrides"], loaded.overrides))
+        message = f"locked with other overrides (--set): {was}; here: {given}"
+        problems.add((), "P424", f"{message}; give the same, or lock it again")
+        return tuple(problems.found)
     try:
         now = make_lock(loaded)
     except SpecError as error:
@@ -170,9 +181,9 @@ def check_locked(loaded: Loaded) -> tuple[Diagnostic, ...]:
     return in_order(found, loaded.document.texts)
 
 
-def refuse_unlocked(spec: str) -> None:
+def refuse_unlocked(spec: str, overrides: Sequence[str] = ()) -> None:
     """Raise `SpecError` where a spec is not what its lock says."""
-    loaded = load(spec)
+    loaded = load(spec, overrides)
     _raise_if_any(loaded, list(check_locked(loaded)))
 
 
@@ -206,6 +217,8 @@ def _well_formed(value: Mapping[str, Any]) -> bool:
     cells = value.get("cells")
     return (
         isinstance(value.get("versions"), dict)
+        and isinstance(value.get("overrides"), tuple)
+        and all(isinstance(given, str) for given in value["overrides"])
         and isinstance(cells, tuple)
         and all(
             isinstance(cell, dict)

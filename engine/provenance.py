@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from patchclamp.engine.plan import Plan
+from patchclamp.registry.plugins import added
 from patchclamp.specs.digest import digest, resolved
 
 PACKAGES = (
@@ -54,6 +55,8 @@ def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
     spec = plan.loaded.spec
     return {
         "spec": plan.loaded.document.text,
+        "overrides": list(plan.loaded.overrides),
+        "plugins": list(added()),
         "resolved": resolved(spec),
         "digest": digest(spec),
         "seed": spec.seed,

@@ -33,7 +33,7 @@ def run_command(arguments: Namespace) -> int:
         from patchclamp.engine.lock import refuse_unlocked
 
         for spec in arguments.spec:
-            refuse_unlocked(spec)
+            refuse_unlocked(spec, arguments.set)
     unmet = 0
     for spec in arguments.spec:
         started = monotonic()

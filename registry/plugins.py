@@ -10,6 +10,7 @@ Packages are looked for when a name is met that no table knows, or when all name
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import traceback
@@ -47,6 +48,8 @@ class _Used:
     origins: dict[tuple[str, str], str] = field(default_factory=dict)
     """Sort and name of a row -> the plugin that brought it."""
     files: set[Path] = field(default_factory=set)
+    added: list[Mapping[str, Any]] = field(default_factory=list)
+    """What identifies each plugin, and the rows that it brought."""
     broken: tuple[PluginError, ...] | None = None
     """The installed plugins that cannot be used; None before they were looked for."""
 
@@ -72,6 +75,12 @@ def rows() -> int:
     return len(_used.origins)
 
 
+def added() -> tuple[Mapping[str, Any], ...]:
+    """Return the plugins whose rows are in the tables: a file with its hash, or a package with
+    its version, and what each adds. It is what the provenance of a result says of them."""
+    return tuple(_used.added)
+
+
 def use_file(file: str | Path) -> None:
     """Add the rows of a plugin file to the tables; a file that was added is passed by.
 
@@ -90,11 +99,13 @@ def use_file(file: str | Path) -> None:
     sys.modules[name] = module
     try:
         _guarded(source, lambda: loader.exec_module(module))
-        add(module, source)
+        adds = add(module, source)
     except PluginError:
         del sys.modules[name]
         raise
     _used.files.add(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    _used.added.append({"file": str(file), "sha256": sha256, "adds": adds})
 
 
 def use_packages() -> tuple[PluginError, ...]:
@@ -107,7 +118,8 @@ def use_packages() -> tuple[PluginError, ...]:
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
             source = _source_of(point)
             try:
-                add(_guarded(source, point.load), source)
+                adds = add(_guarded(source, point.load), source)
+                _used.added.append({**_package_of(point), "adds": adds})
             except PluginError as error:
                 broken.append(error)
         _used.broken = tuple(broken)
@@ -124,6 +136,11 @@ def use_all() -> None:
 def _source_of(point: EntryPoint) -> str:
     package = f" of the package {point.dist.name!r}" if point.dist else ""
     return f"the plugin {point.name!r}{package} ({point.value})"
+
+
+def _package_of(point: EntryPoint) -> dict[str, str]:
+    named = {"package": point.dist.name, "version": point.dist.version} if point.dist else {}
+    return {**named, "module": point.value}
 
 
 def _guarded(source: str, run: Callable[[], T]) -> T:
@@ -147,8 +164,8 @@ def _place(error: BaseException) -> str:
     return f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
 
 
-def add(module: ModuleType, source: str) -> None:
-    """Add the rows that a plugin shows to the tables: all of them, or with an error none."""
+def add(module: ModuleType, source: str) -> tuple[str, ...]:
+    """Add the rows that a plugin shows to the tables, and return which; with an error none."""
     given: list[tuple[Table[Any], Any]] = []
     for attribute, (table, row) in GROWING.items():
         for entry in getattr(module, attribute, ()):
@@ -164,6 +181,7 @@ def add(module: ModuleType, source: str) -> None:
     for table, entry in given:
         table.add(entry)
         _used.origins[table.sort, entry.name] = source
+    return tuple(f"{table.sort} {entry.name}" for table, entry in given)
 
 
 def _check_free(table: Table[Any], name: str, own: list[str], source: str) -> None:

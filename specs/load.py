@@ -18,7 +18,7 @@ from typing import Any
 
 from patchclamp.registry.errors import PluginError, SpecError, UnreadableSpecError
 from patchclamp.specs.cells import Cell, judge, warnings_of
-from patchclamp.specs.compose import Composer
+from patchclamp.specs.compose import OVERRIDE, Composer
 from patchclamp.specs.diagnostics import Diagnostic, Problem, Texts, in_order, report
 from patchclamp.specs.diagnostics import Path as KeyPath
 from patchclamp.specs.document import Document, parse
@@ -65,6 +65,12 @@ class Loaded:
                 problem = Problem(("allow", code), "P600", message, key=True)
                 shown.append(replace(self.document.locate(problem), severity="warning"))
         return in_order(shown, self.document.texts)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What was put over the file, each as `path=value`, in order."""
+        names = (name for name in self.document.sources if name.startswith(OVERRIDE))
+        return tuple(name.removeprefix(OVERRIDE) for name in names)
 
     def at(self, cell: Cell) -> Loaded:
         """Return what is loaded with another of its cells in the place of the first."""

@@ -71,7 +71,7 @@ def test_a_lock_is_written_beside_the_spec_and_holds(
 
 def test_a_lock_says_what_was_read(spec: Path) -> None:
     made = make_lock(load(spec))
-    assert list(made) == ["patchclamp_lock", "spec", "versions", "cells"]
+    assert list(made) == ["patchclamp_lock", "spec", "overrides", "versions", "cells"]
     (cell,) = made["cells"]
     assert cell["set"] == {}
     assert cell["digest"] == load(spec).cells[0].digest
@@ -104,6 +104,30 @@ def test_a_matrix_has_an_entry_for_each_cell(spec: Path) -> None:
     first = "the cell model.id=llama, captures.resid.layers=2"
     assert [d[0] for d in said(spec)] == ["P423"] * 2
     assert f"{first} is not pinned in t.lock.yaml; lock it again" in {d[4] for d in said(spec)}
+
+
+def test_a_lock_holds_for_the_overrides_it_was_written_with(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = ["--set", "model.id=gpt2", "--set", "description=two words"]
+    assert cli.main(["lock", str(spec), *over]) == 0
+    path = lock_path(load(spec))
+    assert capsys.readouterr().out == (
+        f"wrote {path}; check against it with: patchclamp validate --locked {spec} "
+        "--set model.id=gpt2 --set 'description=two words'\n"
+    )
+    assert cli.main(["validate", "--locked", str(spec), *over]) == 0
+    (cell,) = make_lock(load(spec, over[1::2]))["cells"]
+    assert cell["model"]["id"] == "gpt2"
+    [(code, severity, _, _, message)] = said(spec)
+    assert (code, severity) == ("P424", "error")
+    assert message == (
+        "locked with other overrides (--set): model.id=gpt2 'description=two words'; here: none; "
+        "give the same, or lock it again"
+    )
+    refuse_unlocked(str(spec), over[1::2])
+    with pytest.raises(SpecError, match="locked with other overrides"):
+        refuse_unlocked(str(spec), ["model.id=llama"])
 
 
 def test_without_a_lock_nothing_is_pinned(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

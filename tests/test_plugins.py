@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -277,6 +278,22 @@ def test_packages_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["patchclamp.plugins"]
 
 
+def test_what_a_package_adds_is_known_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(package(tmp_path))
+    assert plugins.added() == ()
+    assert use_packages() == ()
+    assert plugins.added() == (
+        {
+            "package": "drifting",
+            "version": "1.0",
+            "module": "drifting",
+            "adds": ("analysis drift",),
+        },
+    )
+
+
 RUNS = (
     PLUGIN.replace("from typing", "import xarray as xr\nfrom typing").replace(
         'f"{__name__}:Drift")',
@@ -304,9 +321,18 @@ def test_an_analysis_of_a_plugin_runs(tmp_path: Path, headline: str) -> None:
     import xarray as xr
 
     option = ["--plugin", plugin(tmp_path, RUNS.replace('("drift",)', headline))]
-    done = patchclamp(*option, "run", spec(tmp_path), "--out", str(tmp_path / "out"))
+    over = ["--set", "model.revision=step80"]
+    done = patchclamp(*option, "run", spec(tmp_path), *over, "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     (result,) = (tmp_path / "out").rglob("result.nc")
     drift = xr.open_dataset(result, group="analyses/moves", engine="netcdf4")["drift"]
     assert drift.dims == ("layer", "position")
     assert (drift > 0).all()
+    made = json.loads(xr.open_dataset(result, engine="netcdf4").attrs["provenance"])
+    assert made["overrides"] == ["model.revision=step80"]
+    assert made["model"]["revision"] == "step80"
+    assert made["plugins"] == [{
+        "file": option[1],
+        "sha256": hashlib.sha256(Path(option[1]).read_bytes()).hexdigest(),
+        "adds": ["analysis drift"],
+    }]  # fmt: skip
