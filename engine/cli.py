@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "init": "patchclamp.engine.commands:init_command",
     "lock": "patchclamp.engine.lock:lock_command",
     "schema": "patchclamp.engine.schema:schema_command",
+    "doctor": "patchclamp.engine.doctor:doctor_command",
 }
 """Command -> the function of it, imported when the command is given."""
 
@@ -119,6 +120,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "init": "write a first spec",
         "lock": "write down hashes of all that a spec reads",
         "schema": "print the grammar as JSON Schema, for editors",
+        "doctor": "examine a model that nobody has tried, or this environment",
     }
     found = {
         name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -140,7 +142,7 @@ def _add_plugins(parser: argparse.ArgumentParser, dest: str) -> None:
         default=[],
         dest=dest,
         metavar="FILE",
-        help="a Python file that adds analyses or metrics; may be given again",
+        help="a Python file that adds analyses, metrics or architectures; may be given again",
     )
 
 
@@ -187,6 +189,18 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
         const=".",
         metavar="FOLDER",
         help="write it to .patchclamp/schema.json there (here), and say how editors find it",
+    )
+    doctor = commands["doctor"]
+    doctor.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a bundled model, a folder or a hub id, with @revision; without, the environment",
+    )
+    doctor.add_argument("--format", default="human", metavar="FORMAT", help="human or json")
+    doctor.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps")
+    doctor.add_argument(
+        "--untrained", action="store_true", help="draw weights from the config, and load none"
     )
     commands["init"].add_argument(
         "name", nargs="?", default="experiment", metavar="NAME", help="its name (experiment)"

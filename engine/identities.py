@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from patchclamp.engine.backend import Backend
+from patchclamp.engine.backend import Backend, Step
 from patchclamp.engine.batches import pad
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.steps import in_order, place, read_step
+from patchclamp.engine.steps import Place, in_order, place, read_step
 
 ENDS = ("embed", "logits", "logprobs")
 """Sites that no layer has."""
@@ -33,6 +33,8 @@ class Identity:
     sites: tuple[str, ...]
     left: torch.Tensor
     right: torch.Tensor
+    evidence: bool = True
+    """Whether it shows that the sites are right, and not only that they are computed as said."""
 
     @property
     def deviation(self) -> float:
@@ -58,14 +60,14 @@ class Weights:
     def through(self, path: str, tensor: torch.Tensor, layer: int = 0) -> torch.Tensor:
         """Send (position, unit) through a module, in the precision of its weights.
 
-        What does not fit gives a NaN without dims, which is equal to nothing.
+        What is not there or does not fit gives a NaN without dims, which is equal to nothing.
         """
-        module = self.module.get_submodule(path.format(layer=layer))
         weight = next(self.module.parameters())
         try:
+            module = self.module.get_submodule(path.format(layer=layer))
             with torch.no_grad():
                 given: torch.Tensor = module(tensor.to(weight.device, weight.dtype)[None])
-        except RuntimeError:
+        except (AttributeError, RuntimeError):
             return torch.tensor(torch.nan)
         return given[0].float().cpu()
 
@@ -80,37 +82,63 @@ class Weights:
         return str(place(self.model, site, layer)["parts"][-1]["path"])
 
 
+Found = tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+"""Sites of every layer, and those that no layer has."""
+
+
 def check_sites(
-    model: ModelSource,
-    module: torch.nn.Module,
-    backend: Backend,
-    ids: Sequence[int],
-    *,
-    without: Collection[str] = (),
+    model: ModelSource, module: torch.nn.Module, backend: Backend, ids: Sequence[int]
 ) -> list[Identity]:
     """Read every site at every layer of one stimulus and return the identities between them."""
+    return identities_of(Weights(model, module), read_sites(model, backend, ids), ids)
+
+
+def read_sites(
+    model: ModelSource, backend: Backend, ids: Sequence[int], *, without: Collection[str] = ()
+) -> Found:
+    """Read every site of one stimulus, and what is between queries or keys and scores."""
     row, layers = model.architecture, range(model.shape.layers)
     inner = [name for name in row.places if name not in ("attention", *ENDS, *without)]
-    lengths = torch.tensor([len(ids)])
-    steps = [read_step(model, (site, n), f"{site}.{n}", lengths) for site in inner for n in layers]
     ends = [site for site in ENDS if site in row.places and site not in without]
-    steps += [read_step(model, (site, 0), site, lengths) for site in ends]
-    found = backend.forward(pad([ids], pad_id=0), in_order(steps), stop=not ends)
-    weights = Weights(model, module)
+    found = read_whole(
+        (model, backend), [ids], [*((s, n) for s in inner for n in layers), *((s, 0) for s in ends)]
+    )
+    at = [{site: found[site, n][0] for site in inner} for n in layers]
+    return at, {site: found[site, 0][0] for site in ends}
+
+
+def read_whole(
+    through: tuple[ModelSource, Backend],
+    ids: Sequence[Sequence[int]],
+    places: Sequence[Place],
+    *,
+    first: Sequence[Step] = (),
+) -> dict[Place, torch.Tensor]:
+    """Read sites whole in one pass, (row, [head,] position, unit); `first` are steps before that.
+
+    A score that is not there is minus infinity.
+    """
+    model, backend = through
+    lengths = torch.tensor([len(row) for row in ids])
+    reads = [read_step(model, where, f"{i}", lengths) for i, where in enumerate(places)]
+    found = backend.forward(pad(ids, pad_id=0), in_order([*first, *reads]), stop=True)
+    whole = {}
+    for i, where in enumerate(places):
+        tensor = found[f"{i}/activation"].float()
+        scores = where[0] == "attn_scores"
+        whole[where] = tensor.masked_fill(tensor.isnan(), -math.inf) if scores else tensor
+    return whole
+
+
+def identities_of(weights: Weights, found: Found, ids: Sequence[int]) -> list[Identity]:
+    """Return the identities between sites that were read."""
+    at, ends = found
     identities: list[Identity] = []
-    at = [{site: _whole(found, f"{site}.{n}", site) for site in inner} for n in layers]
-    for n in layers:
-        following = at[n + 1].get("resid_pre") if n + 1 in layers else None
-        identities += of_layer(weights, at[n], following, n)
+    for n, tensors in enumerate(at):
+        following = at[n + 1].get("resid_pre") if n + 1 < len(at) else None
+        identities += of_layer(weights, tensors, following, n)
     streams = at[0].get("resid_pre"), at[-1].get("resid_post")
-    identities += of_ends(weights, {site: _whole(found, site, site) for site in ends}, ids, streams)
-    return identities
-
-
-def _whole(found: Tensors, key: str, site: str) -> torch.Tensor:
-    """Return what was read of the one stimulus; a score that is not there is minus infinity."""
-    tensor = found[f"{key}/activation"][0].float()
-    return tensor.masked_fill(tensor.isnan(), -math.inf) if site == "attn_scores" else tensor
+    return [*identities, *of_ends(weights, ends, ids, streams)]
 
 
 def of_layer(
@@ -166,14 +194,18 @@ def _attention(weights: Weights, found: Tensors, layer: int) -> Iterator[Identit
     if {"attn_scores", "attn_pattern"} <= has:
         sites: tuple[str, ...] = ("attn_scores", "attn_pattern")
         softmax = found["attn_scores"].softmax(-1)
-        yield Identity("softmax(attn_scores) = attn_pattern", sites, softmax, found["attn_pattern"])
+        yield Identity(
+            "softmax(attn_scores) = attn_pattern", sites, softmax, found["attn_pattern"], False
+        )
     if "attn_pattern" in has:
         pattern = found["attn_pattern"]
         total, later = pattern.sum(-1), pattern.triu(1)
-        yield Identity("attn_pattern sums to 1", ("attn_pattern",), total, torch.ones_like(total))
+        one = torch.ones_like(total)
+        yield Identity("attn_pattern sums to 1", ("attn_pattern",), total, one, False)
         if not weights.model.architecture.encoder:
             none = torch.zeros_like(later)
-            yield Identity("attn_pattern of later keys = 0", ("attn_pattern",), later, none)
+            text = "attn_pattern of later keys = 0"
+            yield Identity(text, ("attn_pattern",), later, none, False)
     if {"attn_pattern", "v", "z"} <= has:
         v = found["v"].repeat_interleave(len(found["z"]) // len(found["v"]), dim=0)
         sites = ("q", "k", "v", "attn_scores", "attn_pattern", "z")

@@ -82,19 +82,11 @@ def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | Non
     Without `weights` they need not be there and are not fetched; that a hub cannot be asked is
     then a warning.
     """
-    spec = problems.loaded.spec
-    found = _locate(spec.model, problems, weights)
+    found = read_model(problems, weights=weights)
     if found is None:
         return None
-    folder, revision = found
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        problems.add(
-            ("model", "id"), "P410", f"{spec.model.id!r} holds no readable model: {_brief(error)}"
-        )
-        return None
+    folder, revision, config, tokenizer = found
+    spec = problems.loaded.spec
     architecture = architecture_of(config)
     if architecture is None:
         problems.add(
@@ -113,6 +105,22 @@ def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | Non
         architecture,
         spec.seed,
     )
+
+
+def read_model(problems: Problems, *, weights: bool) -> tuple[Path, str, Any, Any] | None:
+    """Return folder, revision, config and tokenizer of the spec's model, of any architecture."""
+    choice = problems.loaded.spec.model
+    found = _locate(choice, problems, weights)
+    if found is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(found[0], local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(found[0], local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        message = f"{choice.id!r} holds no readable model: {_brief(error)}"
+        problems.add(("model", "id"), "P410", message)
+        return None
+    return (*found, config, tokenizer)
 
 
 def _locate(choice: ModelChoice, problems: Problems, weights: bool) -> tuple[Path, str] | None:

@@ -47,7 +47,7 @@ def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> 
         "causal": not (row.encoder or getattr(config, "use_bidirectional_attention", False)),
         "rotary": row.rotary,
         "rotary_size": getattr(config, "rotary_dim", None),
-        "softcap": getattr(config, row.softcap) if row.softcap else None,
+        "softcap": getattr(config, row.softcap, None) if row.softcap else None,
         "scaled": getattr(config, "scale_attn_weights", True),
         "scale_size": getattr(config, "query_pre_attn_scalar", None),
         "divisor": layer + 1 if getattr(config, "scale_attn_by_inverse_layer_idx", False) else 1,

@@ -37,11 +37,15 @@ class Location:
 
     def __str__(self) -> str:
         module = self.path or "the model"
+        if self.form in ("scores", "pattern"):
+            return (
+                f"computed from q, k and what the attention is given; written through z: {module}"
+            )
         member = f", member {self.member}" if self.member else ""
         share = f", {('queries', 'keys', 'values')[self.share]} of {self.split}"
         fused = share if self.split in ("thirds", "triples") else ""
-        needs = f", from {' and '.join(self.needs)}" if self.needs else ""
-        return f"{self.io} of {module}{member}{fused}{needs}"
+        rest = f", less {self.needs[0]}" if self.form == "rest" else ""
+        return f"{self.io} of {module}{member}{fused}{rest}"
 
 
 @dataclass(frozen=True)

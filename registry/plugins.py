@@ -1,6 +1,7 @@
 """Plugins: modules outside patchclamp whose rows join the tables, from packages and from files.
 
-A plugin shows what it adds: `ANALYSES`, a list of `Analysis`, and `METRICS`, a list of `Metric`.
+A plugin shows what it adds: `ANALYSES`, a list of `Analysis`, `METRICS`, a list of `Metric`, and
+`ARCHITECTURES`, a list of `Architecture`, for models whose sites the table does not know.
 It comes from an installed package, which names the module under the entry-point group
 `patchclamp.plugins`, or from a file that the command line names. A spec cannot name one: what a
 spec says is never run.
@@ -25,7 +26,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel
 
 from patchclamp.registry.analyses import ANALYSES, Analysis
+from patchclamp.registry.architectures import ARCHITECTURES
 from patchclamp.registry.errors import PluginError
+from patchclamp.registry.locations import Architecture
 from patchclamp.registry.metrics import METRICS, Metric
 from patchclamp.registry.table import Table, load
 
@@ -37,6 +40,7 @@ GROUP = "patchclamp.plugins"
 GROWING: Mapping[str, tuple[Table[Any], type[Any]]] = {
     "ANALYSES": (ANALYSES, Analysis),
     "METRICS": (METRICS, Metric),
+    "ARCHITECTURES": (ARCHITECTURES, Architecture),
 }
 """Attribute of a plugin -> the table that its rows join, and what a row is."""
 

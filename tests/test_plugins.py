@@ -203,7 +203,7 @@ BROKEN = {
     "SyntaxError: '(' was never closed (my_analysis.py, line 1)": "y = (",
     "ModuleNotFoundError: No module named 'torchvisionary'": "import torchvisionary",
     "SystemExit: 3": "import sys\nsys.exit(3)",
-    "adds nothing: it has neither ANALYSES nor METRICS": "x = 1",
+    "adds nothing: it has neither ANALYSES nor METRICS nor ARCHITECTURES": "x = 1",
     "ANALYSES holds 'drift', which is no Analysis": "ANALYSES = ['drift']",
     "the analysis 'probe' is there already, from patchclamp itself": PLUGIN.replace(
         '"drift"', '"probe"'
