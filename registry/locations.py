@@ -42,8 +42,11 @@ class Location:
                 f"computed from q, k and what the attention is given; written through z: {module}"
             )
         member = f", member {self.member}" if self.member else ""
-        share = f", {('queries', 'keys', 'values')[self.share]} of {self.split}"
-        fused = share if self.split in ("thirds", "triples") else ""
+        fused = ""
+        if self.split in ("thirds", "triples"):
+            whose = "each head's" if self.split == "triples" else "the"
+            own = ("queries", "keys", "values")[self.share]
+            fused = f", the {own} of {whose} queries, keys and values in a row"
         rest = f", less {self.needs[0]}" if self.form == "rest" else ""
         return f"{self.io} of {module}{member}{fused}{rest}"
 

@@ -64,8 +64,7 @@ SITES: Table[Site] = Table(
         Site(
             "attn_scores",
             _MAP,
-            "what the softmax is taken of, scaled and bounded; minus infinity where a query does "
-            "not see a key",
+            "what the softmax is taken of, scaled and bounded; none for keys that are not seen",
             "softmax(attn_scores) = attn_pattern",
         ),
         Site(
