@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -49,10 +49,13 @@ _KINDS = "fiubUSO"
 """Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
 
 
-def check_schema(group: str, data: xr.Dataset) -> None:
-    """Raise `StoreError` unless a dataset keeps the schema of docs/schema.md."""
+def check_schema(group: str, data: xr.Dataset, axes: Collection[str] = ()) -> None:
+    """Raise `StoreError` unless a dataset keeps the schema of docs/schema.md.
+
+    `axes` are dims that a matrix adds.
+    """
     for dim in data.dims:
-        if dim not in DIMS:
+        if dim not in DIMS and dim not in axes:
             raise StoreError(f"{group}: dim {dim!r} is not in the schema ({', '.join(DIMS)})")
         if dim not in data.coords:
             raise StoreError(f"{group}: dim {dim!r} has no coordinate")
@@ -74,14 +77,17 @@ def _check_attrs(where: str, attrs: Mapping[object, object]) -> None:
 
 
 def write_tree(
-    groups: Mapping[str, xr.Dataset], path: Path, attrs: Mapping[str, str | int | float]
+    groups: Mapping[str, xr.Dataset],
+    path: Path,
+    attrs: Mapping[str, str | int | float],
+    axes: Collection[str] = (),
 ) -> None:
     """Write datasets as the groups of one netCDF4 file, which appears complete or not at all.
 
     The file is written under a temporary name, read back and compared, synced, and renamed.
     """
     for group, data in groups.items():
-        check_schema(group, data)
+        check_schema(group, data, axes)
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

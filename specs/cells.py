@@ -225,16 +225,20 @@ def name_of(label: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = _flow(value)
+    text = on_one_line(value)
     return text if len(text) <= LABEL else text[:LABEL] + "..."
 
 
-def _flow(value: Any) -> str:
-    """Return a value as a spec writes it on one line."""
+def on_one_line(value: Any) -> str:
+    """Return a value as a spec writes it on one line.
+
+    >>> on_one_line({"align": "left", "size": 11, "skip": None})
+    '{align: left, size: 11, skip: null}'
+    """
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(on_one_line, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_flow(member)}' for key, member in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {on_one_line(member)}' for key, member in value.items())}}}"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)

@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
     "P423": "something that is not pinned",
     "P424": "something that is not what was pinned",
     "P425": "a plan over its budget",
+    "P426": "revisions of a model that are the same",
     "P501": "a base that cannot be read",
     "P502": "specs that extend each other in a circle",
     "P503": "too many specs that extend each other in a row",

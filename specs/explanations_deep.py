@@ -1,4 +1,4 @@
-"""P416 to P425 explained: what `validate --deep`, a plan or a lock can tell."""
+"""P416 to P426 explained: what `validate --deep`, a plan or a lock can tell."""
 
 from __future__ import annotations
 
@@ -173,6 +173,21 @@ DEEP = (
             captures:
               maps: {site: attn_pattern, positions: last}
             run: {budget: {disk: 4GiB}}
+            """,
+    ),
+    Explanation(
+        "P426",
+        what="Two revisions of a sweep have the same weights, bit for bit.",
+        why="""Checkpoints on hubs are known to repeat, and a training curve that is flat between
+        two of them would look like a finding.""",
+        fix="exclude one of the two, or name another revision.",
+        wrong="""
+            matrix:
+              grid: {model.revision: [step0, step1]}      # step1 was uploaded twice
+            """,
+        right="""
+            matrix:
+              grid: {model.revision: [step0, step2]}
             """,
     ),
 )

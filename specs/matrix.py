@@ -275,6 +275,9 @@ def dims_of(paths: tuple[Swept, ...]) -> dict[str, str]:
     """
     names = {}
     for path in paths:
+        if path.name == "model.id":
+            names[path.name] = "model"
+            continue
         count = next(i for i in range(1, len(path.texts) + 1) if _tells(path, i, paths))
         names[path.name] = "_".join(path.texts[-count:])
     return names
