@@ -29,7 +29,6 @@ from patchclamp.specs import (
     spec,
     stimuli,
 )
-from patchclamp.specs.matrix import SEED
 from patchclamp.specs.walk import models_in
 
 _ROWS = frozenset(
@@ -96,7 +95,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     inference.CrossValidation: frozenset({"folds"}),
     inference.Bootstrap: frozenset(),
     inference.MetricChoice: frozenset({"kind"}),
-    spec.Run: frozenset({"backend", "device", "batch", "threads", "budget"}),
+    spec.Run: frozenset({"backend", "device", "batch", "threads", "budget", "on_error"}),
     spec.Batch: frozenset({"tokens"}),
     spec.Budget: frozenset({"time", "memory", "disk"}),
     spec.Retry: frozenset(),
@@ -119,9 +118,6 @@ def check_implemented(problems: Problems) -> None:
         value = getattr(loaded.spec, section)
         for path, what in _missing(value, (section,)):
             problems.add(path, "P415", f"not implemented yet: {what}")
-    if len(loaded.cells) > 1:
-        several = ("matrix",) if ("matrix",) in loaded.document.keys else SEED
-        problems.add(several, "P415", "not implemented yet: running the cells of a matrix")
 
 
 def _missing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from patchclamp.engine.plan import Plan
 from patchclamp.registry.plugins import added
 from patchclamp.specs.digest import digest, resolved
+from patchclamp.specs.load import Loaded
 
 PACKAGES = (
     "patchclamp",
@@ -47,6 +48,37 @@ def root_attributes(plan: Plan, made: Mapping[str, Any]) -> dict[str, str]:
         "model": f"{spec.model.id}@{plan.model.revision}, {spec.model.weights} weights",
         "digest": digest(spec),
         "provenance": json.dumps(provenance(plan, made), indent=1, sort_keys=True),
+    }
+
+
+def sweep_attributes(
+    loaded: Loaded,
+    identity: str,
+    cells: Sequence[Mapping[str, Any]],
+    guards: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
+    """Return the attributes of a result of several cells, each with its own provenance."""
+    spec = loaded.spec
+    failed = sum("failed" in cell for cell in cells)
+    made = {
+        "spec": loaded.document.text,
+        "resolved": resolved(spec),
+        "digest": identity,
+        "cells": list(cells),
+        "guards": list(guards),
+        "versions": versions(),
+        "git": git_state(loaded.folder),
+    }
+    return {
+        "Conventions": "patchclamp-1",
+        "title": spec.name,
+        "description": spec.description,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "creation_library": "patchclamp",
+        "creation_library_version": version("patchclamp"),
+        "cells": f"{len(cells)} cells" + (f", {failed} of them failed" if failed else ""),
+        "digest": identity,
+        "provenance": json.dumps(made, indent=1, sort_keys=True),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +24,17 @@ from patchclamp.engine.measure import (
     screen_stimuli,
 )
 from patchclamp.engine.plan import Plan, conditions_of, make_plan
-from patchclamp.engine.provenance import root_attributes
-from patchclamp.engine.records import open_cache
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.provenance import root_attributes, sweep_attributes
+from patchclamp.engine.records import Cache, digest_of, open_cache
 from patchclamp.engine.rig import Progress, Rig, rig_of
 from patchclamp.engine.store import write_tree
+from patchclamp.engine.sweep import Failure, check_weights, together
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import ANALYSES
-from patchclamp.registry.errors import AnalysisError
+from patchclamp.registry.errors import AnalysisError, PatchclampError
 from patchclamp.registry.table import load as load_reference
+from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.digest import digest, resolved
 from patchclamp.specs.load import Loaded, load
 from patchclamp.specs.scalars import dump
@@ -44,6 +48,8 @@ class Result:
     loaded: Loaded
     groups: Mapping[str, xr.Dataset]
     guards: tuple[Mapping[str, Any], ...]
+    failed: tuple[Failure, ...] = ()
+    """Cells of a matrix that failed while the others ran on."""
 
     @property
     def analyses(self) -> Mapping[str, xr.Dataset]:
@@ -75,7 +81,27 @@ def run(
     """
     loaded = load(spec, overrides)
     records = open_cache(cache)
-    with rig_of(make_plan(loaded, records), records, progress) as rig:
+    plans = [make_plan(loaded.at(cell), records) for cell in loaded.cells]
+    problems = Problems(loaded)
+    check_weights(plans, problems)
+    problems.raise_if_any()
+    if len(plans) == 1:
+        return _write_one(_measure(plans[0], records, progress), Path(out))
+    return _write_cells(loaded, _measure_cells(loaded, plans, records, progress), Path(out))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan has come to: its groups, and how they were made."""
+
+    plan: Plan
+    groups: Mapping[str, xr.Dataset]
+    made: Mapping[str, Any]
+
+
+def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
+    """Measure what a plan needs and analyse it."""
+    with rig_of(plan, records, progress) as rig:
         measured = Measured()
         screen_stimuli(rig, measured)
         plan = rig.plan
@@ -95,9 +121,29 @@ def run(
             },
             **{f"/analyses/{name}": data for name, data in analyses.items()},
         }
-        made = rig.account(measured.origins)
-        path = _write(plan, groups, Path(out), root_attributes(plan, made))
-    return Result(path, loaded, groups, tuple(made["guards"]))
+        return Outcome(plan, groups, rig.account(measured.origins))
+
+
+def _measure_cells(
+    loaded: Loaded, plans: Sequence[Plan], records: Cache, progress: Progress
+) -> list[tuple[Cell, Outcome | PatchclampError]]:
+    """Measure every cell; one that fails stops the others unless the spec lets them run on."""
+    outcomes: list[tuple[Cell, Outcome | PatchclampError]] = []
+    for number, (cell, plan) in enumerate(zip(loaded.cells, plans, strict=True), start=1):
+        where = f"cell {number} of {len(plans)}, {name_of(cell.label)}"
+
+        def tell(what: str, done: int, total: int, where: str = where) -> None:
+            progress(f"{where}: {what}", done, total)
+
+        try:
+            outcomes.append((cell, _measure(plan, records, tell)))
+        except PatchclampError as error:
+            if loaded.spec.run.on_error == "stop":
+                raise
+            outcomes.append((cell, error))
+    if all(isinstance(outcome, PatchclampError) for _, outcome in outcomes):
+        raise AnalysisError(f"every cell failed; the first: {outcomes[0][1]}")
+    return outcomes
 
 
 def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
@@ -153,15 +199,50 @@ def _datasets(rig: Rig, measured: Measured, readings: Readings) -> dict[str, xr.
     return {part: dataset_of(rig, measured, reading) for part, reading in readings.items()}
 
 
-def _write(
-    plan: Plan, groups: Mapping[str, xr.Dataset], out: Path, attributes: Mapping[str, str]
-) -> Path:
+def _write_one(outcome: Outcome, out: Path) -> Result:
     """Write `<out>/<name>/<digest8>/`: the spec, the resolved spec, and the result."""
-    spec = plan.loaded.spec
-    folder = out / spec.name / digest(spec)[:8]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "spec.yaml", plan.loaded.document.text.encode())
+    plan, spec = outcome.plan, outcome.plan.loaded.spec
+    folder = _folder(plan.loaded, out, digest(spec))
     write_whole(folder / "resolved.yaml", dump(resolved(spec)).encode())
     path = folder / "result.nc"
-    write_tree(groups, path, attributes)
-    return path
+    write_tree(outcome.groups, path, root_attributes(plan, outcome.made))
+    return Result(path, plan.loaded, outcome.groups, tuple(outcome.made["guards"]))
+
+
+def _write_cells(
+    loaded: Loaded, outcomes: Sequence[tuple[Cell, Outcome | PatchclampError]], out: Path
+) -> Result:
+    """Write each cell's result under `cells/`, and all of them as one, without captures."""
+    whole = digest_of([cell.digest for cell in loaded.cells])
+    folder = _folder(loaded, out, whole)
+    (folder / "cells").mkdir(exist_ok=True)
+    done, told, guards = [], [], []
+    for cell, outcome in outcomes:
+        said: dict[str, Any] = {"label": dict(cell.label), "digest": cell.digest}
+        if isinstance(outcome, PatchclampError):
+            told.append({**said, "failed": str(outcome)})
+            continue
+        attributes = root_attributes(outcome.plan, outcome.made)
+        file = f"cells/{cell.digest[:8]}.nc"
+        write_tree(outcome.groups, folder / file, attributes)
+        told.append({**said, "file": file, "provenance": json.loads(attributes["provenance"])})
+        guards += [{**guard, "cell": name_of(cell.label)} for guard in outcome.made["guards"]]
+        kept = {path: of for path, of in outcome.groups.items() if "/captures/" not in path}
+        done.append((cell, kept))
+    groups = together(loaded, done)
+    attributes = sweep_attributes(loaded, whole, told, guards)
+    write_tree(groups, folder / "result.nc", attributes, axes=loaded.dims.values())
+    failed = tuple(
+        Failure(name_of(cell.label), str(outcome))
+        for cell, outcome in outcomes
+        if isinstance(outcome, PatchclampError)
+    )
+    return Result(folder / "result.nc", loaded, groups, tuple(guards), failed)
+
+
+def _folder(loaded: Loaded, out: Path, identity: str) -> Path:
+    """Make the folder of a result, with the spec as it was written."""
+    folder = out / loaded.spec.name / identity[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "spec.yaml", loaded.document.text.encode())
+    return folder

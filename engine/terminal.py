@@ -23,6 +23,9 @@ from patchclamp.specs.library import shipped
 _TOP = 5
 """Rows shown of a table with a row for each head."""
 
+FAILED_CELLS = 5
+"""Exit code of a run that finished with failed cells."""
+
 _SHARE = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
 
 
@@ -34,15 +37,24 @@ def run_command(arguments: Namespace) -> int:
 
         for spec in arguments.spec:
             refuse_unlocked(spec, arguments.set)
-    unmet = 0
+    unmet = failed = 0
     for spec in arguments.spec:
         started = monotonic()
         with _progress(console) as progress:
             result = run(spec, out=arguments.out, overrides=arguments.set, progress=progress)
         show(result, console)
         unmet += show_claims(result, console)
+        failed += show_failures(result, console)
         console.print(f"[dim]{monotonic() - started:.1f} s[/dim]")
-    return 1 if unmet else 0
+    return FAILED_CELLS if failed else 1 if unmet else 0
+
+
+def show_failures(result: Result, console: Console) -> int:
+    """Print which cells of a matrix failed; return how many."""
+    for failure in result.failed:
+        said = f"failed  {failure.cell}: {failure.message}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    return len(result.failed)
 
 
 def show_claims(result: Result, console: Console) -> int:
@@ -104,11 +116,11 @@ def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
     if not picked.dims:
         picked = picked.expand_dims({"of": ["all stimuli"]})
     frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
-    order = list(range(frame.sizes["place"]))
+    order = [i for i, row in enumerate(frame[headline[0]].to_numpy()) if not np.isnan(row).all()]
     shown: list[str] = []
     if "head" in picked.dims:
-        largest = np.argsort(-np.abs(frame[headline[0]].to_numpy()), kind="stable")
-        order = [int(row) for row in largest[:_TOP]]
+        sizes = -np.abs(frame[headline[0]].to_numpy()[order])
+        order = [order[int(i)] for i in np.argsort(sizes, kind="stable")[:_TOP]]
         shown = [f"{len(order)} largest effects of {frame.sizes['place']}"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for dim in picked.dims:

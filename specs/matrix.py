@@ -267,6 +267,9 @@ def _shown(values: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(str(value) for value in values) if plain else ()
 
 
+_ENTRIES = ("stimuli", "captures", "interventions", "analyses")
+
+
 def dims_of(paths: tuple[Swept, ...]) -> dict[str, str]:
     """Return a name for the dim of each path: its last part, with as many before it as tell it.
 
@@ -278,7 +281,9 @@ def dims_of(paths: tuple[Swept, ...]) -> dict[str, str]:
         if path.name == "model.id":
             names[path.name] = "model"
             continue
-        count = next(i for i in range(1, len(path.texts) + 1) if _tells(path, i, paths))
+        # A key of an entry keeps what stands before it: an analysis has no variable `heads_share`.
+        least = 2 if path.texts[0] in _ENTRIES and len(path.texts) > 2 else 1
+        count = next(i for i in range(least, len(path.texts) + 1) if _tells(path, i, paths))
         names[path.name] = "_".join(path.texts[-count:])
     return names
 

@@ -34,7 +34,7 @@ def test_a_spec_without_a_matrix_is_one_cell() -> None:
 
 def test_a_cell_is_the_spec_that_one_would_write() -> None:
     loaded = swept("{grid: {model.revision: [step0, main], analyses.decode.cv.folds: [3, 4]}}")
-    assert loaded.dims == {"model.revision": "revision", "analyses.decode.cv.folds": "folds"}
+    assert loaded.dims == {"model.revision": "revision", "analyses.decode.cv.folds": "cv_folds"}
     for cell in loaded.cells:
         revision, folds = cell.label.values()
         text = GOOD.replace("bundled:sequences", f"bundled:sequences@{revision}")

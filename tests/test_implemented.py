@@ -80,12 +80,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_they_lack(path: Path)
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
         ("name: t\n", "name: t\nrun: {budget: {download: 1GB}}\n", 3, "this value of 'download'"),
         (
-            "name: t\n",
-            "name: t\nmatrix: {grid: {seed: [0, 1]}}\n",
-            3,
-            "running the cells of a matrix",
-        ),
-        (
             "model: bundled:sequences",
             "model: {id: gpt2, fold: [layer_norm]}",
             3,
