@@ -37,6 +37,7 @@ from patchclamp.registry.table import load as load_reference
 from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.digest import digest, resolved
 from patchclamp.specs.load import Loaded, load
+from patchclamp.specs.references import analyses_in_order
 from patchclamp.specs.scalars import dump
 
 
@@ -151,7 +152,8 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
     spec = rig.plan.loaded.spec
     results: dict[str, xr.Dataset] = {}
     memory = int(spec.run.budget.memory or MEMORY)
-    for name, entry in spec.analyses.items():
+    for name in analyses_in_order(spec):
+        entry = spec.analyses[name]
         data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
         context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)
@@ -163,7 +165,7 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
             raise AnalysisError(f"analyses.{name}: {error}") from error
         _check_names(name, data, result)
         results[name] = result.assign_attrs(kind=entry.kind)
-    return results
+    return {name: results[name] for name in spec.analyses}
 
 
 def _check_names(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) -> None:

@@ -81,6 +81,29 @@ def sections_of(spec: Spec, walks: Walks | None = None) -> Sections:
     return Sections({name: getattr(spec, name) for name in SECTIONS}, {}, walks or Walks())
 
 
+def analyses_in_order(spec: Spec) -> tuple[str, ...]:
+    """Return the analyses so that each comes after those whose results it needs.
+
+    It may need them by way of a capture or an intervention that it names. Circles are refused
+    when a spec is checked (P314).
+    """
+    sections = sections_of(spec)
+
+    def needs(place: Path, entry: BaseModel) -> Iterator[str]:
+        for reference in sections.named(entry, place, Ref):
+            mark, name = reference.mark, reference.name
+            named = sections.get(mark.section, name) if isinstance(mark, Ref) else None
+            if named is None or name is None or not isinstance(mark, Ref):
+                continue
+            if mark.section == "analyses":
+                yield name
+            else:
+                yield from needs((mark.section, name), named)
+
+    graph = {name: set(needs(("analyses", name), of)) for name, of in spec.analyses.items()}
+    return tuple(TopologicalSorter(graph).static_order())
+
+
 def valid_sections(value: Mapping[str, Any]) -> Sections:
     """Return what is valid of a spec that is not, entry by entry."""
     entries: dict[str, dict[str, BaseModel]] = {}
