@@ -20,9 +20,9 @@ import numpy as np
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.derive import Count
 from patchclamp.engine.generate import vocabularies_of
+from patchclamp.engine.places import Places, replace_slots
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, Vocabulary, as_text
-from patchclamp.engine.slots import Places, replace_slots
 from patchclamp.specs.columns import CLEAN, slots_of
 from patchclamp.specs.expression import ExpressionError, parse
 from patchclamp.specs.stimuli import Corrupt, Source, Template

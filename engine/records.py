@@ -27,7 +27,7 @@ from filelock import FileLock
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Version of what is measured under a key; it goes up when a key would mean other numbers."""
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from patchclamp.engine.batches import Batch, pack
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.spans import SpanError, Stimulus, find, tokens_of
+from patchclamp.engine.spans import SpanError, Stimulus, tokens_of
 from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.engine.tokens import TokenTable
 from patchclamp.specs.stimuli import Rows
@@ -46,20 +46,21 @@ def locate(
     encoded = tokens.encoded
     assert encoded is not None, "made by tokenise"
     entry = problems.loaded.spec.stimuli[table.name]
-    spans = entry.spans if isinstance(entry, Rows) else {}
     if encoded.offsets is None:
-        if spans:
+        if table.spans:
             message = "spans cannot be checked here: this tokenizer tells no places of its tokens"
             problems.add(("stimuli", table.name, "spans"), "P419", message, severity="warning")
         return SetPlan(table, tokens, None)
+    if isinstance(entry, Rows) and entry.spans and not table.spans:
+        return SetPlan(table, tokens, None)  # told where the texts were read
     found: list[dict[str, range]] = [{} for _ in table.ids]
-    for name, said in table.spans.items():
+    for name, places in table.spans.items():
         for row, id_ in enumerate(table.ids):
             text, offsets = encoded.texts[row], encoded.offsets[row]
             # A chat template stands around the text, and may say the same.
             start = max(0, text.find(table.texts[row]))
             try:
-                a, b = find(table.texts[row], said[row], spans[name].occurrence)
+                a, b = places[row]
                 found[row][name] = tokens_of(text, (start + a, start + b), offsets)
             except SpanError as error:
                 path = ("stimuli", table.name, "spans", name)

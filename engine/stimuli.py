@@ -15,9 +15,9 @@ from patchclamp.engine.encoding import count_tokens
 from patchclamp.engine.generate import generate, vocabularies_of
 from patchclamp.engine.hub import read_hub
 from patchclamp.engine.model import ModelSource
+from patchclamp.engine.places import Place, Places, moved, replace_slots, slot_places, span_places
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, Rows, as_text, origin, read_rows
-from patchclamp.engine.slots import Places, locate_slots, replace_slots
 from patchclamp.specs.columns import NO_GROUPS, SPLIT, slots_of
 from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
 
@@ -26,8 +26,8 @@ from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
 class StimulusTable:
     """A stimulus set, rendered: one entry per stimulus in every column.
 
-    `slots` are the values that may be rearranged and `places` where in the text they stand;
-    `rows` are the columns that a stimulus was made from.
+    `slots` are the values that may be rearranged and `places` where in the text they stand, as
+    `spans` are where stretches with a name do; `rows` are the columns a stimulus was made from.
     """
 
     name: str
@@ -38,7 +38,7 @@ class StimulusTable:
     correct: tuple[str, ...] | None
     foil: tuple[str, ...] | None
     slots: tuple[tuple[str, ...], ...]
-    spans: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spans: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     places: tuple[Places, ...] = ()
     rows: tuple[Row, ...] = ()
     screened: Mapping[str, int] = field(default_factory=dict)
@@ -180,9 +180,7 @@ def _render(
     texts = filler.fill(("text",), entry.text, rows)
     correct = answer and filler.fill(("answer", "correct"), answer.correct, rows)
     foil = answer and answer.foil and filler.fill(("answer", "foil"), answer.foil, rows)
-    spans = {
-        name: filler.fill(("spans", name), span.text, rows) for name, span in entry.spans.items()
-    }
+    said = {name: filler.fill(("spans", name), s.text, rows) for name, s in entry.spans.items()}
     slots = slots_of(entry)
     filler.known(("slots",), slots, rows[0])
     for i, label in enumerate(entry.labels):
@@ -198,7 +196,7 @@ def _render(
     if not _unique(ids, column, filler) or texts is None:
         return None
     values = tuple(tuple(as_text(row[slot]) for slot in slots) for row in rows)
-    places = _places(entry, (ids, rows, values), filler)
+    places = slot_places(entry, (ids, rows, values), filler)
     if places is None:
         return None
     return StimulusTable(
@@ -210,7 +208,7 @@ def _render(
         correct=correct or None,
         foil=foil or None,
         slots=values,
-        spans={name: found for name, found in spans.items() if found is not None},
+        spans=span_places(entry, (ids, texts, rows), said, filler),
         places=places,
         rows=tuple(rows),
     )
@@ -230,40 +228,30 @@ def _unique(ids: tuple[str, ...], column: str | None, filler: Filler) -> bool:
     return False
 
 
-def _places(
-    entry: Source,
-    made: tuple[tuple[str, ...], Sequence[Row], tuple[tuple[str, ...], ...]],
-    filler: Filler,
-) -> tuple[Places, ...] | None:
-    """Return where the slots of each stimulus stand in its text; None after P405.
-
-    The slots that a bundled set comes with are of no concern where the text leaves some out.
-    """
-    ids, rows, values = made
-    slots, places = slots_of(entry), []
-    for id_, row, said in zip(ids, rows, values, strict=True):
-        try:
-            places.append(locate_slots(entry.text, {**filler.vocabularies, **row}, slots, said))
-        except ValueError as error:
-            if not entry.slots:
-                return ()
-            message = f"stimulus {id_!r}: {error}"
-            filler.problems.add((*filler.here, "slots"), "P405", message)
-            return None
-    return tuple(places)
-
-
 def _corrupted(
     name: str, clean: StimulusTable, context: tuple[Problems, int, Count | None]
 ) -> StimulusTable | None:
-    """Return a corrupted version of a set: other slots; the same ids, labels and answers."""
+    """Return a corrupted version of a set: other slots; the same ids, labels and answers.
+
+    A span is what stands where it stood: the slot, whatever it holds now.
+    """
+    problems = context[0]
     if not clean.places:
         message = f"the text of {clean.name!r} does not hold its slots, or not only as slots"
-        context[0].add(("stimuli", name, "of"), "P405", message)
+        problems.add(("stimuli", name, "of"), "P405", message)
         return None
     slots = corrupt(name, clean, context)
     if slots is None:
         return None
+    spans = {}
+    for span, stands in clean.spans.items():
+        places = list(map(moved, stands, clean.places, slots))
+        for id_, place in zip(clean.ids, places, strict=True):
+            if place is None:
+                message = f"stimulus {id_!r}: the span {span!r} of {clean.name!r} cuts a slot, "
+                message += "and would be nowhere once the slot is changed"
+                problems.add(("stimuli", clean.name, "spans", span), "P418", message)
+                return None
+        spans[span] = tuple(place for place in places if place is not None)
     texts = map(replace_slots, clean.texts, clean.places, slots)
-    # Where the clean text says a span, the corrupted one says something else.
-    return replace(clean, name=name, texts=tuple(texts), slots=tuple(slots), spans={}, places=())
+    return replace(clean, name=name, texts=tuple(texts), slots=tuple(slots), spans=spans, places=())

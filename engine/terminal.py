@@ -96,12 +96,24 @@ def show(result: Result, console: Console) -> None:
         facts = "  ·  ".join([entry.kind, *shown, *_facts(data)])
         console.print(f"\n[bold]{name}[/bold]  {facts}", highlight=False, soft_wrap=True)
         console.print(table)
+    for line in _screened(result):
+        console.print(line, highlight=False, soft_wrap=True)
     for warning in result.loaded.warnings:
         console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
     guards = f"{len(result.guards)} guards passed"
     console.print(f"\n[bold]result[/bold]  {result.path}  ({guards})", soft_wrap=True)
     for line in next_steps(result):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
+
+
+def _screened(result: Result) -> Iterator[str]:
+    """Yield what `keep_if` left of each set."""
+    for group, data in result.groups.items():
+        if group.startswith("/stimuli/") and "n_asked" in data.attrs:
+            name, taken = group.removeprefix("/stimuli/"), data.sizes["stimulus"]
+            kept = f"{data.attrs['n_kept']} of {data.attrs['n_asked']} stimuli kept"
+            part = f", {taken} taken" if taken < data.attrs["n_kept"] else ""
+            yield f"{name}  {kept} by what the model says{part}"
 
 
 def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:

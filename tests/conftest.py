@@ -7,7 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes says something of the machine, not of what is tested.
+hypothesis.settings.register_profile("patchclamp", deadline=None)
+hypothesis.settings.load_profile("patchclamp")
 
 # The suite is offline; the hub client reads this when it is first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -202,3 +202,40 @@ def test_vocabularies_must_tell_where_a_value_is_from() -> None:
     none = MADE.replace("{seq[i]}", "x{i}").replace("CHOICE", "slots: redraw")
     message = "cannot corrupt stimulus '0': 'x0' is in no vocabulary (months, numerals)"
     assert told(none) == [("P405", message)]
+
+
+def words(table: StimulusTable, span: str) -> list[str]:
+    return [text[a:b] for text, (a, b) in zip(table.texts, table.spans[span], strict=True)]
+
+
+def test_spans_of_a_corrupted_set_are_the_slots_that_they_are_in_the_clean_one() -> None:
+    spans = '    spans: {first: "{s1}", pair: "{s2}. in {s3}", end: {text: in, occurrence: last}}\n'
+    text = MADE.replace("    slots:", spans + "    slots:").replace("CHOICE", "slots: redraw")
+    clean, bad = both(text)
+    assert words(clean, "first") == [slots[0] for slots in clean.slots]
+    assert words(bad, "first") == [slots[0] for slots in bad.slots]
+    assert words(bad, "pair") == [f"{s2}. in {s3}" for _, s2, s3 in bad.slots]
+    assert set(words(bad, "end")) == {"in"}
+    assert [b for _, b in bad.spans["end"]] == list(map(len, bad.texts))
+
+
+def test_a_span_that_cuts_a_slot_is_told() -> None:
+    """A slot of two words, of which the span is one: it would be nowhere in another text."""
+    text = ITEMS.replace("{a: April, b: May", "{a: April First, b: May")
+    text = text.replace("slots: [a, b]", "slots: [a, b]\n    spans: {month: saw April}")
+    text = text.replace("      - {a: June, b: July, sort: months}\n", "").replace(
+        "      - {a: 1, b: 2, sort: numerals}\n      - {a: 3, b: 4, sort: numerals}\n", ""
+    )
+    assert told(text.replace("CHOICE", "slots: shuffle")) == [
+        ("P418", "stimulus '0': the span 'month' of 'clean' cuts a slot, and would be nowhere once "
+         "the slot is changed")
+    ]  # fmt: skip
+
+
+def test_a_span_that_is_a_column_of_the_template_stands_where_that_is_filled_in() -> None:
+    text = ITEMS.replace("slots: [a, b]", 'slots: [a, b]\n    spans: {second: "{b}", first: "{a}"}')
+    text = text.replace("{a: June, b: July", "{a: June, b: June").replace("CHOICE", "slots: redraw")
+    clean, _ = both(text)
+    assert words(clean, "first")[:2] == ["April", "June"]  # although the text begins with April
+    assert clean.spans["first"][1] == (10, 14)
+    assert clean.spans["second"][1] == (16, 20)

@@ -1,11 +1,16 @@
-"""Slots: where in its text each value stands that may be rearranged."""
+"""Places: where in its text a slot stands, whose value may be rearranged, or a span."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 
-from patchclamp.specs.template import filled
+from patchclamp.engine.derive import Filler
+from patchclamp.engine.rows import Row
+from patchclamp.engine.spans import SpanError, find
+from patchclamp.specs.columns import slots_of
+from patchclamp.specs.stimuli import Source
+from patchclamp.specs.template import filled, render
 
 Place = tuple[int, int]
 """The first and one past the last character of a stretch of text."""
@@ -25,14 +30,24 @@ def locate_slots(
     >>> locate_slots("In {a}, {b}.", {"a": "May", "b": "In"}, ["a", "b"], ["May", "In"])
     (((3, 6),), ((8, 10),))
     """
-    found: dict[str | None, list[Place]] = {}
-    text = ""
-    for column, piece in filled(template, row):
-        found.setdefault(column, []).append((len(text), len(text) + len(piece)))
-        text += piece
+    found = located(template, row)
     if all(slot in found for slot in slots):
         return tuple(tuple(found[slot]) for slot in slots)
-    return tuple((place,) for place in find_slots(text, values))
+    return tuple((place,) for place in find_slots(render(template, row), values))
+
+
+def located(template: str, row: Mapping[str, object]) -> dict[str | None, list[Place]]:
+    """Return where each column stands that a template names plainly; what is none, under None.
+
+    >>> located("{a}+{b}", {"a": "x", "b": "yy"})
+    {'a': [(0, 1)], None: [(1, 2)], 'b': [(2, 4)]}
+    """
+    found: dict[str | None, list[Place]] = {}
+    at = 0
+    for column, piece in filled(template, row):
+        found.setdefault(column, []).append((at, at + len(piece)))
+        at += len(piece)
+    return found
 
 
 def find_slots(text: str, values: Sequence[str]) -> list[Place]:
@@ -96,3 +111,54 @@ def _in_order(places: Places, values: Sequence[str]) -> list[tuple[Place, str]]:
     return sorted(
         (place, value) for stands, value in zip(places, values, strict=True) for place in stands
     )
+
+
+def slot_places(
+    entry: Source,
+    made: tuple[tuple[str, ...], Sequence[Row], tuple[tuple[str, ...], ...]],
+    filler: Filler,
+) -> tuple[Places, ...] | None:
+    """Return where the slots of each stimulus stand in its text; None after P405.
+
+    The slots that a bundled set comes with are of no concern where the text leaves some out.
+    """
+    ids, rows, values = made
+    slots, places = slots_of(entry), []
+    for id_, row, said in zip(ids, rows, values, strict=True):
+        try:
+            places.append(locate_slots(entry.text, {**filler.vocabularies, **row}, slots, said))
+        except ValueError as error:
+            if not entry.slots:
+                return ()
+            message = f"stimulus {id_!r}: {error}"
+            filler.problems.add((*filler.here, "slots"), "P405", message)
+            return None
+    return tuple(places)
+
+
+def span_places(
+    entry: Source,
+    made: tuple[tuple[str, ...], tuple[str, ...], Sequence[Row]],
+    said: Mapping[str, tuple[str, ...] | None],
+    filler: Filler,
+) -> dict[str, tuple[Place, ...]]:
+    """Return where each span stands in each text; none at all after P418.
+
+    A span that is a column which the text names once stands there, whatever else says the same.
+    """
+    found: dict[str, tuple[Place, ...]] = {}
+    ids, texts, rows = made
+    for name, span in entry.spans.items():
+        places = []
+        for id_, text, row, words in zip(ids, texts, rows, said[name] or (), strict=True):
+            try:
+                (own, _), *more = filled(span.text, {**filler.vocabularies, **row})
+                holes = located(entry.text, {**filler.vocabularies, **row}).get(own, [])
+                exact = own is not None and not more and len(holes) == 1
+                places.append(holes[0] if exact else find(text, words, span.occurrence))
+            except SpanError as error:
+                message = f"stimulus {id_!r}: {error}"
+                filler.problems.add((*filler.here, "spans", name), "P418", message)
+                return {}
+        found[name] = tuple(places)
+    return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchclamp.engine.slots import find_slots, locate_slots, moved, replace_slots
+from patchclamp.engine.places import find_slots, locate_slots, moved, replace_slots
 
 
 def test_slots_are_whole_words_in_order() -> None:
