@@ -7,6 +7,41 @@ from numpy.typing import ArrayLike, NDArray
 
 from patchclamp.registry.errors import AnalysisError
 
+TRIES = 1000
+"""Times that a draw without some class is drawn again."""
+
+
+def group_weights(
+    groups: ArrayLike, codes: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return how often each stimulus counts in bootstrap draws of whole groups: (draw, stimulus).
+
+    `groups`: (stimulus,), group numbers or names; `codes`: (stimulus,), class numbers. As many
+    groups as there are, drawn with replacement; a draw that leaves a class empty is drawn again,
+    since no score of it is defined. A class of one group, of which there is nothing to draw,
+    raises `AnalysisError`.
+
+    >>> group_weights(["a", "a", "b", "c"], np.array([0, 0, 1, 0]), 1, np.random.default_rng(2))
+    Traceback (most recent call last):
+    ...
+    patchclamp.registry.errors.AnalysisError: class number 1 has 1 group; an interval needs 2
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    classes = np.unique(codes)
+    held = np.zeros((len(names), len(classes)), dtype=bool)
+    held[group, np.searchsorted(classes, codes)] = True
+    for number, count in zip(classes, held.sum(axis=0), strict=True):
+        if count < 2:
+            raise AnalysisError(f"class number {number} has {count} group; an interval needs 2")
+    share = np.full(len(names), 1 / len(names))
+    counts = rng.multinomial(len(names), share, size=n)
+    for _ in range(TRIES):
+        empty = np.flatnonzero((counts @ held == 0).any(axis=1))
+        if not empty.size:
+            return np.asarray(counts[:, group], dtype=np.float64)
+        counts[empty] = rng.multinomial(len(names), share, size=len(empty))
+    raise AssertionError("two groups in each class leave none empty in a third of the draws")
+
 
 def group_bootstrap(
     values: ArrayLike, groups: ArrayLike | None, n: int, rng: np.random.Generator

@@ -1,126 +1,206 @@
-"""Kernels of cross-validated decoding on plain arrays: held-out predictions and their scores."""
+"""Cross-validated decoding: what read-outs that never saw a stimulus say of it.
+
+1. A fold's training part is standardised, and everything else done inside it.
+2. Where several strengths of the penalty are given, each is tried on inner folds of the training
+   part, and every labelling, true or permuted, takes the one that does best for it.
+3. The read-out is fitted to the training part and applied to the fold.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
-from patchclamp.registry.errors import AnalysisError, UndefinedError
+from patchclamp.analyses.erasure import erase, silent
+from patchclamp.analyses.readouts import READOUTS, Labellings, Linear, Readout
+from patchclamp.analyses.scores import balanced_accuracy, predicted_classes
+from patchclamp.analyses.splits import (
+    BLOCK,
+    Array,
+    Part,
+    Patterns,
+    Split,
+    make_split,
+    unit_weights,
+)
 
-TOLERANCE = 1e-6
-"""Largest entry of the mean gradient at which a fit has converged. scikit-learn's default, 1e-4,
-stops so early that decision values are off by a quarter of their size where units > stimuli."""
 
-MAX_ITERATIONS = 10_000
-"""Iterations of L-BFGS after which a fit is refused; well-posed ones take under 200."""
+@dataclass(frozen=True)
+class Fold:
+    """Rows that a read-out is fitted to and rows it is tested on, and folds inside the former.
+
+    `inner` (training row,) numbers the inner folds that a strength is chosen by; the rows under
+    `test` may be those of other patterns.
+    """
+
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    inner: NDArray[np.int64]
 
 
-def held_out_predictions(
-    patterns: NDArray[np.float64],
-    labellings: NDArray[np.int64],
-    folds: NDArray[np.int64],
+@dataclass(frozen=True)
+class Estimator:
+    """A kind of read-out, the strengths of its penalty, of which one is chosen, and its classes.
+
+    `block` is how many numbers of the patterns it reads at once.
+    """
+
+    kind: str
+    strengths: tuple[float, ...] = (1.0,)
+    n_classes: int = 2
+    block: int = BLOCK
+
+    @property
+    def readout(self) -> Readout:
+        """How it is fitted."""
+        return READOUTS[self.kind]
+
+    @property
+    def columns(self) -> int:
+        """Number of decisions: one for each class, but for two classes one."""
+        return 1 if self.n_classes == 2 else self.n_classes
+
+    def split(self, train: Part, test: Part) -> Split:
+        """Return both parts as it wants them."""
+        readout = self.readout
+        return make_split(train, test, scale=readout.scale, units=readout.units, block=self.block)
+
+    def fit(self, split: Split, labellings: Labellings, strength: float) -> Linear:
+        """Return a read-out of each labelling of a training part."""
+        return self.readout.fit(split, labellings, self.n_classes, float(strength))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What held-out read-outs say.
+
+    `predicted` (labelling, tested stimulus): classes; `decisions` (tested stimulus, class) and
+    `strengths` (fold,): those of the first labelling. `erased` (tested stimulus,): classes that
+    a read-out of erased patterns says, and `taken` (fold,) the share of variance that erasing
+    took.
+    """
+
+    predicted: NDArray[np.int16]
+    decisions: Array
+    strengths: Array
+    erased: NDArray[np.int16] | None = None
+    taken: Array | None = None
+
+
+def held_out(
+    patterns: Patterns,
+    labellings: Labellings,
+    folds: Sequence[Fold],
+    estimator: Estimator,
     *,
-    inverse_penalty: float,
-) -> NDArray[np.int64]:
-    """Return the class that a probe fitted without its fold predicts for each stimulus.
+    tested: Patterns | None = None,
+    erasing: bool = False,
+) -> HeldOut:
+    """Return what read-outs fitted without a stimulus say of it, for every labelling.
 
-    `patterns`: (stimulus, unit), any units; `labellings`: (labelling, stimulus), class numbers;
-    `folds`: (stimulus,); result: (labelling, stimulus). Logistic regression, multinomial with
-    more than two classes, L2 penalty |w|² / (2 C) with C = `inverse_penalty` on the summed
-    loss, intercept free. Units are standardised by mean and standard deviation (ddof 0) of the
-    training stimuli; one that is constant there has weight 0. A class that a labelling lacks in
-    the training data is never predicted; if one class is left, it always is.
-
-    Patterns that are not finite raise `UndefinedError` with their rows, a fit that does not
+    `patterns`: (stimulus, unit), any units, read in blocks; `labellings`: (labelling, stimulus)
+    class numbers. Every row of `tested`, or else of `patterns`, is in one fold. A class that a
+    labelling lacks in a training part is never predicted there; if one class is left, it always
+    is. Patterns that are not finite raise `UndefinedError` with their rows, a fit that does not
     converge `AnalysisError`.
     """
-    wrong = np.flatnonzero(~np.isfinite(patterns).all(axis=1))
-    if wrong.size:
-        raise UndefinedError(
-            f"{wrong.size} of {len(patterns)} patterns hold NaN or infinite values",
-            where=tuple(int(row) for row in wrong),
-        )
-    predicted = np.empty_like(labellings)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        train, test = _prepared(patterns[~held_out], patterns[held_out])
-        for row, labels in enumerate(labellings[:, ~held_out]):
-            predicted[row, held_out] = _fit_predict(train, labels, test, inverse_penalty)
+    other = patterns if tested is None else tested
+    n, n_classes = other.shape[0], estimator.n_classes
+    predicted = np.empty((len(labellings), n), dtype=np.int16)
+    decisions, erased = np.empty((n, estimator.columns)), np.empty(n, dtype=np.int16)
+    strengths, taken = np.empty(len(folds)), np.empty(len(folds))
+    for number, fold in enumerate(folds):
+        train, test = Part(patterns, fold.train), Part(other, fold.test)
+        split = estimator.split(train, test)
+        inside = labellings[:, fold.train]
+        chosen = chosen_strengths(split, inside, fold.inner, estimator)
+        linear = _fit_each(split, inside, chosen, estimator)
+        found = linear.decisions(split.test)
+        predicted[:, fold.test] = predicted_classes(found)
+        decisions[fold.test], strengths[number] = found[0], chosen[0]
+        if erasing:
+            rest, taken[number] = erase(split, inside[0], n_classes)
+            again = estimator.fit(rest, inside[:1], chosen[0])
+            first = Linear(linear.weights[:, :1], linear.intercepts[:1])
+            again = silent(rest, again, split, first)
+            erased[fold.test] = predicted_classes(again.decisions(rest.test))[0]
+    if not erasing:
+        return HeldOut(predicted, decisions, strengths)
+    return HeldOut(predicted, decisions, strengths, erased, taken)
+
+
+def direction(
+    patterns: Patterns, codes: NDArray[np.int64], fold: Fold, estimator: Estimator
+) -> tuple[Array, Array, float]:
+    """Return the read-out fitted to all training rows, in units: weights, offset and strength.
+
+    Weights (unit, class) and offset (class,): weights · pattern + offset is the decision for a
+    class, or with two classes for the second. `fold.inner` chooses the strength.
+    """
+    train = Part(patterns, fold.train)
+    split = estimator.split(train, Part(patterns, fold.train[:0]))
+    inside = codes[None, fold.train]
+    (strength,) = chosen_strengths(split, inside, fold.inner, estimator)
+    linear, scale = estimator.fit(split, inside, strength), estimator.readout.scale
+    weights, offset = unit_weights(
+        train, linear.weights[:, 0], dual=split.dual, scale=scale, block=estimator.block
+    )
+    return weights, offset + linear.intercepts[0], float(strength)
+
+
+def chosen_strengths(
+    split: Split, labellings: Labellings, inner: NDArray[np.int64], estimator: Estimator
+) -> Array:
+    """Return the strength that does best on inner folds, for each labelling: (labelling,).
+
+    Best is the highest balanced accuracy over the predictions of all inner folds, and of equals
+    the one that penalises more.
+    """
+    stronger = estimator.readout.stronger
+    ordered = sorted(estimator.strengths, key=lambda s: -stronger * s)
+    if len(ordered) == 1:
+        return np.full(len(labellings), ordered[0])
+    predicted = np.empty((len(ordered), *labellings.shape), dtype=np.int16)
+    for fold in np.unique(inner):
+        train, test = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
+        part = split.inside(train, test)
+        for number, strength in enumerate(ordered):
+            linear = estimator.fit(part, labellings[:, train], strength)
+            predicted[number][:, test] = predicted_classes(linear.decisions(part.test))
+    scores = np.stack([balanced_accuracy(p, labellings, estimator.n_classes) for p in predicted])
+    tied = scores >= scores.max(axis=0) - 1e-9  # sums of shares in another order
+    return np.asarray(np.asarray(ordered)[tied.argmax(axis=0)], dtype=np.float64)
+
+
+def _fit_each(split: Split, labellings: Labellings, chosen: Array, estimator: Estimator) -> Linear:
+    """Return read-outs of every labelling at the strength chosen for it."""
+    values = np.unique(chosen)
+    if len(values) == 1:
+        return estimator.fit(split, labellings, values[0])
+    shape = (len(labellings), estimator.columns)
+    weights, intercepts = np.empty((split.train.shape[1], *shape)), np.empty(shape)
+    for strength in values:
+        rows = np.flatnonzero(chosen == strength)
+        linear = estimator.fit(split, labellings[rows], strength)
+        weights[:, rows], intercepts[rows] = linear.weights, linear.intercepts
+    return Linear(weights, intercepts)
+
+
+def majority_predictions(codes: NDArray[np.int64], folds: Sequence[Fold], n: int) -> Labellings:
+    """Return the most frequent class of each tested stimulus' training part: (stimulus,).
+
+    Of equally frequent classes the first (lowest number) is taken. Where classes are nearly
+    balanced, the class in the majority outside a fold is in the minority inside, so this
+    baseline may fall below chance.
+
+    >>> fold = Fold(np.array([0, 1, 2]), np.array([3]), np.array([0, 0, 1]))
+    >>> majority_predictions(np.array([0, 1, 1, 0]), [fold], 4)[3]
+    np.int64(1)
+    """
+    predicted = np.zeros(n, dtype=np.int64)
+    for fold in folds:
+        predicted[fold.test] = np.bincount(codes[fold.train]).argmax()
     return predicted
-
-
-def _prepared(
-    train: NDArray[np.float64], test: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both parts standardised by the training part, in no more columns than its rows.
-
-    The L2 solution lies in the span of the training patterns. Coordinates in an orthonormal
-    basis of that span keep all inner products with it, so predictions are the same, and each
-    of the fits to many labellings is as small as the number of stimuli.
-    """
-    scaler = StandardScaler().fit(train)
-    train, test = scaler.transform(train), scaler.transform(test)
-    if train.shape[1] > train.shape[0]:
-        basis, _ = np.linalg.qr(train.T)
-        train, test = train @ basis, test @ basis
-    return train, test
-
-
-def _fit_predict(
-    train: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    test: NDArray[np.float64],
-    inverse_penalty: float,
-) -> NDArray[np.int64]:
-    if (labels == labels[0]).all():
-        return np.full(len(test), labels[0])
-    model = LogisticRegression(C=inverse_penalty, tol=TOLERANCE, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            model.fit(train, labels)
-        except ConvergenceWarning as warning:
-            raise AnalysisError(
-                f"logistic regression with C = {inverse_penalty:g} did not converge on "
-                f"{len(train)} stimuli within {MAX_ITERATIONS} iterations: use a smaller C"
-            ) from warning
-    return np.asarray(model.predict(test), dtype=np.int64)
-
-
-def majority_predictions(codes: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the most frequent class outside each stimulus's fold: (stimulus,).
-
-    `codes`, `folds`: (stimulus,). Of equally frequent classes the first (lowest number) is
-    taken. Where classes are nearly balanced, the class in the majority outside a fold is in the
-    minority inside, so this baseline may fall below chance.
-
-    >>> majority_predictions(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])).tolist()
-    [1, 1, 0, 0]
-    """
-    predicted = np.empty_like(codes)
-    for fold in np.unique(folds):
-        predicted[folds == fold] = np.bincount(codes[folds != fold]).argmax()
-    return predicted
-
-
-def balanced_accuracy(
-    predicted: NDArray[np.int64], labellings: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the mean over classes of the share of a class that is predicted as it.
-
-    `predicted`: (..., labelling, stimulus); `labellings`: (labelling, stimulus), every class in
-    each; result: (..., labelling), 0 to 1, with chance at 1 / classes for any class sizes. The
-    shares are taken over the predictions of all folds together.
-
-    >>> balanced_accuracy(np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]])).tolist()
-    [0.5]
-    """
-    correct = (predicted == labellings).astype(np.float64)
-    member = (labellings[..., None] == np.unique(labellings)).astype(np.float64)
-    recall = np.einsum("...ls,lsc->...lc", correct, member) / member.sum(axis=1)
-    return np.asarray(recall.mean(axis=-1), dtype=np.float64)

@@ -1,238 +1,205 @@
-"""Cross-validated linear read-out of a label from a capture, with controls."""
+"""Cross-validated linear read-out from a capture, with controls, intervals and its direction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.analyses.bootstrap import group_weights
 from patchclamp.analyses.context import Context
-from patchclamp.analyses.decoding import (
-    balanced_accuracy,
-    held_out_predictions,
-    majority_predictions,
+from patchclamp.analyses.decoding import Estimator, HeldOut, direction, held_out
+from patchclamp.analyses.permutation import permuted_labels
+from patchclamp.analyses.places import SHARE, Place, at_place, check_memory, places
+from patchclamp.analyses.probe_controls import bag_of_words, control_tasks, majority
+from patchclamp.analyses.probe_design import Design, Question, make_design, matched
+from patchclamp.analyses.probe_folds import across, make_folds, whole
+from patchclamp.analyses.probe_result import Answer, Toward, pair, probe_result
+from patchclamp.analyses.readings import (
+    AnswerReading,
+    CaptureReading,
+    ModelShape,
+    Readings,
+    StimuliReading,
 )
-from patchclamp.analyses.folds import group_folds
-from patchclamp.analyses.patterns import (
-    Capture,
-    Labels,
-    Variables,
-    checked_capture,
-    meaning,
-    p_variables,
-)
-from patchclamp.analyses.permutation import description, p_max, p_value, permuted_labels
-from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
-from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_representation import LabelTarget, Probe
+from patchclamp.analyses.scores import scores
+from patchclamp.analyses.splits import BLOCK, Patterns, check_finite
+from patchclamp.specs.analyses_representation import CorrectTarget, LabelTarget, Probe
 from patchclamp.specs.estimators import Logistic
 
 DRAWS = 1000
-"""Bootstrap draws of the interval of accuracy."""
-
-INTERVAL = (0.025, 0.975)
-"""Quantiles of the draws: a 95 % percentile interval."""
-
-ACCURACY = ("probe_accuracy/1", "share of held-out stimuli predicted correctly")
-BALANCED = ("probe_balanced_accuracy/1", "mean over classes of the share predicted correctly")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Both scores of every labelling, (place..., labelling); the true labelling is the first."""
-
-    accuracy: NDArray[np.float64]
-    balanced: NDArray[np.float64]
+"""Bootstrap draws of the interval of every score."""
 
 
 def readings(entry: Probe, shape: ModelShape) -> Readings:
-    """Return what a probe needs measured: its capture."""
+    """Return what a probe needs measured: its capture, and what target and controls ask for."""
     assert entry.of is not None, "the loader fills in `of`"
-    return {"of": CaptureReading(entry.of)}
-
-
-def _column(entry: Probe) -> str:
-    """Return the label that is read out."""
-    assert isinstance(entry.target, LabelTarget), "the planner refuses other targets"
-    return entry.target.column
-
-
-def _strength(entry: Probe) -> float:
-    """Return the inverse strength of the penalty."""
-    assert isinstance(entry.estimator, Logistic), "the planner refuses other estimators"
-    (strength,) = entry.estimator.C
-    return strength
+    found: Readings = {"of": CaptureReading(entry.of)}
+    if entry.test_on is not None:
+        found["test_on"] = CaptureReading(entry.of, stimuli=entry.test_on)
+    if "random_twin" in entry.controls:
+        found["random_twin"] = CaptureReading(entry.of, twin=True)
+        if entry.test_on is not None:
+            twin = CaptureReading(entry.of, stimuli=entry.test_on, twin=True)
+            found["random_twin.test_on"] = twin
+    sets = {"": shape.sets.get(entry.of, ""), ".test_on": entry.test_on}
+    for suffix, name in sets.items():
+        if name is not None and isinstance(entry.target, CorrectTarget):
+            found[f"correctness{suffix}"] = AnswerReading(name)
+        if name is not None and "bag_of_words" in entry.controls:
+            found[f"bag_of_words{suffix}"] = StimuliReading(name)
+    return found
 
 
 def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
-    """Return how well a label can be read out of a capture, place by place.
+    """Return how well something can be read out of a capture, place by place.
 
     `data["of"]`: `activation(stimulus, layer, [head], position, unit or channel)` in any order of
     dims, with label coordinates on stimulus and, unless stimuli are independent, `group`.
+    Further parts as `readings` names them.
 
-    * `accuracy`, `balanced_accuracy` (place): over the held-out predictions of all folds;
-      `accuracy_low`, `accuracy_high`: 95 % percentile interval, whole groups drawn again from
-      the predictions as they are, so without the variation of fitting;
-    * `predicted`, `correct` (stimulus, place) and `fold(stimulus)`, the same for all places;
-    * `control_accuracy`, `control_balanced_accuracy` (control, place): the training fold's most
-      frequent class, and the mean over shuffles of the labels that respect groups;
+    * `accuracy`, `balanced_accuracy`, `auroc` (place), and `log_loss` and `calibration_error`
+      where the estimator gives probabilities: over the held-out predictions of all folds. Each
+      with `_low` and `_high`, the 95 % percentile interval: whole groups drawn again from the
+      predictions as they are, so without the variation of fitting;
+    * `predicted`, `correct` (stimulus, place) and `held_out_by(stimulus)`, the same for all places;
+    * `strength(fold, place)`, the strength of the penalty, where one was chosen;
+    * `control_accuracy`, `control_balanced_accuracy` (control, place);
     * with shuffled labels, `null_accuracy` and `null_balanced_accuracy` (permutation, place),
-      and `p`, `p_max` of balanced accuracy, one-sided: greater.
+      and `p`, `p_max` of balanced accuracy, one-sided: greater. Every permuted labelling goes
+      through all that the true one goes through, the choice of a strength included;
+    * with a control task, `selectivity(place)`: accuracy minus that on the control task;
+    * `direction([class], place, unit)` and `intercept`: the read-out fitted to all stimuli, such
+      that direction · activation + intercept is the decision for a class, with two classes for
+      the second (attribute `toward`). It is for use on the model; accuracies are not its own;
+    * with `erase`, `erased_accuracy`, `erased_balanced_accuracy` (place) of read-outs fitted and
+      tested after LEACE, and `erased_variance`, the share of variance that erasing took.
 
-    A column that does not exist or holds one class, a class that a training fold lacks, fewer
-    groups than folds, and a design with too few arrangements raise `AnalysisError`; patterns
-    that are not finite raise `UndefinedError`.
+    A column that does not exist or holds one class, a class of one group or that a training part
+    lacks, fewer groups than folds, and a design with too few arrangements raise `AnalysisError`;
+    patterns that are not finite raise `UndefinedError`.
     """
-    capture, seeds = checked_capture(data["of"]), context.seeds
-    labels, groups = capture.labels(_column(entry)), capture.groups()
-    units = np.array(capture.ids) if groups is None else groups
-    folds = group_folds(units, entry.cv.folds, seeds.generator("cv"))
-    _need_every_class(labels, folds)
-    labellings = labels.codes[None]
+    question, twin = _question(entry, data, context, ""), None
+    if "random_twin" in entry.controls:
+        twin = _question(entry, data, context, "random_twin")
+    with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
+        answers = [_answer(question, place, other) for place, other in _places(question)]
+        controls = {"majority": [majority(question)] * len(answers)}
+        if "bag_of_words" in entry.controls:
+            held = _held_out(question, *bag_of_words(question, data), question.labellings[:1])
+            controls["bag_of_words"] = [
+                pair(question, held.predicted[0], question.tested.codes)
+            ] * len(answers)
+        if twin is not None:
+            controls["random_twin"] = [
+                pair(twin, held.predicted[0], twin.tested.codes)
+                for place, other in _places(twin)
+                for held in [_held_out(twin, place, other, twin.labellings[:1])]
+            ]
+    return probe_result(question, answers, controls)
+
+
+def _question(entry: Probe, data: Mapping[str, xr.Dataset], context: Context, of: str) -> Question:
+    """Return what is asked at every place of the model, or `of` its twin."""
+    seeds = context.seeds
+    design = make_design(entry, data[of or "of"], data.get("correctness"))
+    estimator = estimator_of(entry, design.n_classes, context.memory)
+    choosing = len(estimator.strengths) > 1
+    if entry.test_on is None:
+        tested, folds = design, make_folds(design, entry.cv, seeds, choosing=choosing)
+    else:
+        other = data[f"{of}.test_on" if of else "test_on"]
+        tested = matched(design, make_design(entry, other, data.get("correctness.test_on")))
+        folds = across(design, tested, entry.cv, seeds, choosing=choosing)
+    every = whole(design, entry.cv, seeds, choosing=choosing)
+    labellings = design.codes[None]
     if "shuffled_labels" in entry.controls:
         rng = seeds.generator("shuffled_labels")
-        shuffled = permuted_labels(labels.codes, groups, entry.shuffles, rng)
-        labellings = np.concatenate([labellings, shuffled])
-    with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
-        predicted = capture.each_place(
-            lambda patterns: held_out_predictions(
-                patterns, labellings, folds, inverse_penalty=_strength(entry)
-            )
-        )
-    scores = Scores(
-        (predicted == labellings).mean(axis=-1), balanced_accuracy(predicted, labellings)
+        drawn = permuted_labels(design.codes, design.blocks, entry.shuffles, rng)
+        labellings = np.concatenate([labellings, drawn])
+    draws = group_weights(tested.units, tested.codes, DRAWS, seeds.generator("bootstrap"))
+    weights = np.concatenate([np.ones((1, len(tested.codes))), draws])
+    return Question(entry, design, tested, folds, every, estimator, labellings, weights, context)
+
+
+def estimator_of(entry: Probe, n_classes: int, memory: int) -> Estimator:
+    """Return the estimator of a probe, which reads patterns as memory allows."""
+    given = entry.estimator
+    kind = "l1" if isinstance(given, Logistic) and given.penalty == "l1" else given.kind
+    strengths = tuple(getattr(given, "C", getattr(given, "alpha", (1.0,))))
+    return Estimator(kind, strengths, n_classes, min(BLOCK, memory // (8 * SHARE)))
+
+
+def _places(question: Question) -> Iterator[tuple[Place, Place | None]]:
+    """Yield every place, with that of the set that is tested on, if another is."""
+
+    def of(design: Design) -> Iterator[Place]:
+        return places(design.capture, rows=design.dims, memory=question.context.memory)
+
+    if question.crossed:
+        return zip(of(question.design), of(question.tested), strict=True)
+    return zip(of(question.design), repeat(None))
+
+
+def _answer(question: Question, place: Place, other: Place | None) -> Answer:
+    """Return all that is asked of one place."""
+    entry, design, tested = question.entry, question.design, question.tested
+    labellings, tasks = question.labellings, None
+    if "control_task" in entry.controls:
+        tasks = control_tasks(question, place)
+        labellings = labellings if tasks is None else np.concatenate([labellings, tasks[0]])
+    held = _held_out(question, place, other, labellings)
+    readout = question.estimator.readout
+    found = scores(
+        held.decisions,
+        tested.codes,
+        question.weights,
+        n_classes=design.n_classes,
+        chances=readout.chances,
     )
-    right = predicted[..., 0, :] == labels.codes
-    draws = group_bootstrap(right, units, DRAWS, seeds.generator("bootstrap"))
-    variables = _observed(capture, scores, draws) | _predictions(capture, labels, predicted, folds)
-    coords: dict[str, ArrayLike] = {}
-    if entry.controls:
-        variables |= _controls(entry, capture, scores, _majority(labels, folds))
-        coords["control"] = list(entry.controls)
-    if "shuffled_labels" in entry.controls:
-        variables |= _null(capture, scores)
-        coords["permutation"] = np.arange(entry.shuffles)
-    return capture.result(variables, coords, _attributes(entry, labels, groups))
+    n = len(question.labellings)
+    truth = tested.codes if question.crossed else question.labellings
+    null = pair(question, held.predicted[:n], truth)
+    task = None if tasks is None else pair(question, held.predicted[n:], tasks[1])
+    toward = None
+    if isinstance(entry.target, LabelTarget | CorrectTarget):
+        toward = _direction(question, place)
+    return Answer(found, held, null, task, toward)
 
 
-def _need_every_class(labels: Labels, folds: NDArray[np.int64]) -> None:
-    if len(labels.classes) < 2:
-        raise AnalysisError(
-            f"column {labels.column!r} has one class, {labels.classes[0]!r}: nothing to read out"
+def _held_out(
+    question: Question, patterns: Patterns, tested: Patterns | None, labellings: NDArray[np.int64]
+) -> HeldOut:
+    """Return held-out predictions at a place, or of any patterns of its rows."""
+    design, memory = question.design, question.context.memory
+    if isinstance(patterns, Place):
+        check_memory(patterns, len(question.tested.codes) * question.crossed, memory)
+    if isinstance(tested, Place):  # its rows have other ids
+        at_place(
+            tested,
+            question.tested.ids,
+            lambda: check_finite(tested, block=question.estimator.block),
         )
-    for fold in np.unique(folds).tolist():
-        sizes = np.bincount(labels.codes[folds != fold], minlength=len(labels.classes))
-        if (sizes == 0).any():
-            missing = int(sizes.argmin())
-            raise AnalysisError(
-                f"class {labels.classes[missing]!r} of column {labels.column!r} is missing from "
-                f"the training data of fold {fold}: all its {(labels.codes == missing).sum()} "
-                "stimuli are held out there; use more groups of this class, or other folds"
-            )
-
-
-def _score(what: tuple[str, str], remark: str = "") -> dict[str, str]:
-    estimand, title = what
-    return meaning("1", title + remark, estimand)
-
-
-def _observed(capture: Capture, scores: Scores, draws: NDArray[np.float64]) -> Variables:
-    """Return the scores of the true labels; `draws` of accuracy is (place..., draw)."""
-    low, high = np.quantile(draws, INTERVAL, axis=-1)
-    dims = capture.dims
-    return {
-        "accuracy": (dims, scores.accuracy[..., 0], _score(ACCURACY)),
-        "accuracy_low": (dims, low, _score(ACCURACY, ", 2.5 % of the bootstrap over groups")),
-        "accuracy_high": (dims, high, _score(ACCURACY, ", 97.5 % of the bootstrap over groups")),
-        "balanced_accuracy": (dims, scores.balanced[..., 0], _score(BALANCED)),
-    }
-
-
-def _predictions(
-    capture: Capture, labels: Labels, predicted: NDArray[np.int64], folds: NDArray[np.int64]
-) -> Variables:
-    """Return what was predicted of whom; `predicted` is (place..., labelling, stimulus)."""
-    dims = ("stimulus", *capture.dims)
-    right = (predicted[..., 0, :] == labels.codes).astype(np.int8)
-    names = np.array(labels.classes)[predicted[..., 0, :]]
-    return {
-        "predicted": (
-            dims,
-            np.moveaxis(names, -1, 0),
-            meaning("1", f"held-out prediction of {labels.column}", "probe_class/1"),
+    return at_place(
+        patterns,
+        design.ids,
+        lambda: held_out(
+            patterns,
+            labellings,
+            question.folds,
+            question.estimator,
+            tested=tested,
+            erasing=question.entry.erase,
         ),
-        "correct": (
-            dims,
-            np.moveaxis(right, -1, 0),
-            meaning("1", "1 where the held-out prediction is correct, else 0", "probe_correct/1"),
-        ),
-        "fold": (
-            ("stimulus",),
-            folds,
-            meaning("1", "number of the fold that holds the stimulus out", "fold/1"),
-        ),
-    }
+    )
 
 
-def _majority(labels: Labels, folds: NDArray[np.int64]) -> Scores:
-    """Return the scores of predicting the training fold's most frequent class, everywhere."""
-    predicted = majority_predictions(labels.codes, folds)
-    balanced = balanced_accuracy(predicted[None], labels.codes[None])[0]
-    return Scores(np.asarray((predicted == labels.codes).mean()), balanced)
-
-
-def _controls(entry: Probe, capture: Capture, scores: Scores, majority: Scores) -> Variables:
-    """Return both scores of each control, in the order of the spec."""
-
-    def score(control: str) -> Scores:
-        if control == "majority":
-            return majority
-        return Scores(scores.accuracy[..., 1:].mean(-1), scores.balanced[..., 1:].mean(-1))
-
-    given = [score(control) for control in entry.controls]
-    dims, shape = ("control", *capture.dims), capture.shape
-    accuracy = np.stack([np.broadcast_to(control.accuracy, shape) for control in given])
-    balanced = np.stack([np.broadcast_to(control.balanced, shape) for control in given])
-    return {
-        "control_accuracy": (dims, accuracy, _score(ACCURACY, ", by a control")),
-        "control_balanced_accuracy": (dims, balanced, _score(BALANCED, ", by a control")),
-    }
-
-
-def _null(capture: Capture, scores: Scores) -> Variables:
-    """Return the scores of each shuffle of the labels, and the p values that they give."""
-    observed, null = scores.balanced[..., 0], scores.balanced[..., 1:]
-    dims = ("permutation", *capture.dims)
-    accuracy = np.moveaxis(scores.accuracy[..., 1:], -1, 0)
-    return {
-        **p_variables(capture.dims, p_value(observed, null), p_max(observed, null)),
-        "null_accuracy": (dims, accuracy, _score(ACCURACY, ", labels shuffled")),
-        "null_balanced_accuracy": (
-            dims,
-            np.moveaxis(null, -1, 0),
-            _score(BALANCED, ", labels shuffled"),
-        ),
-    }
-
-
-def _attributes(
-    entry: Probe, labels: Labels, groups: NDArray[np.int64] | None
-) -> dict[str, str | int | float]:
-    design: dict[str, str | int] = {}
-    if "shuffled_labels" in entry.controls:
-        design = {**description(labels.codes, groups, entry.shuffles), "tail": "greater"}
-    return {
-        "target": _column(entry),
-        "estimator": entry.estimator.kind,
-        "C": _strength(entry),
-        "n_stimuli": len(labels.codes),
-        "n_groups": len(labels.codes) if groups is None else len(np.unique(groups)),
-        "n_classes": len(labels.classes),
-        "n_folds": entry.cv.folds,
-        **design,
-    }
+def _direction(question: Question, place: Place) -> Toward:
+    """Return the read-out fitted to all stimuli."""
+    design = question.design
+    found = direction(place, design.codes, question.whole, question.estimator)
+    return Toward(*found)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a model that readings depend on."""
+    """The sizes of a model that readings depend on, and the stimulus set of each capture."""
 
     layers: int
     heads: int
+    sets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,20 @@ CLEAN = Condition(labels=(), changes=())
 
 @dataclass(frozen=True)
 class CaptureReading:
-    """The activations of a capture, in the clean condition."""
+    """The activations of a capture, in the clean condition.
+
+    `stimuli` names another set than the capture's own, recorded in the same way; `twin` asks for
+    the untrained twin of the model: the same architecture with seeded random weights.
+    """
 
     capture: str
+    stimuli: str | None = None
+    twin: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the capture, with the other set's where it is of another."""
+        return self.capture if self.stimuli is None else f"{self.capture}@{self.stimuli}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,17 @@ class AnswerReading:
     stimuli: str
 
 
-Reading = CaptureReading | MetricReading | AnswerReading
+@dataclass(frozen=True)
+class StimuliReading:
+    """The texts and tokens of a stimulus set.
+
+    It is a dataset with `token_id(stimulus, position)`, -1 where a stimulus has no such token.
+    """
+
+    stimuli: str
+
+
+Reading = CaptureReading | MetricReading | AnswerReading | StimuliReading
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""

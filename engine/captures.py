@@ -56,7 +56,7 @@ class CapturePlan:
     codes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     internal: bool = False
-    """Whether an intervention needs it, and no entry under `captures` asks for it."""
+    """Whether it is needed on the way, and no entry under `captures` asks for it."""
 
     @property
     def layered(self) -> bool:

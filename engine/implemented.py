@@ -85,14 +85,23 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     rdms.CategoryModel: frozenset({"kind", "column"}),
     representation.Discriminative: frozenset({"kind", "column", "target"}),
     representation.Categorical: frozenset({"kind", "column", "classes"}),
-    representation.Probe: frozenset({"kind", "of", "target", "estimator", "cv", "shuffles"}),
+    representation.Probe: frozenset(
+        {"kind", "of", "target", "estimator", "cv", "test_on", "shuffles", "erase"}
+    ),
     representation.LabelTarget: frozenset({"kind", "column"}),
-    estimators.Logistic: frozenset({"kind"}),
     descriptive.Choice: frozenset({"kind", "stimuli", "by", "bins"}),
+    representation.LayerTarget: frozenset({"kind", "layers"}),
+    representation.PositionTarget: frozenset({"kind"}),
+    representation.CorrectTarget: frozenset({"kind"}),
+    estimators.Logistic: frozenset({"kind", "C", "penalty"}),
+    estimators.Ridge: frozenset({"kind", "alpha"}),
+    estimators.LinearSvm: frozenset({"kind", "C"}),
+    estimators.Centroid: frozenset({"kind"}),
+    estimators.Difference: frozenset({"kind"}),
     causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
     causal.Units: frozenset({"layers"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
-    inference.CrossValidation: frozenset({"folds"}),
+    inference.CrossValidation: frozenset({"folds", "inner"}),
     inference.Bootstrap: frozenset(),
     inference.MetricChoice: frozenset({"kind"}),
     spec.Run: frozenset({"backend", "device", "batch", "threads", "budget", "on_error"}),
@@ -108,7 +117,7 @@ VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
 }
 """Model and key -> the values that are implemented, beside the default."""
 
-_CONTROLS = frozenset({"majority", "shuffled_labels"})
+_CONTROLS = frozenset({"majority", "shuffled_labels", "bag_of_words", "control_task"})
 
 
 def check_implemented(problems: Problems) -> None:
@@ -164,8 +173,6 @@ def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
         if value in VALUES.get((type(entry), key), ()):
             continue
         if key == "controls" and _CONTROLS.issuperset(value):
-            continue
-        if key == "C" and len(value) == 1:
             continue
         yield key, f"this value of {key!r}"
     yield from _names(entry)

@@ -19,7 +19,12 @@ from typing import Any
 import xarray as xr
 from safetensors.numpy import load_file, save
 
-from patchclamp.analyses.readings import AnswerReading, MetricReading, Reading
+from patchclamp.analyses.readings import (
+    AnswerReading,
+    MetricReading,
+    Reading,
+    StimuliReading,
+)
 from patchclamp.engine.answering import (
     Answers,
     Asking,
@@ -31,7 +36,12 @@ from patchclamp.engine.answering import (
 )
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.datasets import answers_dataset, capture_dataset, metric_dataset
+from patchclamp.engine.datasets import (
+    answers_dataset,
+    capture_dataset,
+    metric_dataset,
+    stimuli_dataset,
+)
 from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
@@ -195,5 +205,7 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
         return metric_dataset(rig.plan, reading, measured.answers)
     if isinstance(reading, AnswerReading):
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
-    capture = next(c for c in rig.plan.captures if c.name == reading.capture)
+    if isinstance(reading, StimuliReading):
+        return stimuli_dataset(rig.plan, reading.stimuli)
+    capture = next(c for c in rig.plan.captures if c.name == reading.name)
     return _open(rig, measured, capture)

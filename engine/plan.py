@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from patchclamp.analyses.readings import (
     Readings,
     answered_by,
 )
-from patchclamp.engine.captures import CapturePlan, content_of, split_heads
+from patchclamp.engine.capture_plans import elsewhere, plan_capture
+from patchclamp.engine.captures import CapturePlan, content_of
 from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
@@ -27,9 +28,9 @@ from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
-from patchclamp.registry import ANALYSES, METRICS, SITES
+from patchclamp.registry import ANALYSES, METRICS
 from patchclamp.registry.table import load
-from patchclamp.specs.captures import Capture, Reduction
+from patchclamp.specs.captures import Reduction
 from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import ALL
@@ -178,6 +179,7 @@ def make_plan(
         for name, entry in loaded.spec.captures.items()
     ]
     readings = _plan_readings(model, problems)
+    captures += list(elsewhere(readings, model, sets, problems))
     means = list(_means(readings, sets, problems))
     problems.raise_if_any()
     found = [capture for capture in captures if capture is not None]
@@ -185,69 +187,10 @@ def make_plan(
     return Plan(loaded, model, weights, sets, (*found, *means), readings)
 
 
-def plan_capture(
-    name: str, entry: Capture, model: ModelSource, context: tuple[SetPlan, Problems]
-) -> CapturePlan | None:
-    """Resolve a capture's layers, heads and tokens; None after reporting what is wrong with it."""
-    of_set, problems = context
-    here = ("captures", name)
-    before = len(problems)
-    chosen = choose(entry.positions, of_set, (*here, "positions"), problems)
-    layers = resolve_layers(entry.layers, model.shape.layers)
-    if "layer" not in SITES[entry.site].dims:
-        layers = (0,)
-    layers, heads, named = split_heads(entry.heads, layers)
-    _check_reductions(entry, (*here, "reduce"), problems)
-    if chosen is None or len(problems) > before:
-        return None
-    codes, classes = {}, {}
-    for how in entry.reduce:
-        if how.by is not None:
-            values = _label(of_set, how.by)
-            kinds = tuple(sorted(set(values)))
-            classes[how.by] = kinds
-            codes[how.by] = np.array([kinds.index(value) for value in values])
-    return CapturePlan(
-        name,
-        str(entry.of),
-        entry.site,
-        layers,
-        chosen,
-        heads,
-        named,
-        entry.reduce,
-        entry.gradient,
-        codes,
-        classes,
-    )
-
-
-def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
-    """Return a label, or the groups, of each stimulus."""
-    if label == "group" and of_set.table.groups is not None:
-        return of_set.table.groups
-    return of_set.table.labels[label]
-
-
-_MAP_ONLY = ("column_mean", "first_share")
-
-
-def _check_reductions(entry: Capture, path: tuple[str | int, ...], problems: Problems) -> None:
-    """P423: a reduction has a meaning at its site."""
-    is_map = "query" in SITES[entry.site].dims
-    for how in entry.reduce:
-        if how.kind in _MAP_ONLY and entry.site != "attn_pattern":
-            problems.add(
-                path, "P423", f"{how.kind!r} is of attention patterns, and {entry.site!r} is none"
-            )
-        if how.kind in ("norm", "absmax", "topk") and is_map:
-            message = f"{how.kind!r} is over units, which an attention map does not have"
-            problems.add(path, "P423", message)
-
-
 def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings]:
     """Ask every analysis what it needs measured."""
     readings = {}
+    sets = {name: str(entry.of) for name, entry in problems.loaded.spec.captures.items()}
     for name, entry in problems.loaded.spec.analyses.items():
         units = getattr(entry, "units", None)
         if units is not None:
@@ -256,7 +199,7 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings
             entry = entry.model_copy(update={"units": resolved})
         reference = ANALYSES[entry.kind].readings
         assert reference is not None, "checked by check_implemented"
-        readings[name] = load(reference)(entry, model.shape)
+        readings[name] = load(reference)(entry, replace(model.shape, sets=sets))
         asked = any(isinstance(reading, MetricReading) for reading in readings[name].values())
         if asked and model.architecture.encoder:
             problems.add(

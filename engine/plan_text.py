@@ -84,7 +84,7 @@ def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Itera
     """Yield a capture in words: dims and bytes, what would be cheaper, and whether it is there."""
     size = sizes(plan, capture)
     bytes_ = capture_bytes(plan, capture)
-    if capture.internal:
+    if capture.internal and capture.reduce:  # the mean that an intervention puts in place
         yield f"  interventions.{_mean_in_words(plan, capture)}"
     else:
         for variable in capture.variables():

@@ -71,7 +71,7 @@ ANALYSES: Table[Analysis] = Table(
             "probe",
             "cross-validated linear read-out of a label, with controls",
             f"{_REPRESENTATION}:Probe",
-            ("accuracy", "balanced_accuracy", "p"),
+            ("accuracy", "balanced_accuracy", "auroc", "p", "p_max"),
             figures=("layer_curves", "head_maps", "position_maps", "sweep_panels"),
         ),
         Analysis(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from patchclamp.specs.estimators import Estimator, Logistic
+from patchclamp.specs.estimators import Estimator, Ridge
 from patchclamp.specs.fields import (
     CaptureRef,
     LabelName,
@@ -142,7 +142,8 @@ class PositionTarget(Model):
 
 
 class CorrectTarget(Model):
-    """Read out whether the model's own answer is right."""
+    """Read out whether the model's own answer is right: the most probable of its options, or
+    where there are none of all tokens."""
 
     kind: Literal["correct"]
 
@@ -170,23 +171,27 @@ class Probe(Model):
     """The capture; may be left out where there is one."""
     target: Target
     """What is read out."""
-    estimator: Estimator = Logistic.model_construct(kind="logistic")
-    """The classifier."""
+    estimator: Estimator = Ridge.model_construct(kind="ridge")
+    """The classifier; `ridge` makes permuted labels nearly free, `logistic` gives probabilities."""
     features: SelectionRef | None = None
     """A `selection`, done anew inside each training part, whose units are used; None takes all."""
     cv: CrossValidation = CrossValidation.model_construct()
     """How stimuli are held out."""
     test_on: StimuliRef | None = None
-    """Another set to test on: trained on all of one set, tested on all of the other."""
+    """Another set to test on, recorded as the capture is: trained on all of one set, tested on
+    all of the other. Groups that both have are held out of training when they are tested on."""
     controls: tuple[
         Literal["majority", "shuffled_labels", "bag_of_words", "random_twin", "control_task"], ...
     ] = ("majority", "shuffled_labels")
-    """What accuracy is compared with; a probe without a control needs an explicit `[]`."""
-    shuffles: int = Field(default=20, ge=19, le=10_000)
+    """What accuracy is compared with: the most frequent class, permuted labels, word counts, the
+    same model with random weights, classes drawn at random for each token (selectivity). A probe
+    without a control needs an explicit `[]`."""
+    shuffles: int = Field(default=200, ge=19, le=10_000)
     """Number of label shuffles of the `shuffled_labels` control; 19 is the least that reaches
     p = 0.05."""
     erase: bool = False
-    """Also report what is left after LEACE has erased the label: about chance, if it worked."""
+    """Also report what is left after LEACE has erased the label, fitted inside the fold: about
+    chance, if it worked; and the share of variance that erasing it took."""
 
 
 class Contrast(Model):

@@ -27,7 +27,7 @@ class Logistic(Model):
     C: Strengths = (1.0,)
     """Inverse strength of the penalty; several are chosen from inside the fold."""
     penalty: Literal["l2", "l1"] = "l2"
-    """`l1` chooses units too."""
+    """`l1` chooses units too; one class against the rest."""
 
 
 class Ridge(Model):
@@ -39,7 +39,7 @@ class Ridge(Model):
 
 
 class LinearSvm(Model):
-    """Linear support vector machine."""
+    """Linear support vector machine with hinge loss, one class against the rest."""
 
     kind: Literal["svm"]
     C: Strengths = (1.0,)
@@ -47,13 +47,13 @@ class LinearSvm(Model):
 
 
 class Centroid(Model):
-    """Nearest class mean."""
+    """Nearest class mean, of standardised units."""
 
     kind: Literal["centroid"]
 
 
 class Difference(Model):
-    """Projection on the difference of two class means."""
+    """Projection on the difference of two class means, in the units of the activations."""
 
     kind: Literal["difference"]
 

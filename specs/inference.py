@@ -51,9 +51,12 @@ Correction = Literal["max", "fdr", "none"]
 
 
 class CrossValidation(Model):
-    """Folds over whole groups, drawn without looking at labels."""
+    """Folds over whole groups, drawn without looking at labels unless stratified by them."""
 
     folds: int = Field(default=5, ge=2, le=100)
     """Number of folds."""
+    stratify: bool = False
+    """Equally many groups of each class in every fold, for rare classes; permutations then
+    exchange labels inside folds only, which keeps them exact and leaves fewer of them."""
     inner: int = Field(default=5, ge=2, le=100)
     """Number of folds inside each training part, where something is chosen there."""

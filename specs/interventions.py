@@ -103,6 +103,9 @@ class Vector(Model):
 
     of: AnalysisRef
     """A probe (its direction), a contrast (its mean difference) or a counterfactual."""
+    toward: str | None = None
+    """The class that it points to, for a probe of more than two; of two it is the second in
+    alphabetical order, and naming the first turns the vector around."""
     normalise: Literal["none", "unit", "residual"] = "none"
     """`unit`: length one; `residual`: length of the mean residual stream at its layer."""
 

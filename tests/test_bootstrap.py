@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.analyses.bootstrap import group_bootstrap, group_weights
 from patchclamp.registry.errors import AnalysisError
 
 GROUPS = np.array([4, 4, 1, 1, 1, 7, 9, 9])
@@ -57,3 +57,20 @@ def test_one_group_is_refused():
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(AnalysisError, match="1 of 3 values to bootstrap are NaN or infinite"):
         group_bootstrap([1.0, np.nan, 2.0], None, 10, np.random.default_rng(0))
+
+
+def test_draws_of_whole_groups_keep_every_class():
+    groups = np.repeat(np.arange(6), 3)
+    codes = np.array([0] * 12 + [1] * 6)
+    weights = group_weights(groups, codes, 500, np.random.default_rng(0))
+    assert weights.shape == (500, 18)
+    for group in range(6):
+        assert np.ptp(weights[:, groups == group], axis=1).max() == 0
+    assert (weights[:, codes == 0].sum(axis=1) > 0).all()
+    assert (weights[:, codes == 1].sum(axis=1) > 0).all()
+    assert (weights[:, ::3].sum(axis=1) == 6).all()
+
+
+def test_a_class_of_one_group_has_no_interval():
+    with pytest.raises(AnalysisError, match="class number 1 has 1 group; an interval needs 2"):
+        group_weights([0, 0, 1, 2], np.array([0, 0, 0, 1]), 10, np.random.default_rng(0))

@@ -24,7 +24,7 @@ stimuli:
 captures: {resid: {site: resid_post, layers: 0..2}}
 interventions: {mean: {kind: ablate, value: {mean_over: scrambled, per: all}}}
 analyses:
-  decode: {kind: probe, target: category, estimator: {kind: logistic, C: 1}}
+  decode: {kind: probe, target: category, estimator: {kind: ridge, alpha: 1}}
   g: {kind: rsa, against: {m: {kind: category, column: category}}, test: {permute: category}}
   heads: {kind: ablation, units: {site: z}, metric: {kind: logit_diff}}
 """
@@ -47,8 +47,8 @@ analyses:
     rdm: {metric: correlation}
     of: resid
     kind: rsa
-  decode: {kind: probe, target: category, of: resid, cv: {folds: 5}, shuffles: 20,
-    estimator: {C: 1.0e+0, kind: logistic}, controls: [majority, shuffled_labels]}
+  decode: {kind: probe, target: category, of: resid, cv: {folds: 5}, shuffles: 200,
+    estimator: {alpha: 1.0e+0, kind: ridge}, controls: [majority, shuffled_labels]}
 interventions:
   mean: {kind: ablate, value: {kind: mean, per: all, mean_over: scrambled}}
 captures: {resid: {layers: [0, 1, 2], site: resid_post, of: words, positions: last}}

@@ -161,7 +161,7 @@ def test_the_snippet_of_a_name_is_valid(sort: str, name: str) -> None:
         ("resid_post", "dims: stimulus, layer, position, unit"),
         ("sites.z", "identity: norm(sum over heads"),
         ("logit_diff", "estimand: logit_diff/1"),
-        ("probe", "Headline results: accuracy, balanced_accuracy, p"),
+        ("probe", "Headline results: accuracy, balanced_accuracy, auroc, p, p_max"),
         ("analyses.probe.cv", "Number of folds."),
         ("probe.cv.folds", "whole number, at least 2, at most 100 (default 5)"),
         ("analyses.decode.target", "target: "),

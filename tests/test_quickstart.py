@@ -62,7 +62,7 @@ def test_the_probe_beats_the_majority_and_falls_to_chance_with_shuffled_labels(
     controls = decode["control_accuracy"]
     np.testing.assert_allclose(controls.sel(control="majority"), 0.2)
     np.testing.assert_allclose(controls.sel(control="shuffled_labels"), 0.2, atol=0.05)
-    np.testing.assert_allclose(decode["p"], 1 / 21)
+    np.testing.assert_allclose(decode["p_max"], 1 / 201)
 
 
 def test_one_head_carries_most_of_the_answer_and_most_carry_little(quickstart: Result) -> None:

@@ -1,0 +1,300 @@
+"""The labelled result of a probe: variables with their dims, units and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from patchclamp.analyses.decoding import HeldOut
+from patchclamp.analyses.patterns import FEATURES, Variables, meaning, p_variables
+from patchclamp.analyses.permutation import description, p_max, p_value
+from patchclamp.analyses.places import place_dims
+from patchclamp.analyses.probe_design import Question
+from patchclamp.analyses.probe_folds import fold_numbers
+from patchclamp.analyses.scores import Array, balanced_accuracy
+
+INTERVAL = (0.025, 0.975)
+"""Quantiles of the bootstrap's draws: a 95 % percentile interval."""
+
+SCORES = {
+    "accuracy": ("1", "share of held-out stimuli predicted correctly"),
+    "balanced_accuracy": ("1", "mean over classes of the share predicted correctly"),
+    "auroc": ("1", "chance that a stimulus of a class has a higher decision than one outside"),
+    "log_loss": ("nat", "mean of -log p of the true class"),
+    "calibration_error": ("1", "mean distance of confidence and accuracy, in 10 bins"),
+}
+"""Units and meaning of every score."""
+
+Pair = tuple[Array, Array]
+"""Accuracy and balanced accuracy, of one labelling () or of several (labelling,)."""
+
+
+@dataclass(frozen=True)
+class Toward:
+    """A read-out fitted to all rows: `weights` (unit, class), `offset` (class,), `strength`."""
+
+    weights: Array
+    offset: Array
+    strength: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one place gives: scores by name (draw,), predictions, nulls and the direction.
+
+    `null` are the scores of every labelling, the true one first; `task` those of the control
+    tasks, None where there is nothing to ask.
+    """
+
+    scores: Mapping[str, Array]
+    held: HeldOut
+    null: Pair
+    task: Pair | None
+    toward: Toward | None
+
+
+def pair(question: Question, predicted: NDArray[np.integer], truth: NDArray[np.int64]) -> Pair:
+    """Return accuracy and balanced accuracy of predictions (..., row)."""
+    truth = np.broadcast_to(truth, predicted.shape)
+    return (
+        np.asarray((predicted == truth).mean(axis=-1)),
+        balanced_accuracy(predicted, truth, question.design.n_classes),
+    )
+
+
+def probe_result(
+    question: Question, answers: Sequence[Answer], controls: Mapping[str, Sequence[Pair]]
+) -> xr.Dataset:
+    """Return the result; `answers`, and the pairs of each control, are one for each place."""
+    places, entry, design = _Places(question), question.entry, question.design
+    coords: dict[str, ArrayLike] = {}
+    variables = _scores(places, answers) | _predictions(question, places, answers)
+    if len(question.estimator.strengths) > 1:
+        variables |= _strengths(question, places, answers)
+        coords["fold"] = np.arange(len(question.folds))
+    if entry.controls:
+        variables |= _controls(question, places, answers, controls)
+        coords["control"] = list(entry.controls)
+    if "control_task" in entry.controls:
+        variables |= _selectivity(places, answers)
+    if "shuffled_labels" in entry.controls:
+        variables |= _null(places, answers)
+        coords["permutation"] = np.arange(entry.shuffles)
+    if answers[0].toward is not None:
+        variables |= _direction(question, places, answers)
+        if design.n_classes > 2:
+            coords["class"] = list(design.classes)
+    if entry.erase:
+        variables |= _erased(question, places, answers)
+    result = question.tested.capture.result(variables, coords, _attributes(question))
+    if "class" in result.coords:
+        result["class"].attrs["label"] = design.what
+    return result
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Stacks what every place gives into arrays with the dims of places."""
+
+    question: Question
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dims of the places."""
+        return place_dims(self.question.design.capture, self.question.design.dims)
+
+    def stack(self, values: Sequence[ArrayLike]) -> Array:
+        """Return (place..., ...)."""
+        sizes = [self.question.design.capture.data.sizes[dim] for dim in self.dims]
+        stacked = np.stack([np.asarray(value) for value in values])
+        return stacked.reshape(*sizes, *stacked.shape[1:])
+
+    def first(self, values: Sequence[ArrayLike]) -> Array:
+        """Return (..., place...) of values with one axis of their own."""
+        return np.moveaxis(self.stack(values), -1, 0)
+
+    def rows(self, values: Sequence[ArrayLike]) -> Array:
+        """Return (stimulus, [layer or position], place...) of values over tested rows."""
+        moved = self.first(values)
+        return moved.reshape(*self.question.tested.sizes, *moved.shape[1:])
+
+
+def _score(name: str, remark: str = "") -> dict[str, str]:
+    units, title = SCORES[name]
+    return meaning(units, title + remark, f"probe_{name}/1")
+
+
+def _scores(places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return every score of the true labels with its interval."""
+    found: Variables = {}
+    for name in answers[0].scores:
+        draws = places.stack([answer.scores[name] for answer in answers])
+        low, high = np.quantile(draws[..., 1:], INTERVAL, axis=-1)
+        over = "of the bootstrap over groups"
+        found[name] = (places.dims, draws[..., 0], _score(name))
+        found[f"{name}_low"] = (places.dims, low, _score(name, f", 2.5 % {over}"))
+        found[f"{name}_high"] = (places.dims, high, _score(name, f", 97.5 % {over}"))
+    return found
+
+
+def _predictions(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return what was predicted of whom, by which fold."""
+    tested = question.tested
+    names, dims = np.array(tested.classes), (*tested.dims, *places.dims)
+    predicted = [answer.held.predicted[0] for answer in answers]
+    right = [(row == tested.codes).astype(np.int8) for row in predicted]
+    words = f"held-out prediction of {tested.what}"
+    held = "1 where the held-out prediction is correct, else 0"
+    found: Variables = {
+        "predicted": (
+            dims,
+            places.rows([names[row] for row in predicted]),
+            meaning("1", words, "probe_class/1"),
+        ),
+        "correct": (dims, places.rows(right), meaning("1", held, "probe_correct/1")),
+    }
+    numbers = fold_numbers(question.folds, len(tested.codes))
+    fold = numbers.reshape(tested.sizes[0], -1)[:, 0]
+    words = "number of the fold that holds the stimulus out"
+    found["held_out_by"] = (("stimulus",), fold, meaning("1", words, "fold/1"))
+    return found
+
+
+def _strengths(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return the strengths that inner folds chose."""
+    what = "alpha" if question.estimator.kind == "ridge" else "C"
+    words = f"{what} chosen on inner folds of the training part"
+    strengths = places.first([answer.held.strengths for answer in answers])
+    return {"strength": (("fold", *places.dims), strengths, meaning("1", words, "strength/1"))}
+
+
+def _controls(
+    question: Question,
+    places: _Places,
+    answers: Sequence[Answer],
+    controls: Mapping[str, Sequence[Pair]],
+) -> Variables:
+    """Return both scores of each control, in the order of the spec."""
+
+    def scores(name: str) -> list[Pair]:
+        if name == "shuffled_labels":
+            return [(a.null[0][1:].mean(), a.null[1][1:].mean()) for a in answers]
+        if name == "control_task":
+            return [_task(answer) for answer in answers]
+        return list(controls[name])
+
+    found = {name: scores(name) for name in question.entry.controls}
+    dims, remark = ("control", *places.dims), ", by a control"
+    accuracy = np.stack([places.stack([p[0] for p in pairs]) for pairs in found.values()])
+    balanced = np.stack([places.stack([p[1] for p in pairs]) for pairs in found.values()])
+    return {
+        "control_accuracy": (dims, accuracy, _score("accuracy", remark)),
+        "control_balanced_accuracy": (dims, balanced, _score("balanced_accuracy", remark)),
+    }
+
+
+def _task(answer: Answer) -> Pair:
+    """Return the mean scores over control tasks; NaN where none could be made."""
+    if answer.task is None:
+        return np.asarray(np.nan), np.asarray(np.nan)
+    return answer.task[0].mean(), answer.task[1].mean()
+
+
+def _selectivity(places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return how much better the labels are read out than a control task."""
+    values = [answer.scores["accuracy"][0] - _task(answer)[0] for answer in answers]
+    words = "accuracy minus accuracy on the control task"
+    return {
+        "selectivity": (places.dims, places.stack(values), meaning("1", words, "selectivity/1"))
+    }
+
+
+def _null(places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return the scores of each shuffle of the labels, and the p values that they give."""
+    accuracy = places.stack([answer.null[0] for answer in answers])
+    balanced = places.stack([answer.null[1] for answer in answers])
+    observed, null = balanced[..., 0], balanced[..., 1:]
+    dims, remark = ("permutation", *places.dims), ", labels shuffled"
+
+    def moved(values: Array) -> Array:
+        return np.moveaxis(values, -1, 0)
+
+    return {
+        **p_variables(places.dims, p_value(observed, null), p_max(observed, null)),
+        "null_accuracy": (dims, moved(accuracy[..., 1:]), _score("accuracy", remark)),
+        "null_balanced_accuracy": (dims, moved(null), _score("balanced_accuracy", remark)),
+    }
+
+
+def _direction(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return the read-outs fitted to all stimuli, over the units of the site."""
+    toward = [answer.toward for answer in answers if answer.toward is not None]
+    weights = places.stack([t.weights.T for t in toward])
+    offset = places.stack([t.offset for t in toward])
+    data = question.design.capture.data["activation"]
+    (units,) = (str(dim) for dim in data.dims if dim in FEATURES)
+    dims: tuple[str, ...] = ("class", *places.dims)
+    axis = len(places.dims)
+    weights, offset = np.moveaxis(weights, axis, 0), np.moveaxis(offset, axis, 0)
+    if question.design.n_classes == 2:
+        dims, weights, offset = places.dims, weights[0], offset[0]
+    per = "1/activation"
+    words = "read-out fitted to all stimuli: decision = direction · activation + intercept"
+    return {
+        "direction": ((*dims, units), weights, meaning(per, words, "probe_direction/1")),
+        "intercept": (dims, offset, meaning("1", f"intercept of the {words}", "intercept/1")),
+    }
+
+
+def _erased(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return what read-outs find after LEACE."""
+    erased = [answer.held.erased for answer in answers]
+    assert answers[0].held.taken is not None, "asked for"
+    pairs = [pair(question, row, question.tested.codes) for row in erased if row is not None]
+    taken = [np.mean(answer.held.taken) for answer in answers if answer.held.taken is not None]
+    remark = ", of patterns with the label erased by LEACE"
+    words = "share of the variance in training that erasing the label took, mean over folds"
+    return {
+        "erased_accuracy": (
+            places.dims,
+            places.stack([p[0] for p in pairs]),
+            _score("accuracy", remark),
+        ),
+        "erased_balanced_accuracy": (
+            places.dims,
+            places.stack([p[1] for p in pairs]),
+            _score("balanced_accuracy", remark),
+        ),
+        "erased_variance": (
+            places.dims,
+            places.stack(taken),
+            meaning("1", words, "erased_variance/1"),
+        ),
+    }
+
+
+def _attributes(question: Question) -> dict[str, str | int | float]:
+    design, tested, entry = question.design, question.tested, question.entry
+    found: dict[str, str | int | float] = {
+        "target": design.what,
+        "estimator": question.estimator.kind,
+        "n_stimuli": len(tested.capture.ids),
+        "n_groups": tested.n_groups,
+        "n_classes": design.n_classes,
+        "n_folds": len(question.folds),
+        "base_rate": float(np.bincount(tested.codes).max() / len(tested.codes)),
+    }
+    if question.estimator.readout.stronger and len(question.estimator.strengths) == 1:
+        found["strength"] = question.estimator.strengths[0]
+    if question.crossed:
+        found |= {"test_on": str(entry.test_on), "n_training_stimuli": len(design.capture.ids)}
+        found |= {"n_training_groups": design.n_groups}
+    if design.n_classes == 2:
+        found["toward"] = design.classes[1]
+    if "shuffled_labels" in entry.controls:
+        found |= {**description(design.codes, design.blocks, entry.shuffles), "tail": "greater"}
+    return found

@@ -1,0 +1,99 @@
+"""Planning captures: their layers, heads and tokens as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from patchclamp.analyses.readings import CaptureReading, Readings
+from patchclamp.engine.captures import CapturePlan, split_heads
+from patchclamp.engine.model import ModelSource
+from patchclamp.engine.positions import choose
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.sets import SetPlan
+from patchclamp.registry import SITES
+from patchclamp.specs.captures import Capture
+from patchclamp.specs.selections import resolve_layers
+
+
+def plan_capture(
+    name: str, entry: Capture, model: ModelSource, context: tuple[SetPlan, Problems]
+) -> CapturePlan | None:
+    """Resolve a capture's layers, heads and tokens; None after reporting what is wrong with it."""
+    of_set, problems = context
+    here = ("captures", name)
+    before = len(problems)
+    chosen = choose(entry.positions, of_set, (*here, "positions"), problems)
+    layers = resolve_layers(entry.layers, model.shape.layers)
+    if "layer" not in SITES[entry.site].dims:
+        layers = (0,)
+    layers, heads, named = split_heads(entry.heads, layers)
+    _check_reductions(entry, (*here, "reduce"), problems)
+    if chosen is None or len(problems) > before:
+        return None
+    codes, classes = {}, {}
+    for how in entry.reduce:
+        if how.by is not None:
+            values = _label(of_set, how.by)
+            kinds = tuple(sorted(set(values)))
+            classes[how.by] = kinds
+            codes[how.by] = np.array([kinds.index(value) for value in values])
+    return CapturePlan(
+        name,
+        str(entry.of),
+        entry.site,
+        layers,
+        chosen,
+        heads,
+        named,
+        entry.reduce,
+        entry.gradient,
+        codes,
+        classes,
+    )
+
+
+def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
+    """Return a label, or the groups, of each stimulus."""
+    if label == "group" and of_set.table.groups is not None:
+        return of_set.table.groups
+    return of_set.table.labels[label]
+
+
+_MAP_ONLY = ("column_mean", "first_share")
+
+
+def _check_reductions(entry: Capture, path: tuple[str | int, ...], problems: Problems) -> None:
+    """P423: a reduction has a meaning at its site."""
+    is_map = "query" in SITES[entry.site].dims
+    for how in entry.reduce:
+        if how.kind in _MAP_ONLY and entry.site != "attn_pattern":
+            problems.add(
+                path, "P423", f"{how.kind!r} is of attention patterns, and {entry.site!r} is none"
+            )
+        if how.kind in ("norm", "absmax", "topk") and is_map:
+            message = f"{how.kind!r} is over units, which an attention map does not have"
+            problems.add(path, "P423", message)
+
+
+def elsewhere(
+    readings: Mapping[str, Readings],
+    model: ModelSource,
+    sets: Mapping[str, SetPlan],
+    problems: Problems,
+) -> Iterator[CapturePlan]:
+    """Yield the captures that analyses want of other sets than their own."""
+    asked = {
+        reading
+        for parts in readings.values()
+        for reading in parts.values()
+        if isinstance(reading, CaptureReading) and reading.stimuli in sets
+    }
+    for reading in sorted(asked, key=lambda reading: reading.name):
+        entry = problems.loaded.spec.captures[reading.capture]
+        entry = entry.model_copy(update={"of": reading.stimuli})
+        planned = plan_capture(reading.name, entry, model, (sets[str(entry.of)], problems))
+        if planned is not None:
+            yield replace(planned, internal=True)
