@@ -49,7 +49,7 @@ def stratified_folds(
 
     >>> rng = np.random.default_rng(0)
     >>> stratified_folds(np.array([0, 0, 1, 1]), [7, 8, 9, 9], 2, rng).tolist()
-    [1, 0, 0, 0]
+    [0, 1, 0, 0]
     """
     names, first, group = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     label = codes[first]

@@ -106,7 +106,7 @@ def test_a_digest_is_the_same_on_every_machine() -> None:
         ("0..2", "0..1"),
         ("0..2", "[2, 1, 0]"),
         ("per: all", "per: position"),
-        ("C: 1", "C: 1.0000001"),
+        ("alpha: 1", "alpha: 1.0000001"),
         ("  decode:", "  decode2:"),
         ('" {next}"', '"{next}"'),
     ],
