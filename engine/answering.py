@@ -22,7 +22,7 @@ from patchclamp.engine.batches import Batch
 from patchclamp.engine.passes import Found, Inputs, Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record, digest_of
-from patchclamp.engine.shards import open_shards, write_shard
+from patchclamp.engine.shards import write_shard
 from patchclamp.engine.steps import answers_step, in_order, write_steps
 from patchclamp.engine.values import Values
 from patchclamp.registry.errors import GuardError
@@ -65,7 +65,7 @@ def ask_all(passes: Passes, asked: Asking, values: Values, cache: Cache) -> None
     """Run what is left of the passes under every condition."""
     count = len(passes.plan.sets[asked.stimuli].table)
     folder = cache.shards(asked.record)
-    done = open_shards(folder).done
+    done = cache.open_shards(asked.record).done
     lacking = [
         row
         for row in range(count)
@@ -135,7 +135,7 @@ def collect(plan: Plan, asked: Asking, cache: Cache) -> dict[Changes, Answers]:
     """Put the shards of the answers together; raises `GuardError` for what is not finite."""
     count = len(plan.sets[asked.stimuli].table)
     whole: Answers = {}
-    for units, tensors in open_shards(cache.shards(asked.record)).tensors():
+    for units, tensors in cache.open_shards(asked.record).tensors():
         for name, value in tensors.items():
             shape = (count * len(asked.conditions), *value.shape[1:])
             whole.setdefault(name, np.full(shape, np.nan))[units] = value.numpy()

@@ -15,6 +15,7 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from patchclamp.engine.captures import CapturePlan, Variable
@@ -72,22 +73,27 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
         whole: NDArray[Any] = merged(capture, main, shards)[name != variable.name]
         yield slice(0, len(whole)), whole, whole.shape
         return
-    rows = capture.chosen.rows
-    _, sample = next(shards.block(variable.name, rows[:1]))
+    rows, names = capture.chosen.rows, capture.stored(variable)
+    layered = "layer" in variable.dims
+    _, (sample, *_) = next(shards.block(names, rows[:1]))
     padded = {"position": capture.chosen.index.shape[1], "key": keys}
     padded["query"] = padded["position"]
-    sizes = dict(zip(variable.dims[1:], sample.shape, strict=True))
-    shape = tuple(padded.get(dim, size) for dim, size in sizes.items())
-    dtype = np.int32 if variable.whole else np.float32
-    step = max(1, _BLOCK // max(1, 4 * int(np.prod(shape))))
-    step = max(_STIMULI, step - step % _STIMULI) if step >= _STIMULI else step
+    inner = [dim for dim in variable.dims[1:] if dim != "layer"]
+    shape = tuple(padded.get(dim, size) for dim, size in zip(inner, sample.shape[1:], strict=True))
+    whole = (len(names), *shape) if layered else shape
+    dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
+    step = max(1, _BLOCK // max(1, 4 * int(np.prod(whole))))
+    step = step - step % _STIMULI if step >= _STIMULI else step
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        values = np.full((len(some), *shape), -1 if variable.whole else np.nan, dtype)
-        for place, part in shards.block(variable.name, some):
-            inner = tuple(slice(0, size) for size in part.shape)
-            values[place][inner] = part.float().numpy() if not variable.whole else part.numpy()
-        yield slice(start, start + len(some)), values, (len(rows), *shape)
+        values = np.full((len(names), len(some), *shape), none, dtype)
+        for places, parts in shards.block(names, some):
+            for number, part in enumerate(parts):
+                within = tuple(slice(0, size) for size in part.shape[1:])
+                found = part if variable.whole else part.float()
+                values[(number, places, *within)] = found.numpy()
+        block = np.moveaxis(values, 0, 1) if layered else values[0]
+        yield slice(start, start + len(some)), block, (len(rows), *whole)
 
 
 def merged(
@@ -104,7 +110,8 @@ def merged(
     maximum = variable.name.startswith("max")
     total, count = None, None
     for _, tensors in shards.tensors():
-        part = tensors[variable.name].double().numpy()
+        layers = [tensors[name] for name in capture.stored(variable)]
+        part = (torch.stack(layers, 1) if "layer" in variable.dims else layers[0]).double().numpy()
         part = _widened(part, axis, width, -np.inf if maximum else 0.0)
         counted = _widened(tensors[f"{variable.name}_count"].numpy(), 1, width, 0)
         if total is None or count is None:
@@ -168,5 +175,7 @@ def _chunks(dims: tuple[str, ...], shape: tuple[int, ...], size: int) -> tuple[i
 def _check(written: Any, blocks: Iterator[Block], path: Path) -> None:
     """Read every block back; a full disk can be swallowed on the way."""
     for place, values, _ in blocks:
-        if not np.array_equal(written[place], values, equal_nan=values.dtype.kind == "f"):
+        bits = f"i{values.dtype.itemsize}"  # bit by bit: NaN is NaN, and -0 is not 0
+        back = np.ascontiguousarray(written[place]).view(bits)
+        if not np.array_equal(back, np.ascontiguousarray(values).view(bits)):
             raise StoreError(f"{written.name} did not survive being written to {path}")

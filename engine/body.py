@@ -115,7 +115,8 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
     for how in step["reduce"]:
         for part, value in reduce(how, tensor, mask, {"index": index, "lengths": lengths}).items():
             found[f"{key}/{how['name']}{part and '_'}{part}"] = value
-    return {name: value.detach().to("cpu", copy=True) for name, value in found.items()}
+    # Each is new already, no view of what the model goes on to compute with.
+    return {name: value.detach().to("cpu") for name, value in found.items()}
 
 
 def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, Any]) -> Found:

@@ -85,6 +85,12 @@ class CapturePlan:
             variable for how in self.reduce for variable in reduced(how, dims, (sort, units))
         )
 
+    def stored(self, variable: Variable) -> tuple[str, ...]:
+        """Return the names that a variable has in a shard: one for each layer that it has."""
+        if "layer" not in variable.dims:
+            return (variable.name,)
+        return tuple(f"{variable.name}/{layer}" for layer in self.layers)
+
 
 def reduced(how: Reduction, dims: tuple[str, ...], what: tuple[str, str]) -> tuple[Variable, ...]:
     """Return the variables of one reduction of an activation with these dims."""

@@ -16,7 +16,6 @@ from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.recording import Work, by_objective, gather, prepare
 from patchclamp.engine.records import Cache
-from patchclamp.engine.shards import open_shards
 from patchclamp.engine.steps import read_step
 from patchclamp.registry.errors import GuardError
 
@@ -115,14 +114,15 @@ def _recorded_is(
 ) -> float:
     """Compare what a stimulus gives alone with what was recorded of it in its batch."""
     row, tensors = what
-    shards, worst = open_shards(cache.shards(plan.record(capture))), 0.0
+    shards, worst = cache.open_shards(plan.record(capture)), 0.0
     for variable in capture.variables():
         if variable.partial or variable.whole:
             continue
-        alone = tensors[variable.name][0].float().numpy()
-        ((_, kept),) = shards.block(variable.name, (row,))
+        names = capture.stored(variable)
+        ((_, kept),) = shards.block(names, (row,))
+        alone = torch.stack([tensors[name][0] for name in names]).float().numpy()
         inner = tuple(slice(0, size) for size in alone.shape)
-        together = kept[inner].float().numpy()
+        together = torch.stack([part[0] for part in kept])[inner].float().numpy()
         if np.isfinite(alone).any():
             worst = max(worst, _deviation(alone, together))
     return worst

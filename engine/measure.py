@@ -11,7 +11,8 @@ records of a run are held against other runs, which wait and then find them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,12 @@ from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import outstanding, record_clean
-from patchclamp.engine.records import Cache
+from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.rig import Rig
 from patchclamp.engine.screen import screen, screened_sets
-from patchclamp.engine.shards import open_shards
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
+from patchclamp.registry.errors import GuardError
 
 
 @dataclass
@@ -71,7 +72,7 @@ def measure_clean(rig: Rig, measured: Measured, answered: Iterable[str]) -> None
     captures = [c for c in plan.captures if c.name not in measured.captures]
     records = [plan.record(capture) for capture in captures] + [one.record for one in asked]
     if any(cache.find(record) is None for record in records):
-        with cache.locked(records):
+        with cache.locked(records, rig.wait):
             work = outstanding(plan, cache, asked)
             if work:
                 record_clean(rig.open(), work, cache)
@@ -119,14 +120,26 @@ def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
     plan, cache = rig.plan, rig.cache
     if not captures:
         return
-    verdicts = check_captures(rig.checked(), captures, cache)
+    with _distrusted(cache, [plan.record(capture) for capture in captures]):
+        verdicts = check_captures(rig.checked(), captures, cache)
     for capture in captures:
         record = plan.record(capture)
         path = cache.folder(record) / "data.nc"
         half = plan.model.choice.dtype != "float32" and not capture.reduce
         keys = plan.sets[capture.stimuli].tokens.longest
-        assemble(capture, open_shards(cache.shards(record)), path, keys=keys, compress=half)
+        assemble(capture, cache.open_shards(record), path, keys=keys, compress=half)
         cache.finish(record, path, rig.made(verdicts))
+
+
+@contextmanager
+def _distrusted(cache: Cache, records: Sequence[Record]) -> Iterator[None]:
+    """Throw away what was measured if a guard fails on it, so that it is never gone on with."""
+    try:
+        yield
+    except GuardError:
+        for record in records:
+            cache.discard(record)
+        raise
 
 
 def measure_answers(
@@ -142,7 +155,7 @@ def measure_answers(
             continue
         asked = asking(rig.plan, name, new, values)
         if rig.cache.find(asked.record) is None:
-            with rig.cache.locked([asked.record]):
+            with rig.cache.locked([asked.record], rig.wait):
                 if rig.cache.find(asked.record) is None:
                     ask_all(rig.open(), asked, values, rig.cache)
                     _finish_answers(rig, asked, measured.answers[name, ()])
@@ -152,8 +165,9 @@ def measure_answers(
 def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
     """Make one file of the shards of answers, if guards let them pass."""
     cache = rig.cache
-    found = collect(rig.plan, asked, cache)
-    verdicts = check_answers(rig.checked(), asked, found, clean)
+    with _distrusted(cache, [asked.record]):
+        found = collect(rig.plan, asked, cache)
+        verdicts = check_answers(rig.checked(), asked, found, clean)
     flat = {
         f"{number}/{name}": array
         for number, changes in enumerate(asked.conditions)
@@ -167,6 +181,7 @@ def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
 def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
     made = rig.cache.find(asked.record)
     assert made is not None, "it was finished before"
+    rig.cache.refuse_damaged(asked.record)
     for key, array in load_file(rig.cache.folder(asked.record) / made["file"]).items():
         number, _, name = key.partition("/")
         changes = asked.conditions[int(number)]
@@ -197,6 +212,22 @@ def _origin(made: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the provenance says of a record."""
     kept = ("at", "backend", "device", "threads", "versions", "guards", "sha256")
     return {name: made[name] for name in kept}
+
+
+@contextmanager
+def damage_named(rig: Rig) -> Iterator[None]:
+    """Say which capture's file is damaged, where that is why something cannot be read.
+
+    Its checksums let no wrong number through, but the library's error only says "HDF error".
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for capture in rig.plan.captures:
+            record = rig.plan.record(capture)
+            if rig.cache.find(record) is not None:
+                rig.cache.refuse_damaged(record, error)
+        raise
 
 
 def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:

@@ -14,7 +14,7 @@ from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.passes import Found, Inputs, Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record
-from patchclamp.engine.shards import open_shards, write_shard
+from patchclamp.engine.shards import write_shard
 from patchclamp.engine.steps import (
     answers_step,
     capture_steps,
@@ -62,7 +62,7 @@ def outstanding(plan: Plan, cache: Cache, asked: Sequence[Asking] = ()) -> list[
 
 
 def _done(record: Record, rows: frozenset[int], cache: Cache) -> frozenset[int]:
-    return rows if cache.find(record) is not None else open_shards(cache.shards(record)).done
+    return rows if cache.find(record) is not None else cache.open_shards(record).done
 
 
 def _works(name: str, need: Sequence[CapturePlan | Asking], rows: tuple[int, ...]) -> list[Work]:
@@ -88,6 +88,7 @@ def by_objective(captures: Sequence[CapturePlan]) -> list[tuple[CapturePlan, ...
 def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
     """Run what is left of the clean passes; a batch is done when its shards are written."""
     for part in work:
+        folders = {c.name: cache.shards(passes.plan.record(c)) for c in part.captures}
         for whole in passes.batches(part.stimuli, part.rows):
 
             def steps(batch: Batch, part: Work = part) -> Inputs:
@@ -97,8 +98,7 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
                 for capture in part.captures:
                     tensors, rows = gather(passes.plan, capture, batch.rows, found)
                     if rows:
-                        folder = cache.shards(passes.plan.record(capture))
-                        write_shard(folder, rows, tensors)
+                        write_shard(folders[capture.name], rows, tensors)
                 if part.asked is not None:
                     folder = cache.shards(part.asked.record)
                     write_shard(folder, batch.rows, answers_in(found))
@@ -134,7 +134,7 @@ def _reads(gradient: Gradient | None) -> tuple[str, ...]:
 def gather(
     plan: Plan, capture: CapturePlan, rows: Sequence[int], found: Found
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Put the layers of a capture together; returns its tensors and the rows they are of.
+    """Return what a pass found for a capture, as it is stored, and the rows that it is of.
 
     Raises `GuardError` for the first stimulus that gives a number which is not finite.
     """
@@ -147,10 +147,9 @@ def gather(
         parts = [found[f"{key}/{variable.name}"] for key in keys]
         if not variable.partial and len(held) < len(rows):
             parts = [part[held] for part in parts]
-        if "layer" in variable.dims:
-            tensors[variable.name] = torch.stack(parts, 1)
-        else:
-            tensors[variable.name] = torch.cat(parts, 1) if capture.named else parts[0]
+        if "layer" not in variable.dims:
+            parts = [torch.cat(parts, 1) if capture.named else parts[0]]
+        tensors.update(zip(capture.stored(variable), parts, strict=True))
     return tensors, [rows[i] for i in held]
 
 

@@ -3,6 +3,7 @@
     <cache>/<sort>/<key>/key.json     the parts of the key in clear, how and when it was made
     <cache>/<sort>/<key>/data.nc      the finished record, or data.safetensors
     <cache>/<sort>/<key>/shards/      what is there of one that is not finished
+    <cache>/<sort>/<key>.lock         held by the run that measures it
 
 A name, a path, a batch size or a device is no part of a key; weights, precision, tokens, site,
 layers, positions and reductions are. So two specs share what they both need, and a run that was
@@ -15,15 +16,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from patchclamp.engine.shards import Shards, State, digest_of_file, open_shards
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
 
@@ -48,9 +50,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of records."""
+    """A folder of records; looking at them changes nothing, and only who holds one writes it."""
 
     root: Path
+    intact: set[State] = field(default_factory=set, repr=False, compare=False)
+    """Shards that this process has looked through, as they were."""
 
     def folder(self, record: Record) -> Path:
         """Return where a record is, or would be."""
@@ -62,19 +66,19 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def open_shards(self, record: Record) -> Shards:
+        """Return the intact shards of an unfinished record."""
+        return open_shards(self.folder(record) / "shards", self.intact)
+
     def find(self, record: Record) -> dict[str, Any] | None:
-        """Return how a finished record was made, or None; a damaged one is removed."""
+        """Return how a finished record was made; None for one that is not there or damaged."""
         folder = self.folder(record)
         try:
             made: dict[str, Any] = json.loads((folder / "key.json").read_text())
-        except (OSError, ValueError):
+            whole = file_digest(folder / made["file"], self.root) == made["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        data = folder / made["file"]
-        if data.is_file() and file_digest(data, self.root) == made["sha256"]:
-            return made
-        (folder / "key.json").unlink(missing_ok=True)
-        data.unlink(missing_ok=True)
-        return None
+        return made if whole else None
 
     def finish(self, record: Record, file: Path, made: Mapping[str, Any]) -> None:
         """Say that a record's file is complete, and drop its shards."""
@@ -91,26 +95,52 @@ class Cache:
         shutil.rmtree(folder / "shards", ignore_errors=True)
 
     def discard(self, record: Record) -> None:
-        """Remove what is there of a record."""
+        """Remove what is there of a record, of which its holder has found that it is wrong."""
         shutil.rmtree(self.folder(record), ignore_errors=True)
 
+    def refuse_damaged(self, record: Record, cause: BaseException | None = None) -> None:
+        """Raise `StoreError` if a finished record's file is not what was written, and remove it.
+
+        Other than in `find`, nothing that is remembered of the file is believed.
+        """
+        folder = self.folder(record)
+        made = json.loads((folder / "key.json").read_text())
+        if digest_of_file(folder / made["file"]) == made["sha256"]:
+            return
+        with self.locked([record]):
+            self.discard(record)
+        raise StoreError(
+            f"the record of {record.name!r} was damaged after it had been written, in "
+            f"{str(folder)!r}; it has been removed. Run the same command again: it is measured anew"
+        ) from cause
+
     @contextmanager
-    def locked(self, records: list[Record]) -> Iterator[None]:
-        """Hold records against other runs, which wait and then find them finished."""
-        locks = []
-        try:
-            # In one order for everybody, so that no two runs wait for each other.
-            for folder in sorted({self.folder(record) for record in records}):
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(folder.with_suffix(".lock"))
-                lock.acquire()
-                locks.append(lock)
+    def locked(
+        self, records: Sequence[Record], waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Hold records against other runs, which wait and then find them finished.
+
+        `waiting` is called if another run holds one. What a killed run left half written is
+        removed.
+        """
+        with ExitStack() as held:
+            try:
+                # In one order for everybody, so that no two runs wait for each other.
+                for folder in sorted({self.folder(record) for record in records}):
+                    (folder / "shards").mkdir(parents=True, exist_ok=True)
+                    lock = FileLock(folder.with_suffix(".lock"))
+                    try:
+                        lock.acquire(timeout=0)
+                    except Timeout:
+                        waiting()
+                        lock.acquire()
+                    held.callback(lock.release)
+                    for left in (*folder.glob(".*.tmp"), *folder.glob("shards/.*.tmp")):
+                        left.unlink(missing_ok=True)
+            except OSError as error:
+                message = f"cannot write to the cache {str(self.root)!r}: {error}"
+                raise StoreError(message) from error
             yield
-        except OSError as error:
-            raise StoreError(f"cannot write to the cache {str(self.root)!r}: {error}") from error
-        finally:
-            for lock in locks:
-                lock.release()
 
     def why_not(self, record: Record) -> str:
         """Say how a record that is not there differs from the most similar one that is."""
@@ -118,8 +148,8 @@ class Cache:
         best: tuple[int, list[str]] | None = None
         for file in (self.root / record.sort).glob("*/key.json"):
             try:
-                other = json.loads(file.read_text())["parts"]
-            except (OSError, ValueError, KeyError):
+                other = dict(json.loads(file.read_text())["parts"])
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
             changed = [part for part in sorted({*own, *other}) if own.get(part) != other.get(part)]
             if best is None or len(changed) < best[0]:
@@ -164,16 +194,20 @@ def file_digest(path: Path, root: Path) -> str:
     known = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
     memory = root / "digests" / hashlib.sha256(known.encode()).hexdigest()[:32]
     try:
-        return memory.read_text()
-    except OSError:
-        pass
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        digest, check = memory.read_text().split()
+        if check == _check(known, digest):
+            return digest
+    except (OSError, ValueError):
+        pass  # not remembered, or damaged
+    digest = digest_of_file(path)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, digest.hexdigest().encode())
+        write_whole(memory, f"{digest} {_check(known, digest)}".encode())
     except (OSError, StoreError):
         pass  # a cache that cannot be written makes it slower, not wrong
-    return digest.hexdigest()
+    return digest
+
+
+def _check(known: str, digest: str) -> str:
+    """Return what shows that a remembered digest is still what was remembered."""
+    return hashlib.sha256(f"{known}|{digest}".encode()).hexdigest()[:16]

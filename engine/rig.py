@@ -98,6 +98,10 @@ class Rig:
         passes = 0 if self.passes is None else self.passes.run_so_far
         return {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
 
+    def wait(self) -> None:
+        """Say that another run measures the same, and that this one waits for it."""
+        self.progress("waiting for another run that measures the same", 0, max(self.total, 1))
+
     def _advance(self, what: str) -> None:
         assert self.passes is not None
         allowed = self.plan.loaded.spec.run.budget.time

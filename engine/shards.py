@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
@@ -27,27 +29,68 @@ SUFFIX = ".safetensors"
 ROWS = "rows"
 """The tensor that says which rows a shard holds."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says when a file cannot grow."""
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+}
+
+State = tuple[str, int, int, int]
+"""A file as it was seen: name, size, time of change and inode."""
 
 
 def write_shard(folder: Path, rows: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> Path:
     """Write what a batch gave, with its row numbers, so that it is there whole or not at all."""
-    held = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    data = save({ROWS: torch.tensor(rows, dtype=torch.int64), **held})
-    digest = hashlib.sha256(data).hexdigest()[:32]
-    path = folder / f"{min(rows):08d}-{digest}{SUFFIX}"
+    data = serialised({ROWS: torch.tensor(rows, dtype=torch.int64), **tensors})
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(part)
+    path = folder / f"{min(rows):08d}-{digest.hexdigest()[:32]}{SUFFIX}"
     try:
-        write_whole(path, data)
+        write_whole(path, *data)
     except StoreError as error:
-        if getattr(error.__cause__, "errno", None) not in _FULL:
+        if getattr(error.__cause__, "errno", None) not in FULL:
             raise
         safe = len(list(folder.glob(f"*{SUFFIX}")))
+        size = sum(memoryview(part).nbytes for part in data)
+        free = shutil.disk_usage(folder).free
         raise StoreError(
-            f"the disk is full: a batch of {write_size(len(data))} could not be written to "
-            f"{str(folder)!r}; {safe} finished batches are safe. Free some space and run the same "
-            "command again: it goes on where it stopped"
+            f"the disk is full: a batch of {write_size(size)} could not be written to "
+            f"{str(folder)!r}, where {write_size(free)} are free; {safe} finished batches are "
+            "safe. Free some space and run the same command again: it goes on where it stopped"
         ) from error
     return path
+
+
+def serialised(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
+    """Return tensors in the safetensors format, in parts: the data themselves are not copied.
+
+    The format is eight bytes that count those of a JSON header, the header, and the data; the
+    library's own writer copies the data twice, which costs as much as all else that is done to
+    them here.
+    """
+    header: dict[str, object] = {}
+    parts: list[memoryview] = []
+    end = 0
+    for name, tensor in tensors.items():
+        flat = tensor.detach().contiguous().view(-1)
+        begin, end = end, end + flat.nbytes
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+        if flat.nbytes:
+            parts.append(memoryview(flat.view(torch.uint8).numpy()))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *parts]
 
 
 @dataclass(frozen=True)
@@ -69,48 +112,68 @@ class Shards:
                 names = [name for name in shard.keys() if name != ROWS]  # noqa: SIM118 - no dict
                 yield rows, {name: shard.get_tensor(name) for name in names}
 
-    def block(self, name: str, rows: Sequence[int]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield one tensor's entry of each of some rows, by its place among them."""
-        wanted = {row: place for place, row in enumerate(rows)}
-        for file, held in zip(self.files, self.rows, strict=True):
-            here = [(i, wanted[row]) for i, row in enumerate(held.tolist()) if row in wanted]
-            if not here:
-                continue
-            with safe_open(file, framework="pt") as shard:
-                part = shard.get_slice(name)
-                for i, place in here:
-                    yield place, part[i : i + 1][0]
+    def block(
+        self, names: Sequence[str], rows: Sequence[int]
+    ) -> Iterator[tuple[NDArray[np.int64], list[torch.Tensor]]]:
+        """Yield, shard by shard, places among some rows and the tensors' entries of those.
+
+        Every row must be there. Tensors are mapped from the file: only the entries are read.
+        """
+        file, entry = self._where[:, list(rows)]
+        order = np.argsort(file, kind="stable")
+        cuts = np.flatnonzero(np.diff(file[order])) + 1
+        for places in np.split(order, cuts):
+            with safe_open(self.files[file[places[0]]], framework="pt") as shard:
+                chosen = torch.from_numpy(entry[places])
+                yield places, [shard.get_tensor(name)[chosen] for name in names]
+
+    @cached_property
+    def _where(self) -> NDArray[np.int64]:
+        """File and entry of each row: (2, row)."""
+        last = max((int(rows.max()) for rows in self.rows), default=-1)
+        where = np.full((2, last + 1), -1)
+        for number, rows in enumerate(self.rows):
+            where[0, rows], where[1, rows] = number, np.arange(len(rows))
+        return where
 
 
-def open_shards(folder: Path) -> Shards:
-    """Return the intact shards of a folder; leftovers and damaged ones are removed.
+def open_shards(folder: Path, intact: set[State] | None = None) -> Shards:
+    """Return the intact shards of a folder; leftovers, and damaged ones, count as not there.
 
-    Rows that stand in several shards are taken from the first.
+    A damaged shard's rows are measured again, and give a shard of the same name or another.
+    `intact` are files that have been looked through already, and it is added to. Rows that stand
+    in several shards are taken from the first.
     """
+    intact = set() if intact is None else intact
     files, rows = [], []
     seen: set[int] = set()
-    for file in sorted(folder.glob("*")):
-        if file.suffix != SUFFIX or not _intact(file):
-            file.unlink(missing_ok=True)
-            continue
-        with safe_open(file, framework="np") as shard:
-            held = shard.get_tensor(ROWS)
-        if seen.isdisjoint(held.tolist()):
+    for file in sorted(folder.glob(f"*{SUFFIX}")):
+        held = _rows(file, intact)
+        if held is not None and seen.isdisjoint(held.tolist()):
             seen.update(held.tolist())
             files.append(file)
             rows.append(held)
-        else:
-            file.unlink()
     return Shards(tuple(files), tuple(rows))
 
 
-def _intact(file: Path) -> bool:
-    """Return whether a shard's content is what its name says."""
+def _rows(file: Path, intact: set[State]) -> NDArray[np.int64] | None:
+    """Return the rows of a shard; None unless its content is what its name says."""
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
-        if digest != file.name.removesuffix(SUFFIX).partition("-")[2]:
-            return False
+        seen = file.stat()
+        state = (str(file), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+        if state not in intact:
+            digest = digest_of_file(file)[:32]
+            if digest != file.name.removesuffix(SUFFIX).partition("-")[2]:
+                return None
+            intact.add(state)
         with safe_open(file, framework="np") as shard:
-            return ROWS in shard.keys()  # noqa: SIM118 - it is no dict
+            held: NDArray[np.int64] = shard.get_tensor(ROWS)
+            return held
     except (OSError, SafetensorError):
-        return False
+        return None
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,17 +10,18 @@ from pathlib import Path
 from patchclamp.registry.errors import StoreError
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, *data: bytes | memoryview) -> None:
     """Put new content into a file's place at once, with the old one's permissions.
 
-    It is written under a temporary name beside it, synced and renamed: a reader, or a process
-    that is killed, meets the old content or the new. Raises `StoreError`.
+    `data` are its parts. It is written under a temporary name beside it, synced and renamed: a
+    reader, or a process that is killed, meets the old content or the new. Raises `StoreError`.
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+                for part in data:
+                    stream.write(part)
                 stream.flush()
                 os.fsync(stream.fileno())
             if path.exists():
