@@ -1,6 +1,6 @@
 """Assembly: the shards of a capture become one netCDF4 file, checked before it has its name.
 
-One thread, one plain file: chunks of up to eight stimuli of one layer, so that "one layer, all
+One thread, one plain file: chunks of some stimuli of one layer, so that "one layer, all
 stimuli" and "one stimulus, all layers" both read few of them. What is half precision or an
 attention map is shuffled and deflated, which makes it smaller than its raw bits; float32
 activations hardly shrink (1.16 times for 20 CPU-seconds a gigabyte) and are stored as they are.
@@ -8,7 +8,9 @@ activations hardly shrink (1.16 times for 20 CPU-seconds a gigabyte) and are sto
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,29 +24,34 @@ from patchclamp.engine.captures import CapturePlan, Variable
 from patchclamp.engine.shards import Shards
 from patchclamp.engine.store import sync
 from patchclamp.registry.errors import StoreError
+from patchclamp.specs.quantities import said
 
 _CHUNK = 4 << 20
 """Most bytes in a chunk; from 0.4 to 4 MB reading and writing are fastest."""
+_LEAST = 512 << 10
+"""Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
 _BLOCK = 64 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
-"""Most stimuli in a chunk."""
+"""Stimuli in a chunk, unless they are small."""
 
 
 def assemble(
-    capture: CapturePlan, shards: Shards, path: Path, *, keys: int, compress: bool
+    capture: CapturePlan, shards: Shards, path: Path, *, keys: int, precision: str
 ) -> None:
     """Write a capture's variables to a netCDF4 file, which appears complete or not at all.
 
-    `keys` is the length of its longest stimulus. Raises `StoreError` where it cannot be written
-    or does not read back as it was.
+    `keys` is the length of its longest stimulus, `precision` what the model computes in. Raises
+    `StoreError` where it cannot be written or does not read back as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    compress = capture.is_map or (precision != "float32" and not capture.reduce)
     try:
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
             for variable in capture.variables():
                 blocks = _blocks(capture, variable, shards, keys)
-                _write(file, variable, blocks, compress=compress or capture.is_map)
+                made = _write(file, variable, blocks, compress=compress)
+                made.setncatts(capture.attributes(variable, precision))
         with netCDF4.Dataset(temporary, "r") as file:
             file.set_auto_mask(False)
             for variable in capture.variables():
@@ -54,8 +61,9 @@ def assemble(
         sync(path.parent)
     except (OSError, RuntimeError) as error:
         raise StoreError(
-            f"cannot write {str(path)!r}: {error}; what was measured is safe in its shards, and "
-            "the same command goes on from there"
+            f"cannot write {str(path)!r}: {error}; {said(shutil.disk_usage(path.parent).free)} are "
+            "free there. What was measured is safe in its shards: free some space if that is what "
+            "it lacks, and run the same command again"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,30 +78,32 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     if variable.partial:
         name = variable.name.removesuffix("_count")
         main = next(other for other in capture.variables() if other.name == name)
-        whole: NDArray[Any] = merged(capture, main, shards)[name != variable.name]
+        parts = merged(capture, main, shards)
+        whole: NDArray[Any] = parts[name != variable.name]
         yield slice(0, len(whole)), whole, whole.shape
         return
     rows, names = capture.chosen.rows, capture.stored(variable)
     layered = "layer" in variable.dims
     _, (sample, *_) = next(shards.block(names, rows[:1]))
-    padded = {"position": capture.chosen.index.shape[1], "key": keys}
-    padded["query"] = padded["position"]
+    width = capture.chosen.index.shape[1]
+    padded = {"position": width, "query": width, "key": keys}
     inner = [dim for dim in variable.dims[1:] if dim != "layer"]
     shape = tuple(padded.get(dim, size) for dim, size in zip(inner, sample.shape[1:], strict=True))
-    whole = (len(names), *shape) if layered else shape
+    full = (len(rows), len(names), *shape) if layered else (len(rows), *shape)
     dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
-    step = max(1, _BLOCK // max(1, 4 * int(np.prod(whole))))
-    step = step - step % _STIMULI if step >= _STIMULI else step
+    chunk = _chunks(variable.dims, full, 4)[0]
+    step = max(chunk, _BLOCK // (4 * math.prod(full[1:])) // chunk * chunk)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        values = np.full((len(names), len(some), *shape), none, dtype)
-        for places, parts in shards.block(names, some):
-            for number, part in enumerate(parts):
-                within = tuple(slice(0, size) for size in part.shape[1:])
-                found = part if variable.whole else part.float()
-                values[(number, places, *within)] = found.numpy()
+        values = np.empty((len(names), len(some), *shape), dtype)
+        for places, found in shards.block(names, some):
+            for layer, part in zip(values, found, strict=True):
+                if part.shape[1:] != shape:
+                    layer[places] = none
+                within: Any = (places, *(slice(0, size) for size in part.shape[1:]))
+                layer[within] = (part if variable.whole else part.float()).numpy()
         block = np.moveaxis(values, 0, 1) if layered else values[0]
-        yield slice(start, start + len(some)), block, (len(rows), *whole)
+        yield slice(start, start + len(some)), block, full
 
 
 def merged(
@@ -137,7 +147,8 @@ def _widened(part: NDArray[Any], axis: int, width: int, fill: float) -> NDArray[
 
 def _write(
     file: netCDF4.Dataset, variable: Variable, blocks: Iterator[Block], *, compress: bool
-) -> None:
+) -> Any:
+    """Write a variable block by block, and return it."""
     made = None
     for place, values, shape in blocks:
         if made is None:
@@ -157,19 +168,27 @@ def _write(
             )
             made.set_auto_mask(False)
         made[place] = values
+    assert made is not None, "a capture of no stimulus is refused"
+    return made
+
+
+_CUT = ("head", "kv_head", "query", "position")
+"""Dims along which a chunk that is too large is cut, after the stimuli."""
 
 
 def _chunks(dims: tuple[str, ...], shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Return the shape of a chunk: some stimuli of one layer, cut further where that is large."""
-    chunk = [1 if dim == "layer" else n for dim, n in zip(dims, shape, strict=True)]
-    chunk[0] = min(_STIMULI, shape[0])
-    for axis in (
-        0,
-        *(i for i, dim in enumerate(dims) if dim in ("head", "kv_head", "query", "position")),
-    ):
-        while chunk[axis] > 1 and size * int(np.prod(chunk)) > _CHUNK:
+    """Return the shape of a chunk: some stimuli of one layer, cut further where that is large.
+
+    >>> _chunks(("stimulus", "layer", "position", "unit"), (1000, 12, 1, 768), 4)
+    (170, 1, 1, 768)
+    """
+    chunk = [1 if dim == "layer" else max(1, n) for dim, n in zip(dims, shape, strict=True)]
+    one = size * math.prod(chunk[1:])
+    chunk[0] = min(shape[0], max(_STIMULI, _LEAST // one))
+    for axis in (0, *(i for i, dim in enumerate(dims) if dim in _CUT)):
+        while chunk[axis] > 1 and size * math.prod(chunk) > _CHUNK:
             chunk[axis] = (chunk[axis] + 1) // 2
-    return tuple(max(1, n) for n in chunk)
+    return tuple(chunk)
 
 
 def _check(written: Any, blocks: Iterator[Block], path: Path) -> None:

@@ -85,6 +85,15 @@ class CapturePlan:
             variable for how in self.reduce for variable in reduced(how, dims, (sort, units))
         )
 
+    def attributes(self, variable: Variable, precision: str) -> dict[str, str]:
+        """Return what a variable's numbers are: none of it is a name that the spec gives."""
+        return {
+            "units": variable.units,
+            "long_name": variable.meaning,
+            "site": self.site,
+            "precision": precision,
+        }
+
     def stored(self, variable: Variable) -> tuple[str, ...]:
         """Return the names that a variable has in a shard: one for each layer that it has."""
         if "layer" not in variable.dims:

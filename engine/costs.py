@@ -23,6 +23,7 @@ from patchclamp.engine.positions import Chosen
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache
 from patchclamp.specs.captures import Reduction
+from patchclamp.specs.quantities import said
 
 _ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 _STREAMS = 12
@@ -190,16 +191,3 @@ def _largest(plan: Plan, due: Sequence[CapturePlan]) -> str:
     instead = f"; it could be {others}" if others else ""
     size = said(capture_bytes(plan, capture))
     return f"; the largest capture is {capture.name!r} ({size}){instead}"
-
-
-def said(size: int) -> str:
-    """Return a size as a person reads it.
-
-    >>> said(137_000_000), said(512)
-    ('137 MB', '512 bytes')
-    """
-    for unit, bytes_ in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= bytes_:
-            number = size / bytes_
-            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
-    return f"{size} bytes"

@@ -102,8 +102,7 @@ def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
     data = bare.assign_coords(capture_coords(plan, capture, dict(bare.sizes)))
     for variable in capture.variables():
         if variable.name in data:
-            attrs = {"units": variable.units, "long_name": variable.meaning, "site": capture.site}
-            data[variable.name].attrs = {**attrs, "precision": plan.model.choice.dtype}
+            data[variable.name].attrs = capture.attributes(variable, plan.model.choice.dtype)
     if "position" in data.coords:
         anchor = capture.chosen.anchor
         data["position"].attrs = {

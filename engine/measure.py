@@ -125,9 +125,8 @@ def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
     for capture in captures:
         record = plan.record(capture)
         path = cache.folder(record) / "data.nc"
-        half = plan.model.choice.dtype != "float32" and not capture.reduce
-        keys = plan.sets[capture.stimuli].tokens.longest
-        assemble(capture, cache.open_shards(record), path, keys=keys, compress=half)
+        keys, precision = plan.sets[capture.stimuli].tokens.longest, plan.model.choice.dtype
+        assemble(capture, cache.open_shards(record), path, keys=keys, precision=precision)
         cache.finish(record, path, rig.made(verdicts))
 
 

@@ -41,12 +41,12 @@ class Passes:
         """Yield batches of some stimuli; smaller ones once memory has run out."""
         of_set, left = self.plan.sets[name], list(rows)
         while left:
-            budget = self.tokens
-            for batch in of_set.batches(left, budget):
+            budget, packed = self.tokens, of_set.batches(left, self.tokens)
+            left = []
+            for number, batch in enumerate(packed):
                 yield batch
-                taken = set(batch.rows)
-                left = [row for row in left if row not in taken]
                 if self.tokens < budget:
+                    left = sorted(row for later in packed[number + 1 :] for row in later.rows)
                     break
 
     def run(

@@ -16,7 +16,6 @@ from patchclamp.engine.costs import (
     disk_bytes,
     memory_bytes,
     parameters,
-    said,
     sizes,
 )
 from patchclamp.engine.measure import passes_due
@@ -28,6 +27,7 @@ from patchclamp.engine.rig import rig_of
 from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.token_table import token_table
 from patchclamp.specs.load import load
+from patchclamp.specs.quantities import said
 
 SAMPLED = 2
 """Batches that are run to tell how long a run takes."""

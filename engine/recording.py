@@ -142,7 +142,7 @@ def gather(
     taking_part = set(capture.chosen.rows)
     held = [i for i, row in enumerate(rows) if row in taking_part]
     _check_finite(plan, capture, [rows[i] for i in held], [found[f"{k}/bad"][held] for k in keys])
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for variable in capture.variables():
         parts = [found[f"{key}/{variable.name}"] for key in keys]
         if not variable.partial and len(held) < len(rows):

@@ -17,6 +17,7 @@ from patchclamp.engine.costs import check_budget
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.measure import (
     Measured,
+    damage_named,
     dataset_of,
     measure_answers,
     measure_clean,
@@ -102,7 +103,7 @@ class Outcome:
 
 def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
     """Measure what a plan needs and analyse it."""
-    with rig_of(plan, records, progress) as rig:
+    with rig_of(plan, records, progress) as rig, damage_named(rig):
         measured = Measured()
         screen_stimuli(rig, measured)
         plan = rig.plan

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
-from patchclamp.specs.quantities import write_size
+from patchclamp.specs.quantities import said
 
 SUFFIX = ".safetensors"
 ROWS = "rows"
@@ -61,8 +61,8 @@ def write_shard(folder: Path, rows: Sequence[int], tensors: Mapping[str, torch.T
         size = sum(memoryview(part).nbytes for part in data)
         free = shutil.disk_usage(folder).free
         raise StoreError(
-            f"the disk is full: a batch of {write_size(size)} could not be written to "
-            f"{str(folder)!r}, where {write_size(free)} are free; {safe} finished batches are "
+            f"the disk is full: a batch of {said(size)} could not be written to "
+            f"{str(folder)!r}, where {said(free)} are free; {safe} finished batches are "
             "safe. Free some space and run the same command again: it goes on where it stopped"
         ) from error
     return path
@@ -87,7 +87,7 @@ def serialised(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
             "data_offsets": [begin, end],
         }
         if flat.nbytes:
-            parts.append(memoryview(flat.view(torch.uint8).numpy()))
+            parts.append(flat.view(torch.uint8).numpy().data)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return [len(text).to_bytes(8, "little") + text, *parts]
@@ -117,9 +117,17 @@ class Shards:
     ) -> Iterator[tuple[NDArray[np.int64], list[torch.Tensor]]]:
         """Yield, shard by shard, places among some rows and the tensors' entries of those.
 
-        Every row must be there. Tensors are mapped from the file: only the entries are read.
+        Tensors are mapped from the file: only the entries are read. Raises `StoreError` where a
+        row is not there.
         """
-        file, entry = self._where[:, list(rows)]
+        where = self._where
+        lacking = [row for row in rows if row >= where.shape[1] or where[0, row] < 0]
+        if lacking:
+            raise StoreError(
+                f"{len(lacking)} of {len(rows)} rows are in no shard any more, row {lacking[0]} "
+                "first: something else removes files in the cache. Run the same command again"
+            )
+        file, entry = where[:, list(rows)]
         order = np.argsort(file, kind="stable")
         cuts = np.flatnonzero(np.diff(file[order])) + 1
         for places in np.split(order, cuts):

@@ -161,6 +161,19 @@ def write_size(size: int) -> str:
     return min(exact, key=len) if size else "0B"
 
 
+def said(size: int) -> str:
+    """Return a size as a person reads it.
+
+    >>> said(137_000_000), said(512)
+    ('137 MB', '512 bytes')
+    """
+    for unit, bytes_ in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_:
+            number = size / bytes_
+            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
+    return f"{size} bytes"
+
+
 def write_percent(share: Fraction) -> str:
     """Return the canonical text of a percentage, given the number before its sign.
 
