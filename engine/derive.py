@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +30,28 @@ class Filler:
     """Fills templates from rows; `vocabularies` can be named in every row.
 
     The first row that cannot fill a template is reported, and no other of that template; `before`
-    is how many rows the source has before those that are given.
+    is how many rows the source has before those that are given. `drawn` are the vocabularies that
+    columns are drawn from, one item each, so that `index(column)` has a value.
     """
 
     here: tuple[str, ...]
     vocabularies: Mapping[str, Vocabulary]
     problems: Problems
     before: int = 0
+    drawn: Mapping[str, Vocabulary] = field(default_factory=dict)
 
     def names(self, row: Row) -> tuple[str, ...]:
         """Return all that a template can name."""
         return (*row, *(name for name in self.vocabularies if name not in row))
+
+    def indexes(self, row: Row) -> dict[str, int]:
+        """Return where in its vocabulary each drawn item stands; one that stands twice has none."""
+        items = {name: list(map(as_text, vocabulary)) for name, vocabulary in self.drawn.items()}
+        return {
+            name: of.index(as_text(row[name]))
+            for name, of in items.items()
+            if name in row and of.count(as_text(row[name])) == 1
+        }
 
     def known(self, path: Path, columns: Sequence[str], row: Row) -> bool:
         """Return whether every column is there; P402 where one is not."""
@@ -63,7 +74,8 @@ class Filler:
         filled = []
         for number, row in enumerate(rows):
             try:
-                filled.append(render(template, {**self.vocabularies, **row}))
+                values = {**self.vocabularies, **row}
+                filled.append(render(template, values, indexes=self.indexes(row)))
             except (TemplateError, ExpressionError, UnknownNameError) as error:
                 self.no_value(path, number, error)
                 return None
@@ -110,7 +122,7 @@ def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -
         if "tokens" in counts:
             values["tokens"] = lengths[number]
         try:
-            if condition.evaluate_bool(values):
+            if condition.evaluate_bool(values, indexes=filler.indexes(row)):
                 kept.append(row)
         except ExpressionError as error:
             filler.no_value(path, number, error)

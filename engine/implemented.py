@@ -51,7 +51,7 @@ _ROWS = frozenset(
 )
 
 DONE: Mapping[type[BaseModel], frozenset[str]] = {
-    model.ModelChoice: frozenset({"id", "revision", "dtype", "weights"}),
+    model.ModelChoice: frozenset({"id", "revision", "dtype", "weights", "tokenizer"}),
     model.TokenizerChoice: frozenset({"bos", "chat"}),
     stimuli.Builtin: _ROWS | {"set"},
     stimuli.Csv: _ROWS | {"path"},

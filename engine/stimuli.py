@@ -101,7 +101,13 @@ def _read_source(
     if rows is not None and not rows.total:
         problems.add(here, "P403", f"stimulus set {name!r} is empty: {origin(entry)} has no rows")
     vocabularies = vocabularies_of(entry) if isinstance(entry, Template) else {}
-    filler = Filler(here, vocabularies, problems)
+    draws = entry.draw if isinstance(entry, Template) else {}
+    drawn = {
+        column: vocabularies[draw.source]
+        for column, draw in draws.items()
+        if draw.n == 1 and draw.source in vocabularies
+    }
+    filler = Filler(here, vocabularies, problems, drawn=drawn)
     numbered = _kept(entry, rows, filler, count) if rows and rows.total else None
     if not numbered:
         return None

@@ -157,6 +157,30 @@ def test_loops_and_draws_make_rows_that_a_plan_can_run(tmp_path: Path) -> None:
     assert fewer.texts == table.texts[2:6]
 
 
+def test_an_item_drawn_from_a_vocabulary_has_a_place_in_it() -> None:
+    months = "[January, February, March, April, May, June]"
+    text = HEAD + (
+        f"  made:\n    kind: template\n    vocabularies: {{months: {months}}}\n"
+        "    for: {n: 0..19}\n    draw: {m: {source: months}}\n"
+        "    where: index(m) < 5\n    labels: [m]\n    groups: none\n"
+        "    text: '{m} {months[index(m) + 1]}'\n"
+    )
+    table = read(text)
+    order = months[1:-1].split(", ")
+    assert 0 < len(table) < 20
+    for said, month in zip(table.texts, table.labels["m"], strict=True):
+        assert said == f"{month} {order[order.index(month) + 1]}"
+
+
+def test_designs_cross_their_factors() -> None:
+    text = HEAD + (
+        "  made:\n    kind: template\n    for: {a: [x, y], b: [1, 2], rep: 0..2}\n"
+        "    columns: {cell: '{a}{b}'}\n    labels: [a, b, cell]\n    groups: rep\n"
+        "    text: '{a} {b} {rep}'\n"
+    )
+    assert Counter(read(text).labels["cell"]) == dict.fromkeys(("x1", "x2", "y1", "y2"), 3)
+
+
 @pytest.mark.parametrize(("bos", "first"), [("auto", 3), ("always", 1), ("never", 3)])
 def test_bos_stands_before_every_text_where_it_is_asked_for(
     tmp_path: Path, bos: str, first: int
