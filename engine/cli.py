@@ -45,7 +45,7 @@ FORMATS = "human, line, json, github, sarif or junit"
 LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
 """What `--locked` does, for two commands."""
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, UNREADABLE, INTERRUPTED = 2, 3, 130
 
 GARBAGE = 50_000
 """Objects between two looks for garbage in circles; Python's 700 costs a tenth of checking many
@@ -70,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PatchclampError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("patchclamp"):
+            raise
+        # Checking needs two packages alone, and may be all that was installed (docs/ci.md).
+        message = f"this needs the package {error.name!r}, which is not installed"
+        print(f"{message}; install patchclamp with its dependencies", file=sys.stderr)
+        return UNREADABLE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
