@@ -1,137 +1,156 @@
-"""Kernels for statistics over pairs of labelled stimuli, for many labellings at a time.
-
-Every statistic here depends on the pairs only through sums over the pairs within each class,
-which for one-hot labels Y (stimulus, class) and a symmetric matrix S with an empty diagonal are
-diag(Yᵀ S Y) / 2. So a thousand permuted labellings are one matrix product, and no loop over
-pairs. The observed labelling is simply the first row.
-"""
+"""Contrasts: differences between the mean Fisher z of two sets of pairs, for many labellings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patchclamp.analyses.rdm import BLOCK, standardised, stimuli_of
+from patchclamp.analyses.pairs import Weigh, pair_sums, same
 from patchclamp.registry.errors import UndefinedError
+
+Kind = Literal["discriminative", "discriminative_target", "categorical"]
+
+
+Count = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""Number of pairs in a set, from how often each class occurs: (labelling, class)."""
 
 
 @dataclass(frozen=True)
-class PairSums:
-    """Sums of a pair value, per labelling and class.
+class _Set:
+    """A set of pairs: which, how many, in words. Without `weigh`, all that the other has not."""
 
-    `within` and `pairs`: (labelling, class), the sum over the pairs inside a class and their
-    number; `total` and `n_pairs`: the sum and number of all pairs.
-    """
-
-    within: NDArray[np.float64]
-    pairs: NDArray[np.float64]
-    total: float
-    n_pairs: int
+    weigh: Weigh | None
+    count: Count
+    words: str
 
 
-def pair_sums(values: ArrayLike, labellings: NDArray[np.int64], n_classes: int) -> PairSums:
-    """Return the sums of a pair value within each class, for each labelling.
+def _total(first: int, second: int) -> Weigh:
+    def weigh(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.bool_]:
+        return np.asarray(a + b == first + second)  # of classes 0 and 1 only
 
-    `values`: (pair,), condensed, any units; `labellings`: (labelling, stimulus), class numbers
-    from 0. The sums keep the units of `values`.
+    return weigh
 
-    >>> sums = pair_sums([1.0, 2.0, 4.0], np.array([[0, 0, 1], [0, 1, 1]]), 2)
-    >>> sums.within.tolist(), sums.total
-    ([[1.0, 0.0], [0.0, 4.0]], 7.0)
+
+def _inside(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(size * (size - 1) / 2)
+
+
+def _same(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(_inside(size).sum(axis=1))
+
+
+def _different(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _inside(np.asarray(size.sum(axis=1))) - _same(size)
+
+
+def _first(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _inside(size[:, 0])
+
+
+def _one_of_each(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(size[:, 0] * size[:, 1], dtype=np.float64)
+
+
+def _second(size: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _inside(size[:, 1])
+
+
+_SETS: dict[Kind, tuple[_Set, _Set]] = {
+    "discriminative": (
+        _Set(same, _same, "within the classes"),
+        _Set(None, _different, "across the classes"),
+    ),
+    "discriminative_target": (
+        _Set(_total(0, 0), _first, "within the target class"),
+        _Set(_total(0, 1), _one_of_each, "across the classes"),
+    ),
+    "categorical": (
+        _Set(_total(0, 0), _first, "within the first class"),
+        _Set(_total(1, 1), _second, "within the second class"),
+    ),
+}
+"""Contrast -> the two sets of pairs whose means it compares."""
+
+
+def contrasts(values: ArrayLike, labellings: NDArray[np.int64], kind: Kind) -> NDArray[np.float64]:
+    """Return the mean of a pair value over one set of pairs minus its mean over another.
+
+    `values`: (rdm, pair), any units, NaN for pairs that are left out; `labellings`: (labelling,
+    stimulus), class numbers from 0; result: (rdm, labelling), in the units of the values.
+
+    * `discriminative`: pairs within any class minus pairs across classes. Each pair counts once,
+      so a large class counts for more.
+    * `discriminative_target`: pairs within class 0 minus its pairs with class 1, all others;
+      pairs among the others take no part.
+    * `categorical`: pairs within class 0 minus pairs within class 1. It compares how coherent
+      two classes are and says nothing about whether they are apart.
+
+    A labelling that leaves a set without pairs raises `UndefinedError`; where pairs are left
+    out, an RDM that lacks a set under any labelling gets NaN.
+
+    >>> contrasts([[3.0, 1.0, 2.0]], np.array([[0, 0, 1]]), "discriminative")
+    array([[1.5]])
     """
     values = np.asarray(values, dtype=np.float64)
-    n = stimuli_of(values.size)
-    square = np.zeros((n, n))
-    square[np.triu_indices(n, 1)] = values
-    square += square.T
-    step = max(1, BLOCK // (n * n_classes))
-    within = [
-        _within(square, labellings[start : start + step], n_classes)
-        for start in range(0, len(labellings), step)
-    ]
-    size = np.stack([(labellings == c).sum(axis=1) for c in range(n_classes)], axis=1)
-    pairs = (size * (size - 1) / 2).astype(np.float64)
-    return PairSums(np.concatenate(within), pairs, float(values.sum()), values.size)
+    sizes = np.stack([(labellings == c).sum(axis=1) for c in range(labellings.max() + 1)], axis=1)
+    for part in _SETS[kind]:
+        _refuse_empty(part.count(sizes), part.words)
+    given = np.isfinite(values.sum(axis=1))
+    result = np.empty((len(values), len(labellings)))
+    if given.any():
+        first, second = set_sums(values if given.all() else values[given], labellings, kind)
+        a, b = (part.count(sizes) for part in _SETS[kind])
+        result[given] = first / a - second / b
+    if not given.all():
+        result[~given] = _of_given_pairs(values[~given], labellings, kind)
+    return result
 
 
-def _within(
-    square: NDArray[np.float64], labellings: NDArray[np.int64], n_classes: int
+def pair_sets(codes: NDArray[np.int64], kind: Kind) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs of stimuli make up the two sets of a contrast: (pair,) each.
+
+    >>> first, second = pair_sets(np.array([0, 0, 1]), "discriminative")
+    >>> first.tolist(), second.tolist()
+    ([True, False, False], [False, True, True])
+    """
+    i, j = np.triu_indices(len(codes), 1)
+    one, other = _SETS[kind]
+    assert one.weigh is not None
+    first = one.weigh(codes[i].astype(np.int32), codes[j].astype(np.int32)).astype(bool)
+    if other.weigh is None:
+        return first, ~first
+    return first, other.weigh(codes[i].astype(np.int32), codes[j].astype(np.int32)).astype(bool)
+
+
+def set_sums(
+    values: NDArray[np.float64], labellings: NDArray[np.int64], kind: Kind
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of pair values over both sets of a contrast: (rdm, labelling) each."""
+    one, other = _SETS[kind]
+    assert one.weigh is not None
+    first = pair_sums(values, labellings, one.weigh)
+    if other.weigh is None:
+        return first, values.sum(axis=1)[:, None] - first
+    return first, pair_sums(values, labellings, other.weigh)
+
+
+def _of_given_pairs(
+    values: NDArray[np.float64], labellings: NDArray[np.int64], kind: Kind
 ) -> NDArray[np.float64]:
-    one_hot = (labellings[..., None] == np.arange(n_classes)).astype(np.float64)
-    columns = one_hot.transpose(1, 0, 2).reshape(len(square), -1)
-    sums = np.einsum("sc,sc->c", columns, square @ columns) / 2
-    return np.asarray(sums, dtype=np.float64).reshape(len(labellings), n_classes)
+    """Contrast the pairs that have a value; NaN if any labelling leaves a set without."""
+    given = ~np.isnan(values)
+    sums = set_sums(np.where(given, values, 0.0), labellings, kind)
+    counts = set_sums(given.astype(np.float64), labellings, kind)
+    some = np.minimum(*counts) > 0.5
+    means = [s / np.where(some, c, 1.0) for s, c in zip(sums, counts, strict=True)]
+    return np.where(some.all(axis=1, keepdims=True), means[0] - means[1], np.nan)
 
 
-def category_correlation(
-    values: ArrayLike, labellings: NDArray[np.int64], n_classes: int
-) -> NDArray[np.float64]:
-    """Return Pearson's r of an RDM with the category model of each labelling.
-
-    `values`: (pair,), dissimilarities or their ranks; result: (labelling,), dimensionless. The
-    model RDM is 0 within and 1 across classes. With d standardised to mean 0 and length 1, and
-    shares w and a = 1 - w of the N pairs within and across, r = -sum(d within) / sqrt(N w a).
-    Given ranks this is Spearman's rho, since the ranks of a binary vector are linear in it.
-    A constant RDM, or a labelling without a pair within or across, raises `UndefinedError`.
-
-    >>> category_correlation([1.0, 3.0, 2.0], np.array([[0, 0, 1]]), 2).round(4)
-    array([0.866])
-    """
-    sums = pair_sums(standardised(values), labellings, n_classes)
-    within = sums.pairs.sum(axis=1)
-    across = _some(sums.n_pairs - within, "across the classes")
-    share = _some(within, "within the classes") / sums.n_pairs
-    return np.asarray(-sums.within.sum(axis=1) / np.sqrt(share * across), dtype=np.float64)
-
-
-def discriminative(sums: PairSums) -> NDArray[np.float64]:
-    """Return the mean over pairs within a class minus the mean over pairs across classes.
-
-    Result: (labelling,), in the units of the sums. Classes are pooled: each pair counts once,
-    so a large class counts for more. `UndefinedError` if a labelling lacks such pairs.
-
-    >>> discriminative(pair_sums([3.0, 1.0, 2.0], np.array([[0, 0, 1]]), 2))
-    array([1.5])
-    """
-    within, pairs = sums.within.sum(axis=1), sums.pairs.sum(axis=1)
-    across = _some(sums.n_pairs - pairs, "across the classes")
-    mean = within / _some(pairs, "within the classes")
-    return np.asarray(mean - (sums.total - within) / across, dtype=np.float64)
-
-
-def discriminative_target(sums: PairSums) -> NDArray[np.float64]:
-    """Return the mean within class 0 minus the mean over its pairs with class 1, all others.
-
-    Result: (labelling,), in the units of the sums; two classes. Pairs among the others take no
-    part. `UndefinedError` if a labelling lacks such pairs.
-
-    >>> discriminative_target(pair_sums([3.0, 1.0, 2.0], np.array([[0, 0, 1]]), 2))
-    array([1.5])
-    """
-    within = sums.within[:, 0] / _some(sums.pairs[:, 0], "within the target class")
-    across = _some(sums.n_pairs - sums.pairs.sum(axis=1), "across the classes")
-    outside = (sums.total - sums.within.sum(axis=1)) / across
-    return np.asarray(within - outside, dtype=np.float64)
-
-
-def categorical(sums: PairSums) -> NDArray[np.float64]:
-    """Return the mean within class 0 minus the mean within class 1.
-
-    Result: (labelling,), in the units of the sums. It compares how coherent two classes are and
-    says nothing about whether they are apart. `UndefinedError` if a class has no pair.
-
-    >>> categorical(pair_sums([3.0, 0, 0, 0, 0, 1.0], np.array([[0, 0, 1, 1]]), 2))
-    array([2.])
-    """
-    first = sums.within[:, 0] / _some(sums.pairs[:, 0], "within the first class")
-    second = sums.within[:, 1] / _some(sums.pairs[:, 1], "within the second class")
-    return np.asarray(first - second, dtype=np.float64)
-
-
-def _some(pairs: NDArray[np.float64], where: str) -> NDArray[np.float64]:
-    """Return numbers of pairs, refusing zeros: their mean would be 0 / 0."""
+def _refuse_empty(pairs: NDArray[np.float64], where: str) -> None:
     empty = int((pairs == 0).sum())
     if empty:
         raise UndefinedError(
@@ -139,4 +158,3 @@ def _some(pairs: NDArray[np.float64], where: str) -> NDArray[np.float64]:
             "labels are the first of them, and exchanging whole groups of unequal size can "
             "empty a small class: give it more stimuli, or groups of equal size"
         )
-    return pairs

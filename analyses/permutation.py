@@ -11,6 +11,9 @@ where the design could have put them differently:
   need the groups to be alike, which is not known; holding each group's labels fixed needs only
   exchangeability inside groups, so it is valid, and weaker where few groups vary.
 
+With `strata`, values of another factor, labels are exchanged only where that factor is the same:
+this tests one factor, or an interaction, and leaves the other's effect in the null distribution.
+
 Winkler, Webster, Vidaurre, Nichols & Smith 2015, doi:10.1016/j.neuroimage.2015.05.092.
 """
 
@@ -21,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control
 
 from patchclamp.registry.errors import AnalysisError
 
@@ -52,35 +56,60 @@ def scheme(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> Scheme
     return "whole groups" if constant else "within groups"
 
 
-def arrangements(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> int:
+def arrangements(
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    strata: NDArray[np.int64] | None = None,
+    *,
+    named: bool = False,
+) -> int:
     """Return in how many distinct ways the design can sort the stimuli into classes.
 
-    A product of multinomials, exact. Ways that only swap the names of classes count once,
-    because the statistics do not see names: of 6 stimuli in classes of 3 there are 10, not 20.
-    (For a contrast with a target class, which does, this errs to the small side.)
+    A product of multinomials, exact. Ways that only swap the names of classes count once, where
+    the statistics do not see names: of 6 stimuli in classes of 3 there are 10, not 20. (For a
+    contrast with a target class, which does, this errs to the small side.) Where they do, as
+    those of an order, a number or another capture, `named` counts them all.
 
     >>> arrangements(np.array([0, 0, 0, 1, 1, 1]), None)
     10
     """
-    counts = _exchanged(codes, groups)
+    first, _, blocks = _units(codes, groups, strata)
+    classes, numbers = np.unique(codes[first], return_inverse=True)
+    counts = np.zeros((int(blocks.max()) + 1, len(classes)), dtype=np.int64)
+    np.add.at(counts, (blocks, numbers), 1)
     ways = math.prod(_multinomial(row) for row in counts.tolist())
+    if named:
+        return ways
     # Renaming classes maps the set of ways onto itself exactly if their counts agree everywhere.
     _, alike = np.unique(counts, axis=1, return_counts=True)
     return ways // math.prod(math.factorial(number) for number in alike.tolist())
 
 
-def _exchanged(codes: NDArray[np.int64], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Return (block, class) counts of the labels that change places inside each block."""
-    if groups is None:
-        blocks = np.zeros(len(codes), dtype=np.int64)
+def _units(
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    strata: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return what changes places, stimuli or whole groups, and where.
+
+    The first stimulus of each unit, the unit of each stimulus, and the block of each unit inside
+    which it is exchanged. A group that straddles strata cannot move as a whole: `AnalysisError`.
+    """
+    n = len(codes)
+    strata = np.zeros(n, dtype=np.int64) if strata is None else strata
+    if groups is not None and scheme(codes, groups) == "whole groups":
+        _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
+        if not np.array_equal(strata, strata[first][unit]):
+            raise AnalysisError(
+                "the permuted label is constant in each group, so whole groups change places, "
+                "but some groups hold several values of the factor that is held fixed"
+            )
+        block = strata[first]
     else:
-        _, first, blocks = np.unique(groups, return_index=True, return_inverse=True)
-        if scheme(codes, groups) == "whole groups":
-            codes, blocks = codes[first], np.zeros(len(first), dtype=np.int64)
-    classes, codes = np.unique(codes, return_inverse=True)
-    counts = np.zeros((int(blocks.max()) + 1, len(classes)), dtype=np.int64)
-    np.add.at(counts, (blocks, codes), 1)
-    return counts
+        first = unit = np.arange(n)
+        inside = np.zeros(n, dtype=np.int64) if groups is None else groups
+        block = np.unique(np.stack([inside, strata]), axis=1, return_inverse=True)[1].ravel()
+    return first, unit, np.unique(block, return_inverse=True)[1]
 
 
 def _multinomial(counts: list[int]) -> int:
@@ -96,46 +125,47 @@ def permuted_labels(
     groups: NDArray[np.int64] | None,
     n: int,
     rng: np.random.Generator,
+    strata: NDArray[np.int64] | None = None,
+    *,
+    named: bool = False,
 ) -> NDArray[np.int64]:
     """Return `n` random labellings of the same design.
 
     `codes`: (stimulus,), class numbers; `groups`: (stimulus,), or None where stimuli are
-    independent; result: (permutation, stimulus). Draws are independent and uniform over the
-    arrangements of `scheme`; the observed one may be among them. A design with fewer than 20
-    `arrangements` raises `AnalysisError`.
+    independent; `strata`: (stimulus,), or None; `named` as in `arrangements`; result:
+    (permutation, stimulus). Draws are independent and uniform over the arrangements of
+    `scheme`; the observed one may be among them. A design with fewer than 20 `arrangements`
+    raises `AnalysisError`.
 
     >>> codes, groups = np.repeat([0, 1], 8), np.repeat(np.arange(8), 2)
     >>> permuted_labels(codes, groups, 1, np.random.default_rng(0)).tolist()
     [[0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1]]
     """
     codes = np.asarray(codes, dtype=np.int64)
-    how = scheme(codes, groups)
-    ways = arrangements(codes, groups)
+    ways = arrangements(codes, groups, strata, named=named)
     if ways < MIN_ARRANGEMENTS:
         n_groups = "" if groups is None else f" in {len(np.unique(groups))} groups"
         raise AnalysisError(
             f"the design allows {ways} distinct arrangement{'s' * (ways != 1)} of the labels "
-            f"({how}; {len(codes)} stimuli{n_groups}, {len(np.unique(codes))} classes), so p "
+            f"({scheme(codes, groups)}; {len(codes)} stimuli{n_groups}, "
+            f"{len(np.unique(codes))} classes), so p "
             f"cannot reach 0.05: at least {MIN_ARRANGEMENTS} are needed"
         )
-    if groups is None:
-        return rng.permuted(np.tile(codes, (n, 1)), axis=1)
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    if how == "whole groups":
-        return rng.permuted(np.tile(codes[first], (n, 1)), axis=1)[:, group]
-    drawn = np.tile(codes, (n, 1))
-    for number in range(len(first)):
-        members = np.flatnonzero(group == number)
+    first, unit, block = _units(codes, groups, strata)
+    drawn = np.tile(codes[first], (n, 1))
+    for number in range(int(block.max()) + 1):
+        members = np.flatnonzero(block == number)
         drawn[:, members] = rng.permuted(drawn[:, members], axis=1)
-    return drawn
+    return drawn[:, unit]
 
 
 def p_value(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     """Return the permutation p of each observed value, upper tail: (k + 1) / (n + 1).
 
-    `observed`: (...); `null`: (..., permutation); result: (...), dimensionless, never 0. k is
-    the number of null values at least as large, ties by rounding included. One-sided; give
-    magnitudes for a two-sided test. Phipson & Smyth 2010, doi:10.2202/1544-6115.1585.
+    `observed`: (...); `null`: (..., permutation); result: (...), dimensionless, never 0, NaN
+    where the observed value is. k is the number of null values at least as large, ties by
+    rounding included. One-sided; give magnitudes for a two-sided test. Phipson & Smyth 2010,
+    doi:10.2202/1544-6115.1585.
 
     >>> p_value(2.0, [0.0, 1.0, 2.0])
     array(0.5)
@@ -143,7 +173,8 @@ def p_value(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
     scale = np.maximum(np.abs(observed), np.abs(null).max(axis=-1))
     exceed = (null >= (observed - ROUNDING * scale)[..., None]).sum(axis=-1)
-    return np.asarray((exceed + 1) / (null.shape[-1] + 1), dtype=np.float64)
+    p = np.asarray((exceed + 1) / (null.shape[-1] + 1), dtype=np.float64)
+    return np.where(np.isnan(observed), np.nan, p)
 
 
 def p_max(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
@@ -159,21 +190,69 @@ def p_max(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     array([0.5 , 0.75])
     """
     null = np.asarray(null, dtype=np.float64)
-    largest = null.max(axis=tuple(range(null.ndim - 1)))
-    return p_value(observed, np.broadcast_to(largest, null.shape))
+    return p_largest(observed, np.fmax.reduce(null, axis=tuple(range(null.ndim - 1))))
+
+
+def p_largest(observed: ArrayLike, largest: ArrayLike) -> NDArray[np.float64]:
+    """Return `p_max` from the largest null value of each permutation: (permutation,)."""
+    observed, largest = np.asarray(observed, dtype=np.float64), np.sort(np.asarray(largest))
+    scale = np.maximum(np.abs(observed), np.abs(largest).max())
+    exceed = largest.size - np.searchsorted(largest, observed - ROUNDING * scale)
+    p = (exceed + 1) / (largest.size + 1)
+    return np.asarray(np.where(np.isnan(observed), np.nan, p))
+
+
+def p_fdr(p: ArrayLike) -> NDArray[np.float64]:
+    """Return p adjusted so that those below q have a false discovery rate of at most q.
+
+    `p`: (...), all axes one family, NaN takes no part; result: (...). Benjamini & Hochberg 1995,
+    valid for independent and for positively dependent tests, as those of neighbouring layers
+    are. With n permutations p is at least 1 / (n + 1), which may be too coarse for many tests.
+
+    >>> p_fdr([0.01, 0.02, 0.5])
+    array([0.03, 0.03, 0.5 ])
+    """
+    p = np.asarray(p, dtype=np.float64)
+    result, given = np.full(p.shape, np.nan), ~np.isnan(p)
+    result[given] = false_discovery_control(p[given]) if given.any() else np.nan
+    return result
 
 
 def description(
-    codes: NDArray[np.int64], groups: NDArray[np.int64] | None, n: int
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    n: int,
+    strata: NDArray[np.int64] | None = None,
+    *,
+    named: bool = False,
 ) -> dict[str, str | int]:
     """Return what a result must say of its permutations, as attributes.
 
     >>> description(np.array([0, 0, 0, 1, 1, 1, 1]), None, 99)
     {'permutation': 'free', 'n_permutations': 99, 'n_arrangements': 35}
     """
-    ways = arrangements(codes, groups)
+    ways = arrangements(codes, groups, strata, named=named)
     count = ways if ways <= EXACT else _scientific(ways)
-    return {"permutation": scheme(codes, groups), "n_permutations": n, "n_arrangements": count}
+    how = scheme(codes, groups) + ("" if strata is None else ", within the other factor")
+    return {"permutation": how, "n_permutations": n, "n_arrangements": count}
+
+
+def refuse_lone_groups(
+    classes: tuple[str, ...], codes: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> None:
+    """Refuse a class that one group makes up, where whole groups change places.
+
+    What sets such a class apart is then as much the group as the label: `AnalysisError`.
+    """
+    if groups is None or scheme(codes, groups) != "whole groups":
+        return
+    for number, name in enumerate(classes):
+        held = np.unique(groups[codes == number])
+        if len(held) == 1:
+            raise AnalysisError(
+                f"class {name!r} is made up by one group, so that nothing tells the label from "
+                "what the stimuli of that group share: at least 2 groups are needed in each class"
+            )
 
 
 def _scientific(number: int) -> str:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import pearsonr, rankdata, spearmanr
 
-from patchclamp.analyses import rdm
+from patchclamp.analyses import distances, rdm
+from patchclamp.analyses.comparators import ranks
 from patchclamp.registry.errors import UndefinedError
 
 
@@ -31,7 +31,7 @@ def test_correlations_are_those_of_numpy(patterns):
 def test_every_pair_of_one_hot_patterns_is_n_over_n_minus_one_apart_and_tied():
     values = rdm.dissimilarities(np.eye(7))
     np.testing.assert_allclose(values, 7 / 6, rtol=1e-14)
-    assert set(rdm.ranks(values)) == {11.0}
+    assert set(ranks(values)) == {11.0}
 
 
 def _near_duplicates():
@@ -67,7 +67,7 @@ def test_near_duplicates_lose_it_in_a_plain_gram_matrix():
 def test_pairs_are_recomputed_in_blocks_of_any_size(monkeypatch):
     patterns, _ = _near_duplicates()
     whole = rdm.dissimilarities(patterns)
-    monkeypatch.setattr(rdm, "BLOCK", 1)
+    monkeypatch.setattr(distances, "BLOCK", 1)
     np.testing.assert_array_equal(rdm.dissimilarities(patterns), whole)
 
 
@@ -151,49 +151,85 @@ def test_fisher_z_refuses_identical_and_opposite_patterns(patterns, sign):
     assert e.value.where == (4, 9)
 
 
-def test_fisher_z_refuses_nan():
-    with pytest.raises(UndefinedError, match="1 - r = nan"):
-        rdm.fisher_z(dissimilarity=[0.1, np.nan, 0.2])
+def test_fisher_z_leaves_pairs_without_a_value():
+    z = rdm.fisher_z(dissimilarity=[0.5, np.nan, 1.0])
+    np.testing.assert_allclose(z, [np.arctanh(0.5), np.nan, 0.0])
 
 
-def test_a_condensed_position_leads_back_to_its_rows():
-    rows = [rdm.pair_rows(pair, 15) for pair in range(15)]
-    assert rows == [(i, j) for i in range(6) for j in range(i + 1, 6)]
+METRICS = {
+    "correlation": "correlation",
+    "cosine": "cosine",
+    "euclidean": "euclidean",
+    "squared_euclidean": "sqeuclidean",
+}
 
 
-def test_a_number_of_values_that_no_matrix_has_is_refused():
-    with pytest.raises(ValueError, match="5 values are no condensed matrix"):
-        rdm.stimuli_of(5)
+@pytest.mark.parametrize("block", [None, 1, 7, 29, 30])
+@pytest.mark.parametrize(("metric", "scipys"), METRICS.items())
+def test_metrics_are_those_of_scipy_read_in_blocks_of_any_size(patterns, metric, scipys, block):
+    """`squared_euclidean` is divided by the number of units."""
+    expected = pdist(patterns, scipys) / (40 if metric == "squared_euclidean" else 1)
+    found = rdm.dissimilarities(patterns, metric=metric, block=block)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-13)
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(-20, 20), min_size=1, max_size=60))
-def test_ranks_are_those_of_scipy_with_and_without_ties(values):
-    np.testing.assert_array_equal(rdm.ranks(values), rankdata(values))
-    distinct = np.array(values) + np.linspace(0, 0.5, len(values))
-    np.testing.assert_array_equal(rdm.ranks(distinct), rankdata(distinct))
+@pytest.mark.parametrize("metric", METRICS)
+def test_near_duplicates_keep_their_precision_in_every_metric_and_block(metric):
+    patterns, _ = _near_duplicates()
+    x = patterns.astype(np.longdouble)
+    first, second = np.triu_indices(20, 1)
+    if metric in ("correlation", "cosine"):
+        x -= x.mean(axis=1, keepdims=True) if metric == "correlation" else 0
+        x /= np.sqrt((x**2).sum(axis=1, keepdims=True))
+    truth = ((x[first] - x[second]) ** 2).sum(axis=1)
+    truth = {"euclidean": np.sqrt(truth), "squared_euclidean": truth / 50}.get(metric, truth / 2)
+    for block in (None, 6):
+        found = rdm.dissimilarities(patterns, metric=metric, block=block)
+        assert _largest_relative_error(found, truth) < 1e-6
 
 
-def test_values_that_differ_by_rounding_are_tied():
-    values = np.array([0.1 + 0.2, 0.3, 1.0])
-    assert values[0] != values[1]
-    np.testing.assert_array_equal(rdm.ranks(values), [1.5, 1.5, 3])
+@pytest.mark.parametrize("metric", METRICS)
+def test_float32_patterns_lose_nothing_but_their_own_digits(patterns, metric):
+    rounded = patterns.astype(np.float32)
+    expected = rdm.dissimilarities(rounded.astype(np.float64), metric=metric)
+    np.testing.assert_array_equal(rdm.dissimilarities(rounded, metric=metric), expected)
 
 
-def test_comparisons_are_those_of_scipy():
-    first, second = np.random.default_rng(0).normal(size=(2, 45)).round(1)
-    assert rdm.pearson(first, second) == pytest.approx(pearsonr(first, second)[0], abs=1e-14)
-    assert rdm.spearman(first, second) == pytest.approx(spearmanr(first, second)[0], abs=1e-14)
+@pytest.mark.parametrize("block", [None, 4])
+def test_pairs_of_a_constant_pattern_can_be_left_out(patterns, block):
+    whole = squareform(rdm.dissimilarities(patterns))
+    patterns[[3, 8]] = 7.0
+    square = squareform(rdm.dissimilarities(patterns, leave_out=True, block=block), checks=False)
+    kept = np.setdiff1d(np.arange(30), [3, 8])
+    np.testing.assert_allclose(square[np.ix_(kept, kept)], whole[np.ix_(kept, kept)], atol=1e-13)
+    assert np.isnan(square[3, kept]).all()
+    assert np.isnan(square[3, 8])
 
 
-@pytest.mark.parametrize("compare", [rdm.pearson, rdm.spearman])
-def test_a_constant_vector_correlates_with_nothing(compare):
-    constant = np.array([0.1] * 5) + 1e-16 * np.arange(5)
-    with pytest.raises(UndefinedError, match="5 values that are all equal"):
-        compare(constant, np.arange(5))
+def test_a_zero_pattern_has_no_cosine_and_a_constant_one_has(patterns):
+    patterns[4] = 2.0
+    assert np.isfinite(rdm.dissimilarities(patterns, metric="cosine")).all()
+    patterns[4] = 0.0
+    with pytest.raises(UndefinedError, match="a cosine is undefined for 1 pattern, zero in every"):
+        rdm.dissimilarities(patterns, metric="cosine")
+    assert np.isfinite(rdm.dissimilarities(patterns, metric="euclidean")).all()
 
 
-@pytest.mark.parametrize("compare", [rdm.pearson, rdm.spearman])
-def test_a_vector_with_nan_is_refused(compare):
-    with pytest.raises(UndefinedError, match="1 of 3 values are NaN or infinite"):
-        compare([1, 2, 3], [1, np.nan, 2])
+def test_distances_that_overflow_are_refused():
+    with pytest.raises(UndefinedError, match="too large to be squared"):
+        rdm.dissimilarities([[1e200, 0.0], [-1e200, 0.0]], metric="euclidean")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_rotation_leaves_distances_and_a_shift_the_euclidean_ones(patterns, metric):
+    rng = np.random.default_rng(5)
+    rotation = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    before = rdm.dissimilarities(patterns, metric=metric)
+    if metric != "correlation":  # whose centring over units is no rotation
+        np.testing.assert_allclose(
+            rdm.dissimilarities(patterns @ rotation, metric=metric), before, rtol=1e-9, atol=1e-9
+        )
+    if "euclidean" in metric:
+        shifted = patterns + rng.normal(size=40)
+        found = rdm.dissimilarities(shifted, metric=metric)
+        np.testing.assert_allclose(found, before, rtol=1e-9)

@@ -1,0 +1,72 @@
+"""RDMs of time courses: one for each unit, a pattern being its values at a stimulus' positions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchclamp.analyses.distances import CANCELLED, CONSTANT
+from patchclamp.analyses.pairs import BLOCK
+from patchclamp.registry.errors import UndefinedError
+
+BATCH = 8
+"""Units done at a time: their patterns and products stay in the processor's cache."""
+
+
+def course_dissimilarities(
+    courses: NDArray[np.floating], *, leave_out: bool = False
+) -> NDArray[np.float64]:
+    """Return 1 - r of each pair of stimuli for each unit, r being Pearson's over positions.
+
+    `courses`: (unit, stimulus, position), any units; result: (unit, pair), dimensionless, 0 to 2,
+    equal to `dissimilarities` of each unit alone. A course that is constant, as a feature that a
+    stimulus leaves silent, has no r: `UndefinedError` with the rows of such stimuli in the first
+    unit that has any, or with `leave_out` NaN for their pairs.
+    """
+    units, n, positions = courses.shape
+    result = np.empty((units, n * (n - 1) // 2))
+    first, second = np.triu_indices(n, 1)
+    upper = first * n + second
+    for start in range(0, units, BATCH):
+        rows = slice(start, start + BATCH)
+        unit = _unit_courses(courses[rows], leave_out)
+        gram = unit @ np.ascontiguousarray(unit.transpose(0, 2, 1))
+        out = gram.reshape(len(unit), -1).take(upper, axis=1, out=result[rows], mode="clip")
+        np.subtract(1.0, out, out=out)
+        if np.fmin.reduce(out, axis=None, initial=np.inf) <= CANCELLED:
+            which, pair = np.nonzero(out <= CANCELLED)
+            step = max(1, BLOCK // positions)
+            for begin in range(0, len(which), step):
+                u, p = which[begin : begin + step], pair[begin : begin + step]
+                difference = unit[u, first[p]] - unit[u, second[p]]
+                out[u, p] = np.vecdot(difference, difference) / 2
+        np.minimum(out, 2.0, out=out)
+    return result
+
+
+def _unit_courses(courses: NDArray[np.floating], leave_out: bool) -> NDArray[np.float64]:
+    """Return courses centred over positions, each of length 1; NaN for one that is constant."""
+    values = np.array(courses, dtype=np.float64)
+    positions = values.shape[2]
+    mean = values @ np.full(positions, 1 / positions)
+    values -= mean[..., None]
+    length = np.sqrt(np.vecdot(values, values))
+    if not np.isfinite(length).all():
+        _refuse(~np.isfinite(length), "{} with NaN or infinite values")
+    constant = length <= CONSTANT * math.sqrt(positions) * np.abs(mean)
+    if constant.any():
+        if not leave_out:
+            _refuse(constant, "a correlation is undefined for {}, constant over positions")
+        length = np.where(constant, np.nan, length)
+    values *= (1 / length)[..., None]
+    return values
+
+
+def _refuse(wrong: NDArray[np.bool_], message: str) -> None:
+    units = np.flatnonzero(wrong.any(axis=1))
+    if units.size:
+        rows = tuple(np.flatnonzero(wrong[units[0]]).tolist())
+        count = "1 pattern" if len(rows) == 1 else f"{len(rows)} patterns"
+        raise UndefinedError(message.format(count), where=rows)
