@@ -56,7 +56,7 @@ ANALYSES: Table[Analysis] = Table(
         _done(
             "rsa",
             "representational similarity: model RDMs and contrasts, with label permutation",
-            f"{_REPRESENTATION}:Rsa",
+            "patchclamp.specs.analyses_rsa:Rsa",
             ("similarity", "contrast", "p", "p_max"),
             figures=(
                 "layer_curves",

@@ -1,4 +1,4 @@
-"""Analyses of captured activations: RSA, probes, contrasts, and choosing features by them."""
+"""Analyses of captured activations: probes, contrasts, and choosing features by them."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -13,110 +13,8 @@ from patchclamp.specs.fields import (
     SelectionRef,
     StimuliRef,
 )
-from patchclamp.specs.inference import Bootstrap, Correction, CrossValidation, LabelPermutation
-from patchclamp.specs.rdms import ModelRdm, Rdm
+from patchclamp.specs.inference import Correction, CrossValidation, LabelPermutation
 from patchclamp.specs.selections import LayerChoice
-
-
-class Discriminative(Model):
-    """Mean dissimilarity across classes minus within classes, in Fisher z (z = arctanh r).
-
-    contrast = mean of z over pairs within a class - mean of z over pairs across classes.
-    """
-
-    kind: Literal["discriminative"]
-    column: LabelName
-    """The label that says the class."""
-    target: str | None = None
-    """One-sided: only pairs within this class against its pairs with the others."""
-
-
-class Categorical(Model):
-    """Cohesion of one class against another, in Fisher z; says nothing about their separation.
-
-    contrast = mean of z over pairs within the first class - the same within the second.
-    """
-
-    kind: Literal["categorical"]
-    column: LabelName
-    """The label that says the class."""
-    classes: tuple[str, str]
-    """The two classes, first against second."""
-
-    @model_validator(mode="after")
-    def _two_classes(self) -> Self:
-        if self.classes[0] == self.classes[1]:
-            raise ValueError(
-                f"a class cannot be compared with itself; got {self.classes[0]!r} twice"
-            )
-        return self
-
-
-Contrasting = Annotated[Discriminative | Categorical, Field(discriminator="kind")]
-
-
-class Rsa(Model):
-    """Representational similarity analysis of a capture, per layer, head and position."""
-
-    kind: Literal["rsa"]
-    of: CaptureRef | None = None
-    """The capture; may be left out where there is one."""
-    rdm: Rdm = Rdm.model_construct()
-    """The dissimilarity."""
-    pattern: Literal["units", "positions"] = "units"
-    """What a pattern runs over: `units` at one place, or `positions`, the time course of each
-    unit or feature."""
-    features: SelectionRef | None = None
-    """A `selection` whose chosen units make up the pattern; None takes all."""
-    against: dict[Name, ModelRdm] | None = None
-    """Model RDMs to compare with, by name. Give this or `contrast`."""
-    compare: (
-        Literal[
-            "spearman",
-            "pearson",
-            "kendall_tau_a",
-            "rho_a",
-            "cosine",
-            "whitened_cosine",
-            "whitened_correlation",
-            "nnls",
-        ]
-        | None
-    ) = None
-    """How an RDM is compared with a model RDM, over the pairs of stimuli; `spearman` unless said.
-    `nnls` weighs several model RDMs, cross-validated. A contrast has nothing to compare with."""
-    partial: tuple[Name, ...] = ()
-    """Model RDMs whose influence is taken out first."""
-    contrast: Contrasting | None = None
-    """A difference between mean similarities. Give this or `against`."""
-    test: LabelPermutation
-    """Inference: stimulus labels are permuted."""
-    bootstrap: Bootstrap | None = None
-    """An interval over stimuli; None gives none."""
-    noise_ceiling: Literal["none", "seeds", "models"] = "none"
-    """The repetitions that bound how well any model RDM could do."""
-    compat: Literal["none", "feature-study-2025"] = "none"
-    """`feature-study-2025` reproduces a published formula, arctanh(1 - r) with negatives dropped,
-    so that its effect can be shown beside the right one."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_comparison(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("against") is not None:
-            return {**value, "compare": value.get("compare") or "spearman"}
-        return value
-
-    @model_validator(mode="after")
-    def _one_question(self) -> Self:
-        if self.against is None and self.contrast is None:
-            raise ValueError("an rsa needs either 'against' (model RDMs) or 'contrast'")
-        if self.against is not None and self.contrast is not None:
-            raise ValueError("an rsa takes either 'against' (model RDMs) or 'contrast', not both")
-        if self.against is not None and not self.against:
-            raise ValueError("'against' names no model RDM")
-        if self.contrast is not None and self.compare is not None:
-            raise ValueError("'compare' belongs to 'against': a contrast compares with nothing")
-        return self
 
 
 class LabelTarget(Model):

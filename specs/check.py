@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import nearest
 from patchclamp.registry.metrics import Metric
-from patchclamp.specs.analyses_representation import LabelTarget, Probe, Rsa, Selection
+from patchclamp.specs.analyses_representation import LabelTarget, Probe, Selection
+from patchclamp.specs.analyses_rsa import Rsa
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.columns import (
     NO_GROUPS,
@@ -28,7 +29,8 @@ from patchclamp.specs.columns import (
 )
 from patchclamp.specs.cross_references import check_circles, check_references
 from patchclamp.specs.diagnostics import Path, Problem, dotted
-from patchclamp.specs.fields import Label, Ref
+from patchclamp.specs.fields import STIMULUS, Label, Ref
+from patchclamp.specs.rdms import CaptureModel, InteractionModel
 from patchclamp.specs.references import Sections, entries, fill, sections_of
 from patchclamp.specs.spec import Spec
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
@@ -156,6 +158,8 @@ def _check_labels(sections: Sections, asked: Asked) -> Iterator[Problem]:
             column = reference.name
             if column is None or not sets:
                 continue
+            if column == STIMULUS and isinstance(reference.mark, Label) and reference.mark.itself:
+                continue
             if any(
                 column in labels_of(source) or (name, column) in told
                 for name, source in sets.items()
@@ -193,32 +197,44 @@ def _check_models(sections: Sections, asked: Asked) -> Iterator[Problem]:
 def _check_permutations(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P308: the labels that are permuted are those that the question is about."""
     for place, entry in asked.items():
-        if not isinstance(entry, Rsa):
+        if not isinstance(entry, Rsa) or entry.test.permute == STIMULUS:
             continue
-        sets = _sets_of(sections, place, entry)
-        used = {
-            r.path: str(r.name)
-            for r in sections.named(entry, place, Label)
-            if r.name is not None
-            and r.path[-1] in ("column", "permute")
-            # A model RDM that is only controlled for is not what is asked about.
-            and not set(r.path) & set(entry.partial)
+        used = {path: columns for path, columns in _columns_asked(entry, place) if columns}
+        permuted = entry.test.permute
+        labels = {
+            label
+            for source in _sets_of(sections, place, entry).values()
+            for label in labels_of(source)
         }
-        permuted = used.pop((*place, "test", "permute"))
-        labels = {label for source in sets.values() for label in labels_of(source)}
-        if not used or not {permuted, *used.values()} <= labels:
+        about = tuple(dict.fromkeys(column for columns in used.values() for column in columns))
+        if not used or not {permuted, *about} <= labels:
             continue
-        about = tuple(dict.fromkeys(used.values()))
         if permuted not in about:
             message = f"this test permutes {permuted!r}, but the analysis asks about {_and(about)}"
             suggestion = about[0] if len(about) == 1 else None
             yield Problem((*place, "test", "permute"), "P308", message, about, suggestion)
             continue
-        for path, column in used.items():
-            if column != permuted:
-                message = f"asks about {column!r}, but the test permutes {permuted!r}; "
+        for path, columns in used.items():
+            if permuted not in columns:
+                message = f"asks about {_and(columns)}, but the test permutes {permuted!r}; "
                 message += "give each column an analysis of its own"
                 yield Problem(path, "P308", message)
+
+
+def _columns_asked(entry: Rsa, place: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the labels that each question is about, and where; an interaction is about two."""
+    if entry.contrast is not None:
+        yield (*place, "contrast", "column"), (entry.contrast.column,)
+    models = entry.against or {}
+    for name, model in models.items():
+        if name in entry.partial:
+            continue  # what is only controlled for is not asked about
+        if isinstance(model, InteractionModel):
+            found = (getattr(models.get(part), "column", None) for part in model.of)
+            columns = tuple(dict.fromkeys(column for column in found if column is not None))
+            yield (*place, "against", name, "of"), columns
+        elif not isinstance(model, CaptureModel):
+            yield (*place, "against", name, "column"), (model.column,)
 
 
 def _and(names: tuple[str, ...]) -> str:

@@ -41,8 +41,16 @@ class Ref:
 
 @dataclass(frozen=True)
 class Label:
-    """Marks a field that names a label of the stimulus set that its entry works on."""
+    """Marks a field that names a label of the stimulus set that its entry works on.
 
+    `itself` allows `stimulus`, the label that each stimulus has for itself.
+    """
+
+    itself: bool = False
+
+
+STIMULUS = "stimulus"
+"""The label that each stimulus has for itself: its id."""
 
 StimuliRef = Annotated[Name, Ref("stimuli", "rows")]
 """The name of a stimulus set."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from patchclamp.specs.analyses_causal import Circuit, Steering
-from patchclamp.specs.analyses_representation import Probe, Rsa, Selection
+from patchclamp.specs.analyses_representation import Probe, Selection
+from patchclamp.specs.analyses_rsa import Rsa
 from patchclamp.specs.diagnostics import Path, Problem
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.rdms import CategoryModel
