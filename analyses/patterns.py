@@ -15,12 +15,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from patchclamp.analyses.permutation import p_fdr
 from patchclamp.registry.errors import AnalysisError, UndefinedError, hint
 
-PLACE = ("layer", "head", "position")
+PLACE = ("layer", "head", "kv_head", "position", "query")
 """Dims of a place, in the order in which results have them."""
 
-FEATURES = ("unit", "channel")
+FEATURES = ("unit", "neuron", "channel", "feature", "token", "key")
 """The dim that a pattern extends over."""
 
 NAMED = 5
@@ -147,52 +148,73 @@ def meaning(units: str, long_name: str, estimand: str) -> dict[str, str]:
 
 
 def p_variables(dims: tuple[str, ...], p: ArrayLike, p_max: ArrayLike) -> Variables:
-    """Return the two p values of a test as variables: of each place alone, and of the family.
+    """Return the p values of a test as variables: of each place alone, and of the family.
 
     >>> list(p_variables(("layer",), [0.01], [0.04]))
-    ['p', 'p_max']
+    ['p', 'p_max', 'p_fdr']
     """
-    corrected = "permutation p, corrected over all places by the maximum"
+    corrected = "permutation p, corrected over all places by the"
+    fdr = p_fdr(p)
     return {
         "p": (dims, p, meaning("1", "permutation p, each place alone", "permutation_p/1")),
-        "p_max": (dims, p_max, meaning("1", corrected, "permutation_p_max/1")),
+        "p_max": (dims, p_max, meaning("1", f"{corrected} maximum", "permutation_p_max/1")),
+        "p_fdr": (dims, fdr, meaning("1", f"{corrected} false discovery rate", "p_fdr/1")),
     }
 
 
-def checked_capture(data: xr.Dataset) -> Capture:
+def checked_capture(data: xr.Dataset, *, masked: bool = False) -> Capture:
     """Return a capture that can be analysed, or raise `AnalysisError` saying why it cannot.
 
-    `data`: variable `activation` over stimulus, layer, head if any, position, and unit or
-    channel, in any order and all with coordinates; `mask(stimulus, position)`, if there is one,
-    must be True throughout, since a missing token has no activation.
+    `data`: variable `activation`, or the only one that a capture's reductions left, over
+    stimulus, layer, head and position as far as it has them, and unit or channel, in any order
+    and all with coordinates; `mask(stimulus, position)`, if there is one, must be True
+    throughout, since a missing token has no activation, unless `masked` allows gaps.
     """
+    data = _with_activation(data)
     dims = [str(dim) for dim in data["activation"].dims]
     features = [dim for dim in dims if dim in FEATURES]
     expected = {"stimulus", *PLACE, *FEATURES}
-    if not {"stimulus", "layer"} <= set(dims) <= expected or len(features) != 1:
+    if not {"stimulus"} <= set(dims) <= expected or len(features) != 1:
         raise AnalysisError(
             "an activation needs the dims stimulus, layer, head or position where it has them, "
-            f"and one of unit and channel; got ({', '.join(dims)})"
+            f"and one of {', '.join(FEATURES)}; got ({', '.join(dims)})"
         )
     for dim in dims:
         if dim not in features and (dim not in data.coords or not data.indexes[dim].is_unique):
             raise AnalysisError(f"dim {dim!r} of an activation needs a coordinate without repeats")
         if data.sizes[dim] == 0:
             raise AnalysisError(f"dim {dim!r} of an activation is empty")
-    if "mask" in data:
+    if "mask" in data and not masked:
         _refuse_masked(data["mask"])
     order = np.argsort(data["stimulus"].values.astype(str), kind="stable")
     return Capture(data, tuple(dim for dim in PLACE if dim in dims), order)
 
 
+def _with_activation(data: xr.Dataset) -> xr.Dataset:
+    """Return a capture whose only pattern, such as a mean over positions, is its activation."""
+    if "activation" in data:
+        return data
+    found = [
+        str(name)
+        for name, variable in data.data_vars.items()
+        if "stimulus" in variable.dims and set(variable.dims) & set(FEATURES)
+    ]
+    if len(found) != 1:
+        raise AnalysisError(
+            "an analysis needs one pattern for each stimulus, and the capture has "
+            f"{', '.join(found) or 'none'}: capture without 'reduce', or with one mean or maximum"
+        )
+    return data.rename({found[0]: "activation"})
+
+
 def _refuse_masked(mask: xr.DataArray) -> None:
-    mask = mask.transpose("stimulus", "position")
+    mask = mask.transpose("stimulus", ...)
     missing = np.argwhere(~mask.values.astype(bool))
     if missing.size:
         row, column = missing[0]
         raise AnalysisError(
             f"stimulus {str(mask['stimulus'].values[row])!r} has no token at position "
-            f"{mask['position'].values[column]} ({len(missing)} of {mask.size} tokens are "
+            f"{mask[mask.dims[1]].values[column]} ({len(missing)} of {mask.size} tokens are "
             "missing): choose positions that every stimulus has"
         )
 

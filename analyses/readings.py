@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from patchclamp.specs.rdms import Ratings
+
 
 @dataclass(frozen=True)
 class ModelShape:
@@ -96,7 +98,18 @@ class StimuliReading:
     stimuli: str
 
 
-Reading = CaptureReading | MetricReading | AnswerReading | StimuliReading
+@dataclass(frozen=True)
+class RatingsReading:
+    """A table of rated pairs, read from a file.
+
+    It is a dataset with `dissimilarity(rating)` and the coordinates `first` and `second`, the two
+    items.
+    """
+
+    ratings: Ratings
+
+
+Reading = CaptureReading | MetricReading | AnswerReading | StimuliReading | RatingsReading
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""

@@ -32,7 +32,7 @@ from patchclamp.specs.analyses_descriptive import Sae
 from patchclamp.specs.cells import Cell, name_of, tells_its_cell
 from patchclamp.specs.diagnostics import Diagnostic, in_order
 from patchclamp.specs.load import Loaded
-from patchclamp.specs.rdms import ContinuousModel
+from patchclamp.specs.rdms import Ratings
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _check_means(material: Material, problems: Problems) -> None:
             check_means(name, interventions_of(entry), (stimuli, material.sets), problems)
 
 
-_FILES: dict[type[BaseModel], str] = {ContinuousModel: "ratings", Given: "path", Sae: "path"}
+_FILES: dict[type[BaseModel], str] = {Ratings: "path", Given: "path", Sae: "path"}
 """Models that name a file other than a stimulus file, and the key."""
 
 

@@ -11,13 +11,8 @@ from pydantic import BaseModel
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.registry.errors import nearest
-from patchclamp.specs.analyses_representation import (
-    Categorical,
-    Contrast,
-    Discriminative,
-    Probe,
-    Selection,
-)
+from patchclamp.specs.analyses_representation import Contrast, Probe, Selection
+from patchclamp.specs.analyses_rsa import Categorical, Discriminative
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.rdms import CategoryModel, ContinuousModel, OrdinalModel
 from patchclamp.specs.references import sections_of

@@ -19,6 +19,7 @@ from patchclamp.specs import analyses_causal as causal
 from patchclamp.specs import analyses_descriptive as descriptive
 from patchclamp.specs import analyses_representation as representation
 from patchclamp.specs import (
+    analyses_rsa,
     captures,
     estimators,
     inference,
@@ -80,11 +81,33 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     interventions.Ablate: frozenset({"kind", "value"}),
     interventions.Zero: frozenset({"kind"}),
     interventions.Mean: frozenset({"kind", "mean_over", "per"}),
-    representation.Rsa: frozenset({"kind", "of", "rdm", "against", "contrast", "test"}),
-    rdms.Rdm: frozenset(),
+    analyses_rsa.Rsa: frozenset(
+        {
+            "kind",
+            "of",
+            "rdm",
+            "pattern",
+            "against",
+            "compare",
+            "folds",
+            "partial",
+            "contrast",
+            "test",
+            "bootstrap",
+            "store_rdm",
+            "compat",
+        }
+    ),
+    analyses_rsa.StimulusPermutation: frozenset({"permute", "n"}),
+    rdms.Rdm: frozenset({"metric", "average_by", "folds", "noise", "missing"}),
     rdms.CategoryModel: frozenset({"kind", "column"}),
-    representation.Discriminative: frozenset({"kind", "column", "target"}),
-    representation.Categorical: frozenset({"kind", "column", "classes"}),
+    rdms.OrdinalModel: frozenset({"kind", "column", "order"}),
+    rdms.ContinuousModel: frozenset({"kind", "column", "ratings", "missing"}),
+    rdms.Ratings: frozenset({"path", "first", "second", "value", "scale", "where"}),
+    rdms.InteractionModel: frozenset({"kind", "of"}),
+    rdms.CaptureModel: frozenset({"kind", "of", "layer"}),
+    analyses_rsa.Discriminative: frozenset({"kind", "column", "target"}),
+    analyses_rsa.Categorical: frozenset({"kind", "column", "classes"}),
     representation.Probe: frozenset(
         {"kind", "of", "target", "estimator", "cv", "test_on", "shuffles", "erase"}
     ),
@@ -102,7 +125,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     causal.Units: frozenset({"layers"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
     inference.CrossValidation: frozenset({"folds", "inner"}),
-    inference.Bootstrap: frozenset(),
+    inference.Bootstrap: frozenset({"n", "level"}),
     inference.MetricChoice: frozenset({"kind"}),
     spec.Run: frozenset({"backend", "device", "batch", "threads", "budget", "on_error"}),
     spec.Batch: frozenset({"tokens"}),
@@ -112,7 +135,6 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
-    (representation.Rsa, "compare"): (None, "spearman", "pearson"),
     (causal.Units, "site"): ("z",),
 }
 """Model and key -> the values that are implemented, beside the default."""

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save
 from patchclamp.analyses.readings import (
     AnswerReading,
     MetricReading,
+    RatingsReading,
     Reading,
     StimuliReading,
 )
@@ -46,6 +47,7 @@ from patchclamp.engine.datasets import (
 from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ratings import ratings_dataset
 from patchclamp.engine.recording import outstanding, record_clean
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.rig import Rig
@@ -237,5 +239,7 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     if isinstance(reading, StimuliReading):
         return stimuli_dataset(rig.plan, reading.stimuli)
+    if isinstance(reading, RatingsReading):
+        return ratings_dataset(rig.plan.loaded, reading.ratings)
     capture = next(c for c in rig.plan.captures if c.name == reading.name)
     return _open(rig, measured, capture)

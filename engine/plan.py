@@ -24,6 +24,7 @@ from patchclamp.engine.model import ModelSource, find_model
 from patchclamp.engine.partners import check_means, check_partners
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ratings import check_ratings
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
@@ -173,6 +174,7 @@ def make_plan(
     check_parts(model, problems)
     check_positions(sets, problems)
     check_partners(sets, problems)
+    check_ratings(problems)
     problems.raise_if_any()
     captures = [
         plan_capture(name, entry, model, (sets[str(entry.of)], problems))

@@ -52,7 +52,7 @@ def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[
         )
         try:
             text = path.read_text(encoding="utf-8-sig")
-            rows = _jsonl(text) if isinstance(entry, Jsonl) else _csv(text)
+            rows = _jsonl(text) if isinstance(entry, Jsonl) else parse_csv(text)
         except (OSError, UnicodeDecodeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             problems.add((*here, where), "P401", f"cannot read {origin(entry)}: {reason}")
@@ -70,7 +70,7 @@ def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[
     return rows
 
 
-def _csv(text: str) -> list[Row]:
+def parse_csv(text: str) -> list[Row]:
     """Parse CSV with a header line; a row of another length is an error."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -38,6 +38,8 @@ DIMS = (
     "variant",
     "bin",
     "model_rdm",
+    "model_layer",
+    "pair",
     "control",
     "method",
     "versus",

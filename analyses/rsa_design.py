@@ -1,0 +1,180 @@
+"""The design of an RSA: who takes part, what is permuted, and what model RDMs say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from patchclamp.analyses.model_rdms import (
+    category_table,
+    difference_table,
+    interaction_table,
+    joint_codes,
+    ordinal_table,
+    ratings_table,
+)
+from patchclamp.analyses.patterns import Labels
+from patchclamp.analyses.permutation import description, permuted_labels, refuse_lone_groups
+from patchclamp.analyses.rsa_items import Items
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.registry.errors import AnalysisError, hint
+from patchclamp.specs.analyses_rsa import Rsa
+from patchclamp.specs.fields import STIMULUS
+from patchclamp.specs.rdms import (
+    CaptureModel,
+    CategoryModel,
+    InteractionModel,
+    ModelRdm,
+    OrdinalModel,
+)
+
+Tables = Mapping[str, xr.Dataset]
+"""Ratings by the name of the model RDM: `dissimilarity(rating)` with coords `first`, `second`."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Codes of the items under every labelling, (labelling, item), the observed one first.
+
+    `attrs`: what a result must say of the permutations.
+    """
+
+    items: Items
+    labellings: NDArray[np.int64]
+    attrs: Mapping[str, str | int]
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The observed codes: (item,)."""
+        return np.asarray(self.labellings[0])
+
+
+def model_design(entry: Rsa, items: Items, seeds: Seeds) -> Design:
+    """Return the design of a comparison with model RDMs.
+
+    What is permuted is a code for all that the tested model RDMs know of an item. One label is
+    exchanged where the others, of an interaction, are the same.
+    """
+    models = {k: m for k, m in (entry.against or {}).items() if k not in entry.partial}
+    permute = entry.test.permute
+    columns: dict[str, Labels] = {}
+    for name, model in models.items():
+        asked = columns_of(model, entry.against or {})
+        if permute != STIMULUS and permute not in asked:
+            raise _other_column(permute, f"model RDM {name!r} is", asked)
+        columns.update((column, items.labels(column)) for column in asked)
+        if isinstance(model, CategoryModel):
+            refuse_small(columns[model.column], items)
+    numbers = {column: labels.codes for column, labels in columns.items()}
+    codes = joint_codes(numbers)
+    others = {c: n for c, n in numbers.items() if c != permute} if permute != STIMULUS else {}
+    strata = joint_codes(others) if others else None
+    named = not any(
+        isinstance(model, CategoryModel | InteractionModel) for model in models.values()
+    )
+    return _permuted(entry, items, _Exchanged(codes, strata, named), seeds)
+
+
+def contrast_design(entry: Rsa, items: Items, codes: NDArray[np.int64], seeds: Seeds) -> Design:
+    """Return the design of a contrast; `codes` are the classes as its kernel numbers them."""
+    assert entry.contrast is not None
+    column = entry.contrast.column
+    if entry.test.permute not in (column, STIMULUS):
+        raise _other_column(entry.test.permute, "the contrast is", (column,))
+    return _permuted(entry, items, _Exchanged(codes, None, False), seeds)
+
+
+def _other_column(permute: str, what: str, asked: tuple[str, ...]) -> AnalysisError:
+    columns = " and ".join(repr(column) for column in asked)
+    return AnalysisError(
+        f"the test permutes {permute!r}, but {what} about {columns}: "
+        f"permuting another label tests nothing; set test.permute to {asked[0]!r}"
+    )
+
+
+@dataclass(frozen=True)
+class _Exchanged:
+    """Codes that are exchanged, within what, and whether the statistics see their names."""
+
+    codes: NDArray[np.int64]
+    strata: NDArray[np.int64] | None
+    named: bool
+
+
+def _permuted(entry: Rsa, items: Items, what: _Exchanged, seeds: Seeds) -> Design:
+    codes, strata, n = what.codes, what.strata, entry.test.n
+    rng = seeds.generator("permutation")
+    drawn = permuted_labels(codes, items.groups, n, rng, strata, named=what.named)
+    n_groups = len(items) if items.groups is None else len(np.unique(items.groups))
+    attrs = {
+        "n_stimuli": len(items.rows),
+        **({"n_averages": len(items)} if items.averaged else {}),
+        "n_groups": n_groups,
+        **description(codes, items.groups, n, strata, named=what.named),
+    }
+    return Design(items, np.concatenate([codes[None], drawn]), attrs)
+
+
+def columns_of(model: ModelRdm, models: Mapping[str, ModelRdm]) -> tuple[str, ...]:
+    """Return the labels that a model RDM is about; that of a capture is about stimuli."""
+    if isinstance(model, InteractionModel):
+        found = (columns_of(models[part], models) for part in model.of)
+        return tuple(dict.fromkeys(column for columns in found for column in columns))
+    return (STIMULUS,) if isinstance(model, CaptureModel) else (model.column,)
+
+
+def table_of(
+    name: str, models: Mapping[str, ModelRdm], what: tuple[Items, NDArray[np.int64]], given: Tables
+) -> NDArray[np.float64]:
+    """Return what a model RDM of labels says of two codes: (code, code).
+
+    `what`: the items and their codes, of which each has one value of every label asked about;
+    `given`: ratings.
+    """
+    model, (items, codes) = models[name], what
+    if isinstance(model, InteractionModel):
+        one, other = (table_of(part, models, what, given) for part in model.of)
+        return interaction_table(one, other, codes)
+    assert not isinstance(model, CaptureModel), "its RDM is measured"
+    labels = items.labels(model.column)
+    first = np.unique(codes, return_index=True)[1]
+    values = [labels.classes[code] for code in labels.codes[first]]
+    if isinstance(model, CategoryModel):
+        return category_table(values)
+    if isinstance(model, OrdinalModel):
+        return ordinal_table(values, model.order)
+    if model.ratings is None:
+        return difference_table(values, model.column)
+    rated = given[name]
+    pairs = list(zip(rated["first"].values.tolist(), rated["second"].values.tolist(), strict=True))
+    leave_out = model.missing == "leave_out"
+    return ratings_table(values, pairs, rated["dissimilarity"].values, leave_out)
+
+
+def class_number(labels: Labels, name: str) -> int:
+    """Return the number of a class; `AnalysisError` with the nearest if there is none."""
+    if name not in labels.classes:
+        raise AnalysisError(
+            f"column {labels.column!r} has no class {name!r}{hint(name, labels.classes)}"
+        )
+    return labels.classes.index(name)
+
+
+def refuse_small(labels: Labels, items: Items) -> None:
+    """Refuse classes without a pair inside them, and such as one group makes up."""
+    sizes = np.bincount(labels.codes, minlength=len(labels.classes)).tolist()
+    if len(labels.classes) < 2:
+        raise AnalysisError(
+            f"column {labels.column!r} has one class, {labels.classes[0]!r}: nothing to compare"
+        )
+    for name, size in zip(labels.classes, sizes, strict=True):
+        if size < 2:
+            raise AnalysisError(
+                f"class {name!r} of column {labels.column!r} has {size} stimulus, "
+                "so no pair of stimuli within it: at least 2 are needed"
+            )
+    refuse_lone_groups(labels.classes, labels.codes, items.groups)
