@@ -9,7 +9,7 @@ from typing import Any
 
 from patchclamp.specs.spec import SCIENCE_KEYS, SECTIONS, Spec
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Version of what is hashed. It goes up whenever a default of the grammar changes its value, since
 fields that equal their default are left out: the same text would mean something else."""
 

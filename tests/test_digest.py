@@ -1,17 +1,24 @@
 """The identity of a spec: what changes it, what does not, and that it survives being written."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from patchclamp.specs import digest, load, loads, resolved
-from patchclamp.specs.grammar import KIND, fields, models_by_path
+from patchclamp.specs.digest import ALGORITHM
+from patchclamp.specs.grammar import KIND, fields, kind_of, models_by_path
 from patchclamp.specs.library import shipped
 from patchclamp.specs.scalars import dump
-from patchclamp.specs.spec import spec_model
+from patchclamp.specs.spec import SCIENCE_KEYS, spec_model
+
+DEFAULTS = Path(__file__).parent / "defaults.yaml"
+"""The defaults of the grammar when the digest's algorithm was last raised."""
 
 SHORT = """\
 patchclamp: 1
@@ -78,7 +85,7 @@ def test_ways_of_writing_make_no_difference() -> None:
 def test_a_field_at_its_default_is_not_hashed() -> None:
     text = "patchclamp: 1\nname: x\nmodel: m\nstimuli: {a: {kind: csv, path: b.csv, text: '{t}'}}\n"
     canonical = (
-        '2\n{"model":{"id":"m"},"patchclamp":1,'
+        '3\n{"model":{"id":"m"},"patchclamp":1,'
         '"stimuli":{"a":{"kind":"csv","path":"b.csv","text":"{t}"}}}'
     )
     assert digest(loads(text).spec) == hashlib.sha256(canonical.encode()).hexdigest()
@@ -90,10 +97,39 @@ def test_no_kind_has_a_default_that_would_leave_it_out() -> None:
         assert field is None or field.is_required(), model
 
 
+def defaults() -> dict[str, str]:
+    """Every default of the grammar that decides a number, in words; of a model, which it is."""
+    found = {}
+    for path, model in models_by_path(spec_model()):
+        if path and path[0] not in SCIENCE_KEYS:
+            continue
+        for key, field in fields(model).items():
+            if not field.is_required() and (path or key in SCIENCE_KEYS):
+                default = field.get_default(call_default_factory=True)
+                if isinstance(default, BaseModel):
+                    default = kind_of(type(default)) or type(default).__name__
+                owner = kind_of(model) or model.__name__
+                found[".".join([*map(str, path), f"{owner}.{key}"])] = repr(default)
+    return dict(sorted(found.items()))
+
+
+def test_a_default_that_changes_makes_other_digests() -> None:
+    """What equals its default is not hashed, so another default is another algorithm.
+
+    Where this fails, raise `ALGORITHM` in specs/digest.py, and note the defaults anew with
+    `python tests/test_digest.py`.
+    """
+    noted = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    now = defaults()
+    changed = {key for key, was in noted["defaults"].items() if now.get(key, was) != was}
+    assert noted["algorithm"] == ALGORITHM
+    assert changed == set()
+
+
 def test_a_digest_is_the_same_on_every_machine() -> None:
     # Changes only with the grammar: results found under an older digest are found no more.
     text = "patchclamp: 1\nname: x\nmodel: m\nstimuli: {a: {kind: csv, path: é.csv, text: '{t}'}}\n"
-    expected = "ee28cba3de4a4f468729a11a6f6392308828300ab377e658bf17a129de669b28"
+    expected = "189d56f3bdcc392a6ab94ae44cc0c19a8d3aa972a1c8603681fe956b335c66d2"
     assert digest(loads(text).spec) == expected
 
 
@@ -154,3 +190,8 @@ def test_items_of_any_kind_survive(data: st.DataObject) -> None:
     again = loads(dump(resolved(spec))).spec
     assert again == spec
     assert digest(again) == digest(spec)
+
+
+if __name__ == "__main__":
+    said = {"algorithm": ALGORITHM, "defaults": defaults()}
+    DEFAULTS.write_text(f"# Written by tests/test_digest.py.\n{dump(said)}", encoding="utf-8")
