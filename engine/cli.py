@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "compare": "patchclamp.engine.comparison.command:compare_command",
     "check": "patchclamp.engine.check:check_command",
     "merge": "patchclamp.engine.merge:merge_command",
+    "report": "patchclamp.engine.reporting.command:report_command",
+    "cite": "patchclamp.engine.reporting.command:cite_command",
     "list": "patchclamp.engine.commands:list_command",
     "explain": "patchclamp.engine.commands:explain_command",
     "show": "patchclamp.engine.commands:show_command",
@@ -43,7 +45,7 @@ FORMATS = "human, line, json, github, sarif or junit"
 LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
 """What `--locked` does, for two commands."""
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, UNREADABLE, INTERRUPTED = 2, 3, 130
 
 GARBAGE = 50_000
 """Objects between two looks for garbage in circles; Python's 700 costs a tenth of checking many
@@ -68,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PatchclampError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("patchclamp"):
+            raise
+        # Checking needs two packages alone, and may be all that was installed (docs/ci.md).
+        message = f"this needs the package {error.name!r}, which is not installed"
+        print(f"{message}; install patchclamp with its dependencies", file=sys.stderr)
+        return UNREADABLE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -114,6 +123,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "compare": "compare results by label, and say what differs and why",
         "check": "say whether results meet what their specs expect",
         "merge": "write several results as one, along model, revision or seed",
+        "report": "write a page and figures of a result",
+        "cite": "print the methods paragraph of a result",
         "list": "list what names there are",
         "explain": "explain a code (P104), a kind, a key or a name",
         "show": "print a spec",

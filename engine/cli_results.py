@@ -1,4 +1,4 @@
-"""The command line of what reads results: `compare`, `check` and `merge`."""
+"""The command line of what reads results: `compare`, `check`, `merge`, `report`, `cite`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def add_result_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> Non
     _add_compare_arguments(commands["compare"])
     _add_check_arguments(commands["check"])
     _add_merge_arguments(commands["merge"])
+    commands["cite"].add_argument("result", metavar="RESULT", help=RESULT)
+    report = commands["report"]
+    report.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)
+    report.add_argument("--out", metavar="FILE", help="the page (report.html beside the result)")
 
 
 def _add_check_arguments(check: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise, permutations
 from typing import Any, Protocol
 
@@ -65,6 +65,33 @@ class Slotted(Protocol):
         """Where in its text each slot stands."""
 
 
+class Vocabularies:
+    """The vocabularies of a set, and which of them a slot's value is of."""
+
+    def __init__(self, origin: Source) -> None:
+        self.by_name = vocabularies_of(origin) if isinstance(origin, Template) else {}
+        self._places: dict[str, dict[str, int]] = {}
+        for name, items in self.by_name.items():
+            for number, item in enumerate(items):
+                self._places.setdefault(as_text(item), {}).setdefault(name, number)
+
+    def place(self, row: Row, value: Any) -> tuple[str, int] | None:
+        """Return the vocabulary that a value is of, the stimulus's own or the only one, and where.
+
+        Raises `CorruptError` where it is in several.
+        """
+        places = self._places.get(as_text(value), {})
+        if len(places) > 1:
+            own = {v.name for v in row.values() if isinstance(v, Vocabulary)}
+            places = {name: at for name, at in places.items() if name in own} or places
+        if len(places) > 1:
+            names = ", ".join(places)
+            raise CorruptError(
+                f"slot value {as_text(value)!r}: it is in several vocabularies: {names}"
+            )
+        return next(iter(places.items()), None)
+
+
 @dataclass(frozen=True)
 class Work:
     """What corrupts a set: its entry, its origin's entry and table, and what each slot draws."""
@@ -80,10 +107,10 @@ class Work:
         """Names of the slots."""
         return slots_of(self.origin)
 
-    @property
-    def vocabularies(self) -> dict[str, Vocabulary]:
-        """Vocabularies of the origin, by name."""
-        return vocabularies_of(self.origin) if isinstance(self.origin, Template) else {}
+    @cached_property
+    def vocabularies(self) -> Vocabularies:
+        """Vocabularies of the origin."""
+        return Vocabularies(self.origin)
 
 
 def corrupt(
@@ -150,7 +177,7 @@ def _rejected(work: Work, rows: Sequence[int], values: Sequence[tuple[Any, ...]]
     for row in rows:
         given = {f"{CLEAN}{slot}": clean.rows[row][slot] for slot in work.slots}
         now = dict(zip(work.slots, values[row], strict=True))
-        names = {**work.vocabularies, **clean.rows[row], **given, **now, **counted[row]}
+        names = {**work.vocabularies.by_name, **clean.rows[row], **given, **now, **counted[row]}
         if condition.evaluate_bool(names, indexes=_indexes(work, row, {**given, **now})):
             rejected.add(row)
     return [row for row in rows if row in rejected]
@@ -173,34 +200,17 @@ def _counts(
 
 def _indexes(work: Work, row: int, values: Mapping[str, Any]) -> dict[str, int]:
     """Return where in its vocabulary each slot's value stands, for those that are of one."""
-    found = {}
-    for name, value in values.items():
-        vocabulary = _vocabulary(work.vocabularies, work.clean.rows[row], value)
-        if vocabulary is not None:
-            found[name] = list(map(as_text, vocabulary)).index(as_text(value))
-    return found
-
-
-def _vocabulary(vocabularies: Mapping[str, Vocabulary], row: Row, value: Any) -> Vocabulary | None:
-    """Return the vocabulary that a value is of: the stimulus's own one, or the only one."""
-    holding = [
-        vocabulary
-        for vocabulary in vocabularies.values()
-        if as_text(value) in map(as_text, vocabulary)
-    ]
-    own = [v for v in row.values() if isinstance(v, Vocabulary)]
-    preferred = [v for v in holding if any(v.name == other.name for other in own)] or holding
-    if len(preferred) > 1:
-        names = ", ".join(v.name for v in preferred)
-        raise CorruptError(f"slot value {as_text(value)!r}: it is in several vocabularies: {names}")
-    return preferred[0] if preferred else None
+    places = {
+        name: work.vocabularies.place(work.clean.rows[row], value) for name, value in values.items()
+    }
+    return {name: place[1] for name, place in places.items() if place is not None}
 
 
 def _pools(entry: Corrupt, origin: Source, clean: Slotted) -> Iterator[Pool]:
     """Yield what each slot of each stimulus is drawn from."""
     slots = slots_of(origin)
-    if isinstance(origin, Template) and origin.vocabularies:
-        vocabularies = vocabularies_of(origin)
+    vocabularies = Vocabularies(origin)
+    if vocabularies.by_name:
         for id_, row in zip(clean.ids, clean.rows, strict=True):
             yield tuple(_members(vocabularies, (id_, row), row[slot]) for slot in slots)
         return
@@ -212,16 +222,15 @@ def _pools(entry: Corrupt, origin: Source, clean: Slotted) -> Iterator[Pool]:
         yield (tuple(values[label]),) * len(slots)
 
 
-def _members(
-    vocabularies: Mapping[str, Vocabulary], stimulus: tuple[str, Row], value: Any
-) -> tuple[Any, ...]:
+def _members(vocabularies: Vocabularies, stimulus: tuple[str, Row], value: Any) -> tuple[Any, ...]:
     """Return the members of the vocabulary that a slot's value is of, written as it is."""
     id_, row = stimulus
-    vocabulary = _vocabulary(vocabularies, row, value)
-    if vocabulary is None:
-        known = ", ".join(vocabularies)
+    place = vocabularies.place(row, value)
+    if place is None:
+        known = ", ".join(vocabularies.by_name)
         raise CorruptError(f"stimulus {id_!r}: {as_text(value)!r} is in no vocabulary ({known})")
-    return tuple(as_text(item) if isinstance(value, str) else item for item in vocabulary)
+    items = vocabularies.by_name[place[0]]
+    return tuple(as_text(item) if isinstance(value, str) else item for item in items)
 
 
 def shuffled_order(n: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -62,9 +62,9 @@ class Weights:
 
         What is not there or does not fit gives a NaN without dims, which is equal to nothing.
         """
-        weight = next(self.module.parameters())
         try:
             module = self.module.get_submodule(path.format(layer=layer))
+            weight = next(module.parameters())
             with torch.no_grad():
                 given: torch.Tensor = module(tensor.to(weight.device, weight.dtype)[None])
         except (AttributeError, RuntimeError):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,6 +70,43 @@ class StoredResult:
         if name not in known:
             raise StoreError(f"{self.path} has no {sort}/{name}{hint(name, known)}")
         return self.groups[f"/{sort}/{name}"]
+
+    def figures(self, analysis: str) -> tuple[Any, ...]:
+        """Return the figures of an analysis; a notebook shows them, `save` writes them."""
+        from patchclamp.engine.figures import sketches
+
+        return tuple(sketches(self.analysis(analysis)))
+
+    def __str__(self) -> str:
+        head = [str(self.attrs.get("title", self.path.name)), f"  {self.path}"]
+        about = self._about()
+        head += [f"  {about}"] if about else []
+        return "\n".join([*head, *(f"  {path}: {text}" for path, text in self._contents())])
+
+    def _about(self) -> str:
+        return " · ".join(str(self.attrs[n]) for n in ("model", "created_at") if n in self.attrs)
+
+    def _contents(self) -> list[tuple[str, str]]:
+        """Return what each group holds: its variables with their dims."""
+        return [
+            (
+                path.removeprefix("/"),
+                ", ".join(f"{n}({', '.join(map(str, v.dims))})" for n, v in data.data_vars.items()),
+            )
+            for path, data in self.groups.items()
+        ]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'><code>{escape(path)}</code></td>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for path, text in self._contents()
+        )
+        title = escape(str(self.attrs.get("title", self.path.name)))
+        return f"<b>{title}</b><div>{escape(self._about())}</div><table>{rows}</table>"
 
     def close(self) -> None:
         """Close the file."""

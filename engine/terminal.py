@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-import numpy as np
 import xarray as xr
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from patchclamp.engine.expectations import judge
 from patchclamp.engine.run import Result, run
-from patchclamp.registry import ANALYSES
+from patchclamp.engine.summary import summarise
 from patchclamp.specs.diagnostics import one_line
 from patchclamp.specs.library import shipped
 
@@ -25,8 +24,6 @@ _TOP = 5
 
 FAILED_CELLS = 5
 """Exit code of a run that finished with failed cells."""
-
-_SHARE = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
 
 
 def run_command(arguments: Namespace) -> int:
@@ -92,7 +89,7 @@ def show(result: Result, console: Console) -> None:
     spec = result.loaded.spec
     for name, entry in spec.analyses.items():
         data = result.analysis(name)
-        table, shown = summary_table(entry.kind, data)
+        table, shown = summary_table(data)
         facts = "  ·  ".join([entry.kind, *shown, *_facts(data)])
         console.print(f"\n[bold]{name}[/bold]  {facts}", highlight=False, soft_wrap=True)
         console.print(table)
@@ -116,35 +113,17 @@ def _screened(result: Result) -> Iterator[str]:
             yield f"{name}  {kept} by what the model says{part}"
 
 
-def summary_table(kind: str, data: xr.Dataset) -> tuple[Table, list[str]]:
-    """Return a table of an analysis' headline variables, and what it leaves out.
-
-    It has one row for each place; with heads, only those with the largest effects.
-    """
-    headline = [v for v in ANALYSES[kind].headline if v in data]
-    if not headline:
+def summary_table(data: xr.Dataset) -> tuple[Table, list[str]]:
+    """Return a table of an analysis' headline variables, and what it leaves out."""
+    found = summarise(data, top=_TOP)
+    if found is None:
         return Table(box=None, show_header=False), []
-    picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
-    if not picked.dims:
-        picked = picked.expand_dims({"of": ["all stimuli"]})
-    frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
-    order = [i for i, row in enumerate(frame[headline[0]].to_numpy()) if not np.isnan(row).all()]
-    shown: list[str] = []
-    if "head" in picked.dims:
-        sizes = -np.abs(frame[headline[0]].to_numpy()[order])
-        order = [order[int(i)] for i in np.argsort(sizes, kind="stable")[:_TOP]]
-        shown = [f"{len(order)} largest effects of {frame.sizes['place']}"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for dim in picked.dims:
-        table.add_column(str(dim), justify="right")
-    for variable in headline:
-        units = data[variable].attrs["units"]
-        table.add_column(variable if units == "1" else f"{variable} ({units})", justify="right")
-    for row in order:
-        labels = [str(part) for part in frame["place"].to_numpy()[row]]
-        values = [_SHARE.get(v, "{:.3f}").format(float(frame[v].to_numpy()[row])) for v in headline]
-        table.add_row(*labels, *values)
-    return table, shown
+    for name in found.head:
+        table.add_column(name, justify="right")
+    for row in found.rows:
+        table.add_row(*row)
+    return table, [found.shortened] if found.shortened else []
 
 
 def _facts(data: xr.Dataset) -> list[str]:

@@ -63,12 +63,14 @@ def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
     or not.
     """
     dtype = getattr(torch, source.choice.dtype)
+    # Faster attention leaves the bound on scores out, without a word in transformers 5.15.
+    how = {"attn_implementation": "eager"} if source.architecture.softcap else {}
     family = AutoModelForMaskedLM if source.architecture.encoder else AutoModelForCausalLM
     if source.choice.weights == "random":
         with torch.random.fork_rng(devices=[]):
             seed = Seeds(source.seed, "model").generator("weights").integers(2**63)
             torch.manual_seed(int(seed))
-            model = family.from_config(source.config).to(dtype)
+            model = family.from_config(source.config, **how).to(dtype)
     else:
         weight_files(source.folder)
         model, info = family.from_pretrained(
@@ -77,6 +79,7 @@ def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **how,
         )
         found = {kind: sorted(str(key) for key in info[kind]) for kind in info}
         wrong = {

@@ -36,9 +36,10 @@ DATA = (
     ),
     Explanation(
         "P403",
-        what="A stimulus set has no rows.",
+        what="""A stimulus set has no rows, or none is left: no row meets `where`, or the model says
+        to none what `keep_if` asks for.""",
         why="A mean over nothing is no number, and must not become zero.",
-        fix="fill the file, or name the one that is meant.",
+        fix="fill the file, name the one that is meant, or ask for less.",
         wrong="""
             stimuli:      # words.csv holds its header line and nothing else
               words: {kind: csv, path: words.csv, text: "{word}"}
@@ -85,11 +86,13 @@ DATA = (
     ),
     Explanation(
         "P406",
-        what="""An answer is several tokens, changes how the text before it is cut, or is the same
-        token as its foil.""",
+        what="""An answer is several tokens, changes how the text before it is cut, is the same
+        token as its foil, or begins with the tokens of another answer.""",
         why="""A logit belongs to one token. With a piece of a word, or without the leading space,
-        the metric reads the logit of something else than the answer.""",
-        fix="write the leading space into the answer, and choose words that are one token.",
+        the metric reads the logit of something else than the answer; and what begins another
+        answer has a probability that holds the other's.""",
+        fix="""write the leading space into the answer, and choose words that are one token, or
+        score several with `tokens: teacher_forced`.""",
         wrong="""
             stimuli:
               words:

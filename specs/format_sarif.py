@@ -22,8 +22,8 @@ SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 
-ROOT = "%SRCROOT%"
-"""What a relative URI is relative to: the root of the checked-out repository."""
+ROOT, ROOT_MEANS = "%SRCROOT%", "The root of the checked-out repository."
+"""What a relative URI is relative to. Where that is, who reads the report knows."""
 
 LINTS = "P6"
 """What the codes begin with that are always warnings."""
@@ -39,6 +39,7 @@ def render(checked: Sequence[Checked], root: Path) -> str:
     run = {
         "tool": {"driver": _driver(codes)},
         "columnKind": "unicodeCodePoints",
+        "originalUriBaseIds": {ROOT: {"description": {"text": ROOT_MEANS}}},
         "invocations": [_invocation(checked, root)],
         "artifacts": _artifacts(checked, root),
         "results": _results(diagnostics, codes, root),

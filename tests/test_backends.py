@@ -16,6 +16,7 @@ from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import pad
 from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
 from patchclamp.engine.tokens import Spelling, TokenTable
+from patchclamp.engine.weights import load_weights
 
 TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34, 35))
 LAST = torch.tensor([len(ids) - 1 for ids in TEXTS])
@@ -120,7 +121,7 @@ def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
     runner = source.backends[backend]
     ablated = runner.forward(inputs, in_order(steps), stop=False)["answers.logit_correct"]
 
-    module = tiny.family(source.config).from_pretrained(source.folder, dtype=torch.float32).eval()
+    module = load_weights(source, "cpu")
     projection = module.get_submodule(source.architecture.sites["z"].path.format(layer=layer))
     size = projection.weight.numel() // module.config.hidden_size // source.shape.heads
     channels = slice(head * size, (head + 1) * size)

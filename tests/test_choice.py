@@ -248,6 +248,17 @@ def test_the_bundled_model_knows_what_comes_next_and_no_multiple_choice(
     assert float(mmlu["option_bias"].max()) > 0.7
 
 
+def test_among_options_the_logit_difference_is_from_the_strongest_wrong_one(
+    results: dict[str, Any],
+) -> None:
+    heads, weekdays = (results["sequences"].analysis(name) for name in ("heads", "weekdays"))
+    logs = np.log(weekdays["p_option"].transpose("stimulus", "option").to_numpy())
+    right = weekdays["option"].to_numpy() == weekdays["right_option"].to_numpy()[:, None]
+    difference = logs[right] - np.where(right, -np.inf, logs).max(axis=1)
+    np.testing.assert_allclose(heads["logit_diff_clean"], difference, atol=1e-6)
+    assert float(heads["effect"].min()) < -1
+
+
 def test_an_answer_of_two_tokens_is_an_error_unless_it_is_asked_for(shared: Path) -> None:
     path = HERE / "specs" / "choice_stories.yaml"
     changed = load(path, ["stimuli.mmlu.answer.tokens=one"])

@@ -163,6 +163,39 @@ def test_checking_imports_nothing_heavy(argv: list[str], tmp_path: Path) -> None
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_checking_needs_two_packages_alone(tmp_path: Path) -> None:
+    """What docs/ci.md installs for it, and what comes with them."""
+    code = (
+        "import sys; before = set(sys.modules); from patchclamp.engine.cli import main\n"
+        "for argv in (['validate', 'quickstart'], ['schema'], ['list'], ['explain', 'rsa'],\n"
+        "             ['show', 'quickstart', '--origin'], ['init', 'new']):\n"
+        "    assert main(argv) == 0\n"
+        "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(tops - sys.stdlib_module_names), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    imported = {name for name in done.stderr.split() if not name.startswith("_")}
+    assert imported - {"cython_runtime"} == {
+        "patchclamp", "yaml", "pydantic", "pydantic_core", "annotated_types", "typing_extensions",
+        "typing_inspection",
+    }  # fmt: skip
+
+
+def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['numpy'] = None; from patchclamp.engine.cli import main\n"
+        "sys.exit(main(['validate', 'quickstart', '--deep']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "this needs the package 'numpy', which is not installed; install patchclamp with its "
+        "dependencies\n"
+    )
+
+
 def test_the_specs_door_imports_nothing_heavy() -> None:
     code = (
         "import sys, patchclamp.specs, patchclamp.registry\n"

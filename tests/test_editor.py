@@ -7,6 +7,7 @@ found, or PATCHCLAMP_YAML_LANGUAGE_SERVER names it. Without it these tests are s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from language_server import Server, command
 
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import SpecError
+from patchclamp.specs.codes import LINTS
 from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.json_schema import json_schema
 from patchclamp.specs.load import load
@@ -25,7 +27,7 @@ PLANTED = ROOT / "tests" / "specs" / "planted.yaml"
 
 FLAGGED = {
     (4, 1): "Property discription is not allowed.",
-    (5, 7): 'Incorrect type. Expected "integer".',
+    (5, 7): 'Incorrect type. Expected "integer | array".',
     (6, 1): "Property batch is not allowed.",
     (8, 26): 'Value is not accepted. Valid values: "float32", "float16", "bfloat16".',
     # An entry is compared with the kind that is most like it.
@@ -103,6 +105,31 @@ def test_paths_of_a_matrix_are_proposed(server: Server) -> None:
     proposed = server.complete("matrix:\n  grid:\n    |\n")
     assert {"seed", "model.id", "model.revision", "model.dtype"} <= proposed.keys()
     assert not {"name", "run.device", "matrix"} & proposed.keys()
+
+
+def test_lints_are_proposed_with_what_they_are(server: Server) -> None:
+    proposed = server.complete("allow:\n  |\n")
+    assert list(proposed) == list(LINTS)
+    assert proposed["P607"].startswith("an effect without a control")
+
+
+def quickstart_with(text: str) -> str:
+    """The quick start with something else in the place of its seed."""
+    changed, number = re.subn(
+        r"^seed: .*$", text, (ROOT / "specs" / "quickstart.yaml").read_text(), flags=re.MULTILINE
+    )
+    assert number == 1
+    return changed
+
+
+@pytest.mark.parametrize("text", ["seed: [0, 1]", "seed: 3", "allow: {P605: it was done so}"])
+def test_seeds_and_allowed_lints_are_accepted(server: Server, text: str) -> None:
+    assert server.check("good.yaml", quickstart_with(text)) == []
+
+
+@pytest.mark.parametrize("text", ["seed: []", "seed: [0, x]", "seed: [1, 1]", "allow: {P66: x}"])
+def test_other_seeds_and_lints_are_flagged(server: Server, text: str) -> None:
+    assert len(server.check("bad.yaml", quickstart_with(text))) == 1
 
 
 def test_a_key_says_what_it_means(server: Server) -> None:

@@ -56,12 +56,12 @@ def test_layer_curves_hold_values_bands_and_marks() -> None:
     assert sketch.panels[0].y.limits == sketch.panels[1].y.limits
     assert sketch.sentence == (
         "Spearman's rho of RDM and model RDM, at each layer. Grey band: the middle 95 % of what "
-        "permuted labels give. Filled markers: p max < 0.05."
+        "permuted labels give. Filled markers: p_max < 0.05."
     )
     assert dict(sketch.facts.items()) == {
-        "dims": "2 model_rdm × 6 layer",
+        "dims": "model_rdm 2 × layer 6",
         "n": "30 stimuli in 10 groups",
-        "test": "99 permutations of category within groups, greater",
+        "test": "99 permutations of category within groups, one-sided (greater)",
         "correction": "maximum statistic over all places",
         "units": "no units (a share, correlation or probability)",
     }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
-from urllib.parse import unquote
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
 
 from patchclamp.engine.validate import check
 from patchclamp.specs.diagnostics import Diagnostic, Fix, Span
@@ -58,11 +55,6 @@ def checked(*diagnostics: Diagnostic) -> Checked:
 
 def github(*diagnostics: Diagnostic) -> list[str]:
     return render_as("github", [checked(*diagnostics)], ROOT).splitlines()
-
-
-def sarif(*files: Checked, root: Path = ROOT) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads(render_as("sarif", files, root))["runs"][0]
-    return run
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -178,164 +170,9 @@ def test_a_mistake_in_an_override_is_placed_at_the_spec(tmp_path: Path) -> None:
     (line,) = render_as("github", [one], tmp_path).splitlines()
     assert line.startswith("::error file=quickstart,line=1,col=1,")
     assert line.endswith("(in --set seed=-1)")
-    (result,) = sarif(one, root=tmp_path)["results"]
-    where = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    (run,) = json.loads(render_as("sarif", [one], tmp_path))["runs"]
+    where = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert "--set" not in where
-
-
-class Sarif(BaseModel):
-    """What the standard (SARIF 2.1.0, section 3) says of the objects that are written here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Text(Sarif):
-    text: str = Field(min_length=1)
-    markdown: str | None = None
-
-
-class ArtifactLocation(Sarif):  # 3.4
-    uri: str = Field(pattern=r"^[!-~]+$")
-    uriBaseId: str | None = None  # noqa: N815
-
-
-class Region(Sarif):  # 3.30
-    startLine: int = Field(ge=1)  # noqa: N815
-    startColumn: int = Field(ge=1)  # noqa: N815
-    endLine: int = Field(ge=1)  # noqa: N815
-    endColumn: int = Field(ge=1)  # noqa: N815
-
-
-class Physical(Sarif):  # 3.29
-    artifactLocation: ArtifactLocation  # noqa: N815
-    region: Region | None = None
-
-
-class Logical(Sarif):  # 3.33
-    fullyQualifiedName: str  # noqa: N815
-    kind: Literal["member"]
-
-
-class Location(Sarif):  # 3.28
-    physicalLocation: Physical  # noqa: N815
-    logicalLocations: list[Logical] | None = None  # noqa: N815
-
-
-class Replacement(Sarif):  # 3.57
-    deletedRegion: Region  # noqa: N815
-    insertedContent: Text  # noqa: N815
-
-
-class Change(Sarif):  # 3.56
-    artifactLocation: ArtifactLocation  # noqa: N815
-    replacements: list[Replacement] = Field(min_length=1)
-
-
-class SarifFix(Sarif):  # 3.55
-    description: Text
-    artifactChanges: list[Change] = Field(min_length=1)  # noqa: N815
-
-
-class Result(Sarif):  # 3.27
-    ruleId: str  # noqa: N815
-    ruleIndex: int = Field(ge=0)  # noqa: N815
-    level: Literal["none", "note", "warning", "error"]
-    message: Text
-    locations: list[Location]
-    partialFingerprints: dict[str, str]  # noqa: N815
-    fixes: list[SarifFix] | None = None
-
-
-class Configuration(Sarif):  # 3.50
-    level: Literal["none", "note", "warning", "error"]
-
-
-class Rule(Sarif):  # 3.49
-    id: str
-    shortDescription: Text  # noqa: N815
-    fullDescription: Text  # noqa: N815
-    help: Text
-    defaultConfiguration: Configuration  # noqa: N815
-
-
-class Driver(Sarif):  # 3.19
-    name: str
-    version: str
-    rules: list[Rule]
-
-
-class Tool(Sarif):  # 3.18
-    driver: Driver
-
-
-class Notification(Sarif):  # 3.58
-    level: Literal["none", "note", "warning", "error"]
-    message: Text
-    locations: list[Location]
-
-
-class Invocation(Sarif):  # 3.20
-    executionSuccessful: bool  # noqa: N815
-    toolExecutionNotifications: list[Notification]  # noqa: N815
-
-
-class Artifact(Sarif):  # 3.24
-    location: ArtifactLocation
-
-
-class Run(Sarif):  # 3.14
-    tool: Tool
-    columnKind: Literal["utf16CodeUnits", "unicodeCodePoints"]  # noqa: N815
-    invocations: list[Invocation]
-    artifacts: list[Artifact]
-    results: list[Result]
-
-
-class Log(Sarif):  # 3.13
-    schema_: Literal[
-        "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-    ] = Field(alias="$schema")
-    version: Literal["2.1.0"]
-    runs: list[Run] = Field(min_length=1)
-
-
-def test_sarif_keeps_to_the_standard(bad: Checked) -> None:
-    unread = Checked("nope\udcff.yaml", unreadable="no", report="no")
-    text = render_as("sarif", [bad, unread, checked(ONE, WARNING)], Path.cwd())
-    text.encode("ascii")
-    (run,) = Log.model_validate_json(text).runs
-    rules = run.tool.driver.rules
-    assert [rules[result.ruleIndex].id for result in run.results] == [
-        result.ruleId for result in run.results
-    ]
-    assert [rule.id for rule in rules] == ["P202", "P204", "P205", "P207", "P309"]
-    assert all("To mend it" in rule.help.text for rule in rules)
-    assert not run.invocations[0].executionSuccessful
-    assert len(run.artifacts) == 3
-    assert [bool(result.fixes) for result in run.results] == [True, True, False, True, False]
-
-
-def test_sarif_names_files_relative_to_the_root(bad: Checked, tmp_path: Path) -> None:
-    where = sarif(bad, root=tmp_path)["results"][0]["locations"][0]["physicalLocation"]
-    assert where["artifactLocation"]["uriBaseId"] == "%SRCROOT%"
-    assert unquote(where["artifactLocation"]["uri"]) == "é 日本/bad.yaml"
-    (artifact,) = sarif(Checked("/else/a.yaml"), root=tmp_path)["artifacts"]
-    assert artifact["location"] == {"uri": "file:///else/a.yaml"}
-    (artifact,) = sarif(Checked("../a.yaml"), root=tmp_path)["artifacts"]
-    assert artifact["location"]["uri"].startswith("file:///")
-    run = sarif(Checked("a.yaml"), Checked("./b/../a.yaml"), Checked(str(tmp_path / "a.yaml")))
-    assert [a["location"]["uri"] for a in run["artifacts"]] == ["a.yaml"]
-
-
-def prints(found: Sequence[Diagnostic]) -> list[str]:
-    results = sarif(checked(*found))["results"]
-    return [result["partialFingerprints"]["patchclamp/v1"] for result in results]
-
-
-def test_a_fingerprint_stays_while_lines_move_and_tells_twins_apart() -> None:
-    moved = replace(ONE, line=30, end_line=30, column=1)
-    assert prints([ONE]) == prints([moved])
-    assert len(set(prints([ONE, moved, WARNING, replace(ONE, message="m")]))) == 4
 
 
 def test_junit_has_a_case_for_each_file(bad: Checked) -> None:

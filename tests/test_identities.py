@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 import tiny
 from patchclamp.engine.guards import worst
@@ -101,5 +100,5 @@ def test_half_precision_stays_within_the_limits_of_the_guards(tmp_path: Any) -> 
     from patchclamp.engine.guards import TOLERANCE
 
     for dtype in ("bfloat16", "float16"):
-        source = tiny.twin("gemma2", tmp_path / dtype, dtype=getattr(torch, dtype))
+        source = tiny.twin("gemma2", tmp_path / dtype, dtype=dtype)
         assert 0 < max(deviations(source).values()) < TOLERANCE[dtype]

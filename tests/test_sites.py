@@ -64,7 +64,7 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
 def test_sites_equal_what_the_model_itself_reports(source: Any) -> None:
     """Hidden states, attention and logits as transformers gives them, with eager attention."""
     found = run(source, reads(source, SITES), ids=(IDS, OTHER))
-    before = source.config._attn_implementation
+    before = source.module.config._attn_implementation
     source.module.set_attn_implementation("eager")
     try:
         with torch.no_grad():

@@ -118,3 +118,8 @@ def test_an_encoder_answers_no_question(bert: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(SpecError, match="'bert' is an encoder: it predicts hidden tokens and none"):
         plan_of(tmp_path, text, model="bert")
+
+
+def test_a_bound_on_scores_is_not_left_to_attention_that_ignores_it(twin: Any) -> None:
+    assert twin("gemma2").module.config._attn_implementation == "eager"
+    assert twin("llama").module.config._attn_implementation == "sdpa"

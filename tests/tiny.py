@@ -32,7 +32,9 @@ from transformers import (
 
 from patchclamp.analyses.readings import ModelShape
 from patchclamp.engine.backend import open_backend
+from patchclamp.engine.weights import load_weights
 from patchclamp.registry.architectures import architecture_of
+from patchclamp.specs.model import ModelChoice
 
 # Handing such tiny products between threads takes longer than computing them.
 torch.set_num_threads(1)
@@ -147,17 +149,21 @@ def make(architecture: str, folder: Path, *, scale: float = 5.0) -> Path:
     return folder
 
 
-def twin(name: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> Any:
+def twin(name: str, folder: Path, *, dtype: str = "float32") -> Any:
     """Return a model source as the planner would find it, with weights and both backends."""
     make(name, folder)
     config = AutoConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    module = family(config).from_pretrained(folder, dtype=dtype).eval()
-    return SimpleNamespace(
+    source = SimpleNamespace(
+        choice=ModelChoice(id=str(folder), dtype=dtype),
         folder=folder,
         architecture=architecture_of(config),
         config=config,
+        tokenizer=tokenizer,
         shape=ModelShape(config.num_hidden_layers, config.num_attention_heads),
-        module=module,
-        backends={name: open_backend(name, module, tokenizer) for name in ("nnsight", "hooks")},
     )
+    source.module = load_weights(source, "cpu")
+    source.backends = {
+        name: open_backend(name, source.module, tokenizer) for name in ("nnsight", "hooks")
+    }
+    return source

@@ -14,10 +14,10 @@ SPEC = "resolved"
 
 IGNORED = frozenset(
     {"spec", "digest", "resolved.name", "resolved.description", "guards"}
-    | {"seed", "backend", "batch_tokens"}
+    | {"seed", "backend", "batch_tokens", "at", "records", "forward_passes"}
 )
-"""What differs without being a reason of its own: what `resolved` says too, and what guards
-measured, unless their verdicts differ."""
+"""What differs without being a reason of its own: what `resolved` says too, when and in how many
+passes things were measured, and the values of guards, unless their verdicts differ."""
 
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit or a sha256, of which the beginning is enough for people."""

@@ -13,6 +13,9 @@ from patchclamp.specs.formats import count
 ALPHA = 0.05
 """Below it a place is marked; readers expect the mark, and the exact p stands in the result."""
 
+TAILS = {"greater": "one-sided (greater)", "less": "one-sided (less)"}
+"""Attribute `tail` -> how a test is described by it."""
+
 NATURAL = "1"
 """Units of shares, correlations and probabilities."""
 
@@ -22,7 +25,7 @@ def facts(data: xr.Dataset, variable: str) -> Facts:
     attrs, one = data.attrs, data[variable]
     p = p_of(data, variable)
     return Facts(
-        dims=" × ".join(f"{one.sizes[dim]} {dim}" for dim in one.dims) or "one number",
+        dims=" × ".join(f"{dim} {one.sizes[dim]}" for dim in one.dims) or "one number",
         n=_n(attrs),
         test=_test(attrs) if p is not None or null_of(data, variable) is not None else "",
         correction=_correction(data, p),
@@ -50,7 +53,7 @@ def _test(attrs: dict[str, Any]) -> str:
         return str(attrs.get("test", ""))
     what = attrs.get("permuted") or attrs.get("target") or "labels"
     how = f" {attrs['permutation']}" if attrs.get("permutation") else ""
-    tail = f", {attrs['tail']}" if attrs.get("tail") else ""
+    tail = f", {TAILS.get(attrs['tail'], attrs['tail'])}" if attrs.get("tail") else ""
     return f"{attrs['n_permutations']} permutations of {what}{how}{tail}"
 
 
@@ -90,7 +93,9 @@ def null_of(data: xr.Dataset, variable: str) -> str | None:
 
 
 def _fits(data: xr.Dataset, p: str, variable: str) -> bool:
-    return set(data[p].dims) == set(data[variable].dims)
+    """Return whether a p value is that of a variable: it says so (`of`), or has its dims."""
+    of = data[p].attrs.get("of")
+    return of == variable if of else set(data[p].dims) == set(data[variable].dims)
 
 
 def significant(data: xr.Dataset, variable: str) -> xr.DataArray | None:
@@ -102,7 +107,7 @@ def significant(data: xr.Dataset, variable: str) -> xr.DataArray | None:
 def marks_mean(data: xr.Dataset, variable: str) -> str:
     """Return what a mark means, as the end of a sentence; empty where nothing is marked."""
     p = p_of(data, variable)
-    return "" if p is None else f"{p.replace('_', ' ')} < {ALPHA}"
+    return "" if p is None else f"{p} < {ALPHA}"
 
 
 def scale_of(values: Array, name: str, *, unit: str = "", signed: bool | None = None) -> Scale:

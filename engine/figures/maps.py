@@ -101,9 +101,14 @@ def _text(numbers: Array) -> tuple[tuple[str, ...], ...] | None:
     largest = float(np.nanmax(np.abs(numbers), initial=0.0))
     digits = 2 if largest < 10 else 1 if largest < 100 else 0
     return tuple(
-        tuple(f"{x:.{digits}f}".replace("-", "−") if np.isfinite(x) else "" for x in row)
-        for row in numbers
+        tuple(_written(x, digits) if np.isfinite(x) else "" for x in row) for row in numbers
     )
+
+
+def _written(value: float, digits: int) -> str:
+    """Return a number with a minus, which 0 has not."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−" if float(text) else "")
 
 
 def _axes(dims: Sequence[str]) -> tuple[Axis, Axis]:

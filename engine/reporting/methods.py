@@ -1,0 +1,219 @@
+"""The methods paragraph: what was done, with exact versions and numbers, as a paper says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from patchclamp.engine.figures.facts import TAILS, p_of
+from patchclamp.engine.results import StoredResult
+from patchclamp.registry import ANALYSES
+from patchclamp.specs.formats import count
+
+PACKAGES = ("nnsight", "torch", "transformers", "numpy", "scipy", "scikit-learn", "xarray")
+
+Entry = Mapping[str, Any]
+
+
+def methods(result: StoredResult) -> str:
+    """Return a paragraph for each part of the methods: model and stimuli, analyses, software."""
+    parts = [_model(result), " ".join(_sets(result)), " ".join(_captures(result))]
+    parts += [" ".join(_analysis(name, result)) for name in result.analyses]
+    parts.append(_software(result))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _model(result: StoredResult) -> str:
+    made = result.provenance
+    model = made.get("model", {})
+    weights = "randomly initialised weights" if model.get("weights") == "random" else "weights"
+    sha = str(model.get("weights_sha256", "")).removeprefix("random:")[:12]
+    if not model:
+        return "The model is not stated."
+    return (
+        f"We studied {model.get('id')} (revision {model.get('revision')}, {model.get('dtype')}, "
+        f"{weights} with sha256 {sha or 'not stated'}), run on {made.get('device', 'a device')} "
+        f"with seed {made.get('seed', 'not stated')}."
+    )
+
+
+def _sets(result: StoredResult) -> Iterator[str]:
+    """Yield a sentence for each stimulus set."""
+    for path, data in result.groups.items():
+        if not path.startswith("/stimuli/") or "stimulus" not in data.dims:
+            continue
+        name, n = path.rpartition("/")[2], data.sizes["stimulus"]
+        entry = result.spec.get("stimuli", {}).get(name, {})
+        groups = f" in {len(np.unique(data['group']))} groups" if "group" in data.coords else ""
+        origin = _origin(entry)
+        sha = str(result.provenance.get("stimuli_sha256", {}).get(name, ""))[:12]
+        hashed = f"; sha256 {sha}" if sha else ""
+        yield f"Set {name!r} has {n} stimuli{groups} ({origin}{hashed})."
+
+
+def _origin(entry: Entry) -> str:
+    """Return where stimuli come from."""
+    kind = entry.get("kind")
+    match kind:
+        case "builtin":
+            return f"the bundled set {entry['set']}"
+        case "corrupt":
+            return f"those of {entry.get('of')!r} with their slots changed: {entry.get('slots')}"
+        case "csv" | "jsonl":
+            return f"the file {entry['path']}"
+        case "hub":
+            return f"the dataset {entry['dataset']}"
+        case None:
+            return "source not stated"
+    return f"kind {kind}"
+
+
+def _captures(result: StoredResult) -> Iterator[str]:
+    """Yield a sentence for each capture."""
+    for name, entry in result.spec.get("captures", {}).items():
+        positions = entry.get("positions")
+        where = positions.get("at") if isinstance(positions, Mapping) else positions
+        where = where[0] if isinstance(where, list) and len(where) == 1 else where
+        yield (
+            f"Capture {name!r} recorded {entry.get('site')} for {entry.get('of')!r}, layers "
+            f"{entry.get('layers')}, at {_said(where)} of each stimulus."
+        )
+
+
+def _said(position: Any) -> str:
+    known = {"last": "the last token", "first": "the first token", "all": "all tokens"}
+    return known.get(str(position), f"the positions {position}")
+
+
+def _analysis(name: str, result: StoredResult) -> Iterator[str]:
+    """Yield what an analysis did, what it was tested against, and what it found."""
+    data, entry = result.analyses[name], result.spec.get("analyses", {}).get(name, {})
+    kind = str(data.attrs.get("kind"))
+    about = DESCRIBED.get(kind, _general)
+    yield f"{name}: {about(entry, data)}"
+    yield from _inference(data)
+    yield from _found(data)
+
+
+def _general(entry: Entry, data: xr.Dataset) -> str:
+    kind = str(data.attrs.get("kind"))
+    return f"{ANALYSES[kind].summary if kind in ANALYSES else kind}."
+
+
+def _rsa(entry: Entry, data: xr.Dataset) -> str:
+    metric = _field(entry, "rdm", "metric")
+    distance = f"{metric} distance" if metric else "distance"
+    contrast = entry.get("contrast") or {}
+    if contrast.get("kind") == "discriminative":
+        return (
+            f"representational similarity analysis; mean Fisher z of the similarity of pairs "
+            f"within a {contrast['column']} minus that across ({distance})."
+        )
+    if contrast.get("kind") == "categorical":
+        one, other = contrast["classes"]
+        return (
+            f"representational similarity analysis; mean Fisher z of the similarity of pairs "
+            f"within {one} minus that within {other} ({distance})."
+        )
+    models = ", ".join(entry.get("against") or {})
+    how = str(entry.get("compare", "")).replace("_", " ")
+    return (
+        f"representational similarity analysis; RDMs by {distance} were compared with the model "
+        f"RDMs {models} by {how} correlation over pairs of stimuli."
+    )
+
+
+def _probe(entry: Entry, data: xr.Dataset) -> str:
+    estimator = _field(entry, "estimator", "kind") or "linear"
+    target = _field(entry, "target", "column") or _field(entry, "target", "kind")
+    folds = data.attrs.get("n_folds", _field(entry, "cv", "folds"))
+    grouped = " that never divide a group" if data.attrs.get("n_groups") else ""
+    controls = ", ".join(str(c).replace("_", " ") for c in entry.get("controls") or ())
+    against = f"; controls: {controls}" if controls else ""
+    how = f"by cross-validation over {folds} folds{grouped}{against}"
+    return f"{estimator} read-out of {target} {how}."
+
+
+def _ablation(entry: Entry, data: xr.Dataset) -> str:
+    site = _field(entry, "units", "site") or "units"
+    metric = _field(entry, "metric", "kind") or "a metric"
+    return (
+        f"each unit ({site}) was ablated alone by the intervention {entry.get('with')!r}; the "
+        f"effect is the mean change of {metric} over {data.attrs.get('n_stimuli', 'all')} stimuli."
+    )
+
+
+DESCRIBED: Mapping[str, Callable[[Entry, xr.Dataset], str]] = {
+    "rsa": _rsa,
+    "probe": _probe,
+    "ablation": _ablation,
+}
+"""Kind of analysis -> what it did, in a sentence; any other kind is told by its summary."""
+
+
+def _field(entry: Entry, *path: str) -> Any:
+    value: Any = entry
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _inference(data: xr.Dataset) -> Iterator[str]:
+    """Yield how it was tested, and what intervals are."""
+    attrs = data.attrs
+    if "n_permutations" in attrs:
+        tail = f", {TAILS.get(attrs['tail'], attrs['tail'])}" if attrs.get("tail") else ""
+        corrected = "; p_max corrected over all places by the maximum" if "p_max" in data else ""
+        what = attrs.get("permuted") or attrs.get("target") or "labels"
+        yield (
+            f"Inference: {count(int(attrs['n_permutations']), 'permutation')} of {what} "
+            f"{attrs.get('permutation', '')}{tail}, p = (k + 1)/(n + 1){corrected}."
+        )
+    if "interval" in attrs:
+        yield f"Intervals: {attrs['interval']}."
+
+
+def _found(data: xr.Dataset) -> Iterator[str]:
+    """Yield the largest headline number, with its interval and p."""
+    kind = str(data.attrs.get("kind"))
+    names = [n for n in (ANALYSES[kind].headline if kind in ANALYSES else ()) if n in data]
+    if not names or data[names[0]].dtype.kind != "f":
+        return
+    name = names[0]
+    values = data[name].to_numpy()
+    if not np.isfinite(values).any():
+        return
+    at = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
+    place = dict(zip(data[name].dims, map(int, at), strict=True))
+    there = data.isel({dim: [index] for dim, index in place.items()})
+    labels = [f"{d} {data[d].to_numpy()[i]}" for d, i in place.items() if data.sizes[d] > 1]
+    units = str(data[name].attrs.get("units", "1"))
+    text = (
+        f"Largest {name.replace('_', ' ')}: {values[at]:.4g}{'' if units == '1' else ' ' + units}"
+    )
+    bounds = [there.get(f"{name}_{end}") for end in ("low", "high")]
+    if all(bound is not None and bound.size == 1 for bound in bounds):
+        low, high = (float(bound.to_numpy().item()) for bound in bounds if bound is not None)
+        text += f" [{low:.4g}, {high:.4g}]"
+    text += f" at {', '.join(labels)}" if labels else ""
+    p = p_of(there, name)
+    text += "" if p is None else f" ({p} = {there[p].to_numpy().item():.3g})"
+    yield f"{text}."
+
+
+def _software(result: StoredResult) -> str:
+    made = result.provenance
+    versions = made.get("versions", {})
+    used = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
+    ours = versions.get("patchclamp", result.attrs.get("creation_library_version", "unknown"))
+    guards = made.get("guards", [])
+    checks = f" {count(len(guards), 'check')} of the measurement passed." if guards else ""
+    backend = f" through its backend {made['backend']}" if made.get("backend") else ""
+    return (
+        f"Software: patchclamp {ours}{backend}; {used or 'versions not stated'}; Python "
+        f"{made.get('python', 'not stated')}. Spec digest "
+        f"{str(made.get('digest', 'not stated'))[:16]}.{checks}"
+    )

@@ -1,0 +1,65 @@
+"""Summaries: the headline numbers of an analysis as a table, for a terminal or a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from patchclamp.registry import ANALYSES
+
+FORMATS = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
+"""Variable -> how it is written, where three digits after the point are not the way."""
+
+
+MOST = 60
+"""Most places of a table without heads that are all listed."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A head, rows of text, and how many rows there would be; the first `labels` are labels."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    labels: int
+    places: int
+
+    @property
+    def shortened(self) -> str:
+        """What is left out, in words; empty where nothing is."""
+        if len(self.rows) == self.places:
+            return ""
+        return f"{len(self.rows)} largest effects of {self.places}"
+
+
+def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
+    """Return a row for each place; with heads, or very many places, only `top` largest.
+
+    None where the analysis names no headline numbers, or has none.
+    """
+    kind = str(data.attrs.get("kind"))
+    headline = [v for v in (ANALYSES[kind].headline if kind in ANALYSES else ()) if v in data]
+    if not headline:
+        return None
+    picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
+    if not picked.dims:
+        picked = picked.expand_dims({"of": ["all stimuli"]})
+    frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
+    # Where models of different depth stand side by side, a place may have no value.
+    order = [i for i, x in enumerate(frame[headline[0]].to_numpy()) if not np.isnan(x).all()]
+    places = len(order)
+    if "head" in picked.dims or places > MOST:
+        sizes = -np.abs(frame[headline[0]].to_numpy()[order])
+        order = [order[int(row)] for row in np.argsort(sizes, kind="stable")[:top]]
+    units = {variable: data[variable].attrs.get("units", "1") for variable in headline}
+    head = [str(dim) for dim in picked.dims]
+    head += [v if units[v] == "1" else f"{v} ({units[v]})" for v in headline]
+    rows = []
+    for row in order:
+        labels = [str(part) for part in frame["place"].to_numpy()[row]]
+        numbers = [float(frame[v].to_numpy()[row]) for v in headline]
+        texts = [FORMATS.get(v, "{:.3f}").format(n) for v, n in zip(headline, numbers, strict=True)]
+        rows.append((*labels, *texts))
+    return Summary(tuple(head), tuple(rows), len(picked.dims), places)

@@ -1,0 +1,234 @@
+"""The page of a run is whole, offline and true to the result; what is hostile in it stays text."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import drawable
+import pytest
+import xarray as xr
+from results import PROVENANCE, groups, write
+
+from patchclamp.engine import cli, open_result
+from patchclamp.engine.reporting.command import report
+from patchclamp.engine.reporting.excerpts import excerpts
+from patchclamp.engine.reporting.methods import methods
+from patchclamp.engine.reporting.page import page
+from patchclamp.registry.errors import StoreError
+
+SPEC = """\
+patchclamp: 1
+name: small
+stimuli: {words: {kind: builtin, set: sequences, text: "{prompt}"}}
+captures:
+  resid: {of: words, site: resid_post}   # the stream
+analyses:
+  # a comment above
+  decode:
+    kind: probe
+    of: resid
+    target: category
+
+  heads: {kind: ablation, stimuli: words, with: mean}
+interventions: {mean: {kind: ablate, value: zero}}
+"""
+
+VOID = {"meta", "br", "path", "use", "image", "rect", "circle", "line", "stop"}
+
+
+class Balanced(HTMLParser):
+    """Checks that tags close in order, and keeps what a page loads and says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def provenance(**changed: Any) -> dict[str, Any]:
+    made = json.loads(json.dumps(PROVENANCE))
+    made["spec"] = SPEC
+    made["seed"] = 0
+    made["forward_passes"] = 21
+    made["resolved"] |= {
+        "stimuli": {"words": {"kind": "builtin", "set": "sequences"}},
+        "captures": {"resid": {"of": "words", "site": "resid_post", "layers": "all",
+                               "positions": {"kind": "named", "at": ["last"]}}},
+        "interventions": {"mean": {"kind": "ablate", "value": {"kind": "zero"}}},
+        "analyses": {
+            "decode": {"kind": "probe", "of": "resid", "target": {"column": "category"},
+                       "estimator": {"kind": "logistic"}, "controls": ["majority"]},
+            "heads": {"kind": "ablation", "stimuli": "words", "with": "mean",
+                      "units": {"site": "z"}, "metric": {"kind": "logit_diff"}},
+        },
+    }  # fmt: skip
+    return made | changed
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    words = xr.Dataset(
+        {"text": ("stimulus", ["a <b>bold</b> & $x$", "b"], drawable.about("text", "text"))},
+        coords={"stimulus": ["s0", "s1"], "category": ("stimulus", ["</td><script>", "ok"])},
+    )
+    return write(tmp_path / "result.nc", {"/stimuli/words": words, **groups()}, provenance())
+
+
+def read(text: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
+
+
+def test_a_page_needs_nothing_else(stored: Path) -> None:
+    with open_result(stored) as result:
+        text = page(result)
+    parser = read(text)
+    assert all(link.startswith(("#", "data:")) for link in parser.loaded)
+    assert "script" not in parser.tags
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org|purl|creativecommons)", text)
+    said = " ".join(parser.text)
+    assert "a <b>bold</b> & $x$" in said
+    assert "</td><script>" in said
+    assert "prefers-color-scheme:dark" in text
+    assert "@media print" in text
+
+
+def test_what_a_reader_must_know_stands_on_top(stored: Path, tmp_path: Path) -> None:
+    with open_result(stored) as result:
+        top = page(result).split("<nav>")[0]
+    sentences = (
+        "✓ 1 passed", "✓ 1 of 1 met", "decode/accuracy at layer=last ≥ 0.9", "0.925 at layer=3",
+        "21 forward passes", "torch 2.9.0", "device cpu",
+    )  # fmt: skip
+    for sentence in sentences:
+        assert sentence in top
+    made = provenance()
+    made["guards"][0]["verdict"] = "failed"
+    made["resolved"]["expect"][0]["ge"] = 0.99
+    with open_result(write(tmp_path / "bad.nc", groups(), made)) as result:
+        top = page(result).split("<nav>")[0]
+    assert "1 of 1 failed" in top
+    assert "✗ 0 of 1 met" in top
+    with open_result(write(tmp_path / "silent.nc", groups(), {})) as result:
+        top = page(result).split("<nav>")[0]
+    assert "none: nothing was checked" in top
+    assert "The spec expects nothing." in top
+
+
+def test_each_figure_has_its_sentence_its_facts_and_its_spec_lines(stored: Path) -> None:
+    with open_result(stored) as result:
+        text = page(result)
+        figures = [one for name in result.analyses for one in result.figures(name)]
+    assert text.count("<figure>") == len(figures) == 3
+    said = " ".join(read(text).text)
+    for one in figures:
+        assert one.sentence in said
+        for name, fact in one.facts.items():
+            assert f"<dt>{name}</dt>" in text
+            assert fact in said
+    section = text.split('id="decode"')[1].split("</section>")[0]
+    assert '<span class="no">   8</span>    decode:' in section
+    assert '<span class="no">   5</span>    resid: {of: words, site: resid_post}' in section
+    assert "heads:" not in section
+
+
+def test_excerpts_are_the_lines_of_an_entry_and_of_what_it_names(stored: Path) -> None:
+    with open_result(stored) as result:
+        found = excerpts(result, "decode")
+        assert [(one.path, one.line, len(one.text.splitlines())) for one in found] == [
+            ("analyses.decode", 8, 4),
+            ("captures.resid", 5, 1),
+        ]
+        heads = excerpts(result, "heads")
+        assert [one.path for one in heads] == ["analyses.heads", "interventions.mean",
+                                               "stimuli.words"]  # fmt: skip
+        assert heads[0].text == "  heads: {kind: ablation, stimuli: words, with: mean}"
+
+
+def test_what_a_base_says_is_shown_resolved(tmp_path: Path) -> None:
+    made = provenance(spec="patchclamp: 1\nextends: [base.yaml]\n")
+    with open_result(write(tmp_path / "r.nc", groups(), made)) as result:
+        (first, *_) = excerpts(result, "decode")
+    assert first.line == 0
+    assert first.text.startswith("decode:")
+
+
+def test_methods_say_what_was_done_and_found(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["cite", str(stored)]) == 0
+    text = capsys.readouterr().out
+    for sentence in (
+        "We studied bundled:sequences (revision main, float32, weights with sha256 not stated), "
+        "run on cpu with seed 0.",
+        "Set 'words' has 2 stimuli (the bundled set sequences).",
+        "Capture 'resid' recorded resid_post for 'words', layers all, at the last token of each",
+        "decode: logistic read-out of category by cross-validation",
+        "controls: majority",
+        "Largest accuracy: 0.925 [0.825, 0.975] at layer 3 (p = 0.048).",
+        "heads: each unit (z) was ablated alone by the intervention 'mean'; the effect is the mean "
+        "change of logit_diff",
+        "at layer 2, head 1.",
+        "torch 2.9.0",
+        "1 check of the measurement passed.",
+    ):
+        assert sentence in text, sentence
+
+
+@pytest.mark.parametrize("make", drawable.ALL)
+def test_every_analysis_has_methods_and_a_page(make: Any, tmp_path: Path) -> None:
+    data = make()
+    path = write(tmp_path / "r.nc", {f"/analyses/{make.__name__}": data}, provenance())
+    with open_result(path) as result:
+        assert f"{make.__name__}: " in methods(result)
+        if make.__name__ in ("circuit", "choice"):
+            assert "<figure>" in page(result)
+
+
+def test_the_command_writes_a_page_and_figures(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", str(stored)]) == 0
+    assert "report.html and " in capsys.readouterr().out
+    names = {path.name for path in (stored.parent / "figures").iterdir()}
+    assert {"decode-layer_curves.png", "decode-layer_curves.svg", "heads-head_maps-effect.png",
+            "heads-effect_bars-effect.svg"} <= names  # fmt: skip
+    other = stored.parent / "deep" / "page.html"
+    written, number = report(stored, other)
+    assert written == other
+    assert number == len(list((other.parent / "figures").iterdir())) // 2
+    assert cli.main(["report", str(stored), str(stored), "--out", str(other)]) == 3
+    assert "--out is one page, and there are 2 results" in capsys.readouterr().err
+
+
+def test_an_open_result_shows_what_it_holds(stored: Path) -> None:
+    with open_result(stored) as result:
+        text = str(result)
+        assert text.startswith("small\n")
+        assert "analyses/decode: accuracy(layer), " in text
+        assert "<code>captures/resid</code>" in result._repr_html_()
+        assert result.figures("decode")[0]._repr_svg_().startswith("<svg")
+        assert result.stimuli("words").sizes["stimulus"] == 2
+        with pytest.raises(StoreError, match=r"has no analyses/decod \(known: decode, heads\)"):
+            result.analysis("decod")
