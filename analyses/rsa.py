@@ -25,6 +25,7 @@ from patchclamp.analyses.context import Context
 from patchclamp.analyses.contrasts import Kind
 from patchclamp.analyses.folds import group_folds
 from patchclamp.analyses.pair_bootstrap import drawn_counts
+from patchclamp.analyses.pairs import pairs_of
 from patchclamp.analyses.patterns import Capture, Labels, checked_capture
 from patchclamp.analyses.readings import (
     CaptureReading,
@@ -92,11 +93,11 @@ def analyse(entry: Rsa, data: Mapping[str, xr.Dataset], context: Context) -> xr.
         items = items_of(capture, entry.rdm.average_by)
         if entry.contrast is not None:
             design, question = _contrast(entry, items, context)
-            answers, setting = _ask(entry, design, [question], context)
+            answers, setting = _ask(entry, design, {"contrast": question}, context)
             return contrast_result(setting, answers[0])
         design = model_design(entry, items, context.seeds)
         questions, layers = _comparisons(entry, design, data, context)
-        answers, setting = _ask(entry, design, list(questions.values()), context)
+        answers, setting = _ask(entry, design, questions, context)
     return similarity_result(setting, dict(zip(questions, answers, strict=True)), layers)
 
 
@@ -112,7 +113,7 @@ def _capture(entry: Rsa, data: xr.Dataset) -> Capture:
 
 
 def _ask(
-    entry: Rsa, design: Design, questions: list[Question], context: Context
+    entry: Rsa, design: Design, questions: Mapping[str, Question], context: Context
 ) -> tuple[list[Answer], Setting]:
     items = design.items
     if entry.pattern == "positions":
@@ -130,8 +131,19 @@ def _ask(
         counts=_counts(entry, items, context),
         level=entry.bootstrap.level if entry.bootstrap else 0.0,
     )
-    answers, kept = ask_all(questions, chunks, items.names, keeping)
-    return answers, Setting(entry, items.capture, design, dims, kept)
+    answers, kept = ask_all(list(questions.values()), chunks, items.names, keeping)
+    models = {} if kept is None else _stored_models(questions, design)
+    return answers, Setting(entry, items.capture, design, dims, kept, models)
+
+
+def _stored_models(
+    questions: Mapping[str, Question], design: Design
+) -> dict[str, NDArray[np.float64]]:
+    """Return the model RDMs that are the same at every place: those of labels and ratings."""
+    if not all(isinstance(question, Similarity) for question in questions.values()):
+        return {}
+    found = {name: cast("Similarity", question) for name, question in questions.items()}
+    return {name: pairs_of(one.table, design.codes) for name, one in found.items()}
 
 
 def _counts(entry: Rsa, items: Items, context: Context) -> NDArray[np.int64] | None:

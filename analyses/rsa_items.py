@@ -52,6 +52,16 @@ class Items:
         classes = tuple(labels.classes[code] for code in present)
         return Labels(column, classes, numbers.astype(np.int64))
 
+    def columns(self) -> dict[str, NDArray[np.str_]]:
+        """Return the labels that are the same for all stimuli of each item: column -> (item,)."""
+        found = {}
+        first = np.unique(self.member, return_index=True)[1]
+        for column in self.capture.columns():
+            values = self.capture.data[column].values[self.capture.order][self.rows].astype(str)
+            if (values == values[first][self.member]).all():
+                found[column] = values[first]
+        return found
+
     def only(self, kept: NDArray[np.bool_]) -> Items:
         """Return those items alone, with their stimuli."""
         number = np.cumsum(kept) - 1

@@ -22,13 +22,17 @@ FISHER = ("correlation", "cosine")
 
 @dataclass(frozen=True)
 class Setting:
-    """The entry, its capture and design, the dims of places, and the RDMs if they are stored."""
+    """The entry, its capture and design, the dims of places, and what is stored of RDMs.
+
+    `rdms`: (place, pair), None if they are not; `models`: the model RDMs of labels, (pair,).
+    """
 
     entry: Rsa
     capture: Capture
     design: Design
     dims: tuple[str, ...]
     rdms: NDArray[np.float64] | None
+    models: Mapping[str, NDArray[np.float64]]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -184,27 +188,45 @@ def _result(
     coords: Mapping[str, ArrayLike],
     attrs: Mapping[str, str | int | float],
 ) -> xr.Dataset:
-    entry, items = setting.entry, setting.design.items
+    entry = setting.entry
     coords = {**coords, "permutation": np.arange(entry.test.n)}
-    if setting.rdms is not None:
-        values = setting.rdms.reshape(*setting.shape, -1)
-        told = meaning(
-            "1" if entry.rdm.metric not in ("euclidean", "squared_euclidean") else "activation",
-            f"{entry.rdm.metric} dissimilarity of two stimuli",
-            f"rdm_{entry.rdm.metric}/1",
-        )
-        variables["dissimilarity"] = ((*setting.dims, "pair"), values, told)
-        first, second = np.triu_indices(len(items), 1)
-        names = np.asarray(items.names)
-        ends = zip(names[first], names[second], strict=True)
-        coords["pair"] = [f"{one} | {other}" for one, other in ends]
     tail = "two-sided" if isinstance(entry.contrast, Categorical) else "greater"
     every = {"permuted": entry.test.permute, **attrs, **setting.design.attrs, "tail": tail}
     if entry.bootstrap is not None:
         every |= {"n_draws": entry.bootstrap.n, "level": entry.bootstrap.level}
     result = setting.capture.result(variables, coords, every)
-    if setting.rdms is not None:
-        result = result.assign_coords(first=("pair", names[first]), second=("pair", names[second]))
+    return result if setting.rdms is None else result.assign(_squares(setting))
+
+
+def _squares(setting: Setting) -> xr.Dataset:
+    """Return the RDMs and model RDMs as squares, with the labels of the items."""
+    entry, items = setting.entry, setting.design.items
+    metric, n = entry.rdm.metric, len(items)
+    units = "activation" if "euclidean" in metric else "1"
+    told = meaning(units, f"{metric} dissimilarity of two stimuli", f"rdm_{metric}/1")
+    rdms = np.asarray(setting.rdms)
+    dims = (*setting.dims, "stimulus", "other")
+    variables: Variables = {"rdm": (dims, _square(rdms, n).reshape(*setting.shape, n, n), told)}
+    if setting.models:
+        told = meaning("1", "dissimilarity that a model RDM predicts", "model_rdm/1")
+        values = _square(np.stack(list(setting.models.values())), n)
+        variables["model_rdms"] = (("model_rdm", "stimulus", "other"), values, told)
+    coords: dict[str, tuple[str, ArrayLike]] = {
+        "stimulus": ("stimulus", list(items.names)),
+        "other": ("other", list(items.names)),
+        **{name: ("stimulus", values) for name, values in items.columns().items()},
+    }
+    data = setting.capture.data
+    given = {dim: data[dim].variable for dim in setting.dims}
+    models = {"model_rdm": list(setting.models)} if setting.models else {}
+    return xr.Dataset(variables, coords={**coords, **given, **models})
+
+
+def _square(condensed: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return RDMs (rdm, pair) as squares (rdm, stimulus, stimulus) with zeros between."""
+    result = np.zeros((len(condensed), n, n))
+    first, second = np.triu_indices(n, 1)
+    result[:, first, second] = result[:, second, first] = condensed
     return result
 
 

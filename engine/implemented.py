@@ -94,6 +94,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "contrast",
             "test",
             "bootstrap",
+            "noise_ceiling",
             "store_rdm",
             "compat",
         }

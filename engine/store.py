@@ -39,7 +39,7 @@ DIMS = (
     "bin",
     "model_rdm",
     "model_layer",
-    "pair",
+    "other",
     "control",
     "method",
     "versus",

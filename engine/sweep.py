@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 
+from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.joining import Part, join
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.problems import Problems
+from patchclamp.registry import ANALYSES
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.registry.table import load as load_reference
 from patchclamp.specs.cells import Cell, name_of, on_one_line
 from patchclamp.specs.load import Loaded
 
@@ -56,8 +60,23 @@ def together(
             if group in found
         ]
         joined = join(parts, shared=group.startswith("/stimuli/"))
-        groups[group] = joined.assign_coords(_partners(loaded, joined, [cell for cell, _ in cells]))
+        joined = joined.assign_coords(_partners(loaded, joined, [cell for cell, _ in cells]))
+        groups[group] = _across(loaded, group, joined)
     return groups
+
+
+def _across(loaded: Loaded, group: str, joined: xr.Dataset) -> xr.Dataset:
+    """Return the joined result of an analysis with what all cells say together, if it asks so."""
+    name = group.removeprefix("/analyses/")
+    entry = loaded.spec.analyses.get(name)
+    across = ANALYSES[entry.kind].across if entry is not None and name != group else None
+    if across is None:
+        return joined
+    try:
+        seeds = Seeds(loaded.spec.seed, f"analyses.{name}")
+        return cast("xr.Dataset", load_reference(across)(entry, joined, seeds))
+    except AnalysisError as error:
+        raise AnalysisError(f"{name}: {error}") from error
 
 
 def _partners(

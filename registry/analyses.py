@@ -13,7 +13,8 @@ class Analysis:
 
     `readings(entry, shape)` says what must be measured, by the part it plays;
     `analyse(entry, data, context)` turns the labelled datasets of these parts into a labelled
-    result. An adaptive analysis yields further readings and is sent their datasets. `headline`
+    result. An adaptive analysis yields further readings and is sent their datasets.
+    `across(entry, data, seeds)` adds to the joined result of all cells of a matrix. `headline`
     names the result variables that a summary table shows, `figures` what a report draws of it,
     where the result has what they need. Without functions a kind is not implemented yet: specs
     that use it are valid and are not run.
@@ -26,6 +27,7 @@ class Analysis:
     analyse: str | None = None
     headline: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
+    across: str | None = None
 
     @property
     def implemented(self) -> bool:
@@ -39,11 +41,12 @@ def _done(
     spec: str,
     headline: tuple[str, ...],
     figures: tuple[str, ...] = (),
+    across: str | None = None,
 ) -> Analysis:
     """An analysis of ours, with its functions in the module of its name."""
     module = f"patchclamp.analyses.{name}"
     functions = (f"{module}:readings", f"{module}:analyse")
-    return Analysis(name, summary, spec, *functions, headline, figures)
+    return Analysis(name, summary, spec, *functions, headline, figures, across)
 
 
 _REPRESENTATION = "patchclamp.specs.analyses_representation"
@@ -66,6 +69,7 @@ ANALYSES: Table[Analysis] = Table(
                 "stimulus_maps",
                 "sweep_panels",
             ),
+            across="patchclamp.analyses.rsa_across:across",
         ),
         _done(
             "probe",

@@ -133,7 +133,7 @@ class Rsa(Model):
     noise_ceiling: Literal["none", "seeds", "models"] = "none"
     """The repetitions that bound how well any model RDM could do; stores the RDMs."""
     store_rdm: bool = False
-    """Also store the RDM of each place, as `dissimilarity`."""
+    """Also store the RDM of each place, as `rdm`, and the model RDMs."""
     compat: Literal["none", "feature-study-2025"] = "none"
     """`feature-study-2025` reproduces a published formula, arctanh(1 - r) with negatives dropped
     and missing tokens filled with zeros, so that its effect can be shown beside the right one."""

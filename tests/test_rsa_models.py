@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from planted import capture
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 from patchclamp.analyses import rsa
@@ -112,13 +112,15 @@ def test_metrics_are_those_of_scipy_and_are_stored_with_the_names_of_pairs(data,
     given = {"sorts": {"kind": "category", "column": "category"}}
     result = analyse(entry(given, rdm={"metric": metric}, store_rdm=True, compare="pearson"), data)
     values = rdm(data, METRICS[metric]) / (16 if metric == "squared_euclidean" else 1)
-    np.testing.assert_allclose(at(result)["dissimilarity"], values, rtol=1e-10)
     ids = sorted(data["stimulus"].values.tolist())
-    assert result["pair"].values.tolist() == [f"{a} | {b}" for a, b in combinations(ids, 2)]
-    assert result["first"].values.tolist() == [a for a, _ in combinations(ids, 2)]
+    assert result["rdm"]["stimulus"].values.tolist() == ids
+    assert result["rdm"].dims == ("layer", "position", "stimulus", "other")
+    np.testing.assert_allclose(at(result)["rdm"], squareform(values), rtol=1e-10)
+    labels = result["category"].sel(stimulus=["s004", "s031"]).values
+    model = result["model_rdms"].sel(stimulus="s004", other="s031", model_rdm="sorts")
+    assert float(model) == (labels[0] != labels[1])
     alone = analyse(entry(given, rdm={"metric": metric}, compare="pearson"), data)
-    xr.testing.assert_identical(result[list(alone.data_vars)].drop_vars(["pair", "first", "second"],
-                                errors="ignore"), alone.drop_vars([]))  # fmt: skip
+    xr.testing.assert_identical(result[list(alone.data_vars)], alone)
 
 
 @pytest.mark.parametrize("compare", ["cka", "cka_debiased"])
