@@ -93,6 +93,7 @@ CODES: dict[str, str] = {
     "P608": "a noise ceiling without repetitions",
     "P609": "a claim that a test of this size cannot meet",
     "P610": "a data set that is not pinned",
+    "P611": "ranks of model RDMs that have ties",
 }
 """Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
 tokenizer or a model's config can tell, P5xx what a spec is composed of, and P6xx lints: warnings

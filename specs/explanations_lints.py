@@ -59,7 +59,8 @@ LINTS = (
     ),
     Explanation(
         "P603",
-        what="An rsa looks at units that a selection chose, by its label and on its stimuli.",
+        what="An rsa looks at units that a selection chose, by its label and on its stimuli; or "
+        "acting on chosen units is measured on the stimuli that they were chosen on.",
         why="""Of many units that are noise, the best at telling the classes apart do tell them
         apart on the stimuli that they were chosen on. The test does not know of the choice.""",
         fix="test on stimuli that took no part in the choice, or use a probe, which chooses anew "
@@ -196,6 +197,28 @@ LINTS = (
             stimuli:
               texts: {kind: hub, dataset: owner/texts, text: "{text}",
                 revision: 5f0c1b2d9a7e4c3b8d6f1a2b3c4d5e6f7a8b9c0d}
+            """,
+    ),
+    Explanation(
+        "P611",
+        what="Spearman's correlation compares model RDMs of two values and of many.",
+        why="""Ties are ranked by their mean, which costs nothing where the model has few values.
+        Of two model RDMs the coarser comes out higher, even where the finer one is true (Nili and
+        others, 2014).""",
+        fix="compare by `rho_a` or `kendall_tau_a`, which count a tie for what it is; or ask of "
+        "each model RDM by itself, and leave the two numbers apart.",
+        wrong="""
+            stimuli: {words: {labels: [category, length]}}
+            analyses:
+              geometry: {kind: rsa, test: {permute: category}, against: {
+                category: {kind: category, column: category},
+                length: {kind: continuous, column: category}}}
+            """,
+        right="""
+            analyses:
+              geometry: {kind: rsa, compare: rho_a, test: {permute: category}, against: {
+                category: {kind: category, column: category},
+                length: {kind: continuous, column: category}}}
             """,
     ),
 )

@@ -44,6 +44,7 @@ LINTS: tuple[Lint, ...] = (
     lints_claims.spread,
     lints_entries.precision,
     lints_entries.zero,
+    lints_entries.ties,
     lints_entries.controls,
     lints_entries.ceilings,
     lints_claims.reach,

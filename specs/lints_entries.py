@@ -15,6 +15,7 @@ from patchclamp.specs.rdms import CategoryModel
 from patchclamp.specs.references import Sections
 from patchclamp.specs.stimuli import Hub
 from patchclamp.specs.subject import Subject
+from patchclamp.specs.walk import Named
 
 HALF: Mapping[str, str] = {"float16": "3 digits", "bfloat16": "2 digits"}
 """Precision -> how many decimal digits it keeps: 11 and 8 bits."""
@@ -64,6 +65,7 @@ def heads(subject: Subject) -> Iterator[Problem]:
 
 def choice_of_units(subject: Subject) -> Iterator[Problem]:
     """P603: units chosen by a label separate it even in noise, where they were chosen."""
+    yield from _chosen_to_act_on(subject)
     for path, rsa in subject.of(Rsa):
         selection = subject.sections.get("analyses", rsa.features)
         if not isinstance(selection, Selection):
@@ -80,12 +82,37 @@ def choice_of_units(subject: Subject) -> Iterator[Problem]:
             yield Problem((*path, "features"), "P603", message)
 
 
+def _chosen_to_act_on(subject: Subject) -> Iterator[Problem]:
+    """P603: units that move these stimuli by accident were chosen for it, and will do so again."""
+    for path, entry in subject.entries.items():
+        named = subject.sections.named(entry, path, Ref)
+        sources = [subject.sections.source(r.name) for r in named if _section(r) == "stimuli"]
+        measured = {source[0] for source in sources if source}
+        for reference in named if path[0] == "analyses" else ():
+            acting = subject.sections.get("interventions", reference.name)
+            selection = subject.sections.get("analyses", getattr(acting, "chosen_by", None))
+            if _section(reference) != "interventions" or not isinstance(selection, Selection):
+                continue
+            shared = measured & _sets(subject.sections, selection)
+            if shared:
+                message = (
+                    f"interventions.{reference.name} acts on units that were chosen on "
+                    f"stimuli.{min(shared)}, where its effect is measured now: what they do by "
+                    "accident there, they were chosen for; measure it on other stimuli"
+                )
+                yield Problem(reference.path, "P603", message)
+
+
+def _section(reference: Named) -> str:
+    return reference.mark.section if isinstance(reference.mark, Ref) else ""
+
+
 def _sets(sections: Sections, entry: BaseModel) -> set[str]:
     """Return the sets with rows of their own whose captures an analysis names."""
     found = set()
     for reference in sections.named(entry, (), Ref):
         capture = sections.get("captures", reference.name)
-        if isinstance(reference.mark, Ref) and reference.mark.section == "captures" and capture:
+        if _section(reference) == "captures" and capture:
             source = sections.source(getattr(capture, "of", None))
             found |= {source[0]} if source else set()
     return found
@@ -127,6 +154,25 @@ def zero(subject: Subject) -> Iterator[Problem]:
                 "compare by 'spearman'"
             )
             yield Problem((*path, "compare"), "P606", message)
+
+
+def ties(subject: Subject) -> Iterator[Problem]:
+    """P611: with ties, a rank correlation does not compare what it is compared with.
+
+    H. Nili and others, A toolbox for representational similarity analysis, PLoS Comput. Biol.
+    10(4), 2014: of two model RDMs it prefers the coarser, even where the finer one is true.
+    """
+    for path, rsa in subject.of(Rsa):
+        models = {n: m for n, m in (rsa.against or {}).items() if n not in rsa.partial}
+        coarse = [name for name, model in models.items() if model.kind == "category"]
+        fine = [name for name, model in models.items() if model.kind in ("continuous", "capture")]
+        if rsa.compare == "spearman" and coarse and fine:
+            message = (
+                f"'spearman' prefers a model RDM of two values, such as {coarse[0]!r}, to one of "
+                f"many, such as {fine[0]!r}, even where that one is right; to compare them take "
+                "'rho_a' or 'kendall_tau_a'"
+            )
+            yield Problem((*path, "compare"), "P611", message)
 
 
 def controls(subject: Subject) -> Iterator[Problem]:
