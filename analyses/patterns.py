@@ -28,7 +28,7 @@ NAMED = 5
 """So many stimuli are named in a message, the others counted."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-Variables = dict[str, tuple[tuple[str, ...], ArrayLike, dict[str, str]]]
+Variables = dict[str, tuple[tuple[str, ...], ArrayLike, Mapping[str, str | float]]]
 """Name to (dims, values, attributes)."""
 
 

@@ -10,10 +10,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from patchclamp.analyses.decoding import HeldOut
-from patchclamp.analyses.patterns import FEATURES, Variables, meaning, p_variables
+from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.places import place_dims
 from patchclamp.analyses.probe_design import Question
+from patchclamp.analyses.probe_direction import direction_variables
 from patchclamp.analyses.probe_folds import fold_numbers
 from patchclamp.analyses.scores import Array, balanced_accuracy
 
@@ -82,7 +83,7 @@ def probe_result(
     if "control_task" in entry.controls:
         variables |= _selectivity(places, answers)
     if "shuffled_labels" in entry.controls:
-        variables |= _null(places, answers)
+        variables |= _null(question, places, answers)
         coords["permutation"] = np.arange(entry.shuffles)
     if answers[0].toward is not None:
         variables |= _direction(question, places, answers)
@@ -213,8 +214,12 @@ def _selectivity(places: _Places, answers: Sequence[Answer]) -> Variables:
     }
 
 
-def _null(places: _Places, answers: Sequence[Answer]) -> Variables:
-    """Return the scores of each shuffle of the labels, and the p values that they give."""
+def _null(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+    """Return the scores of each shuffle of the labels, and the p values that they give.
+
+    Their attribute `tolerance` is one step: of many shuffled stimuli one may be as near to a border
+    as rounding.
+    """
     accuracy = places.stack([answer.null[0] for answer in answers])
     balanced = places.stack([answer.null[1] for answer in answers])
     observed, null = balanced[..., 0], balanced[..., 1:]
@@ -223,10 +228,14 @@ def _null(places: _Places, answers: Sequence[Answer]) -> Variables:
     def moved(values: Array) -> Array:
         return np.moveaxis(values, -1, 0)
 
+    tests = p_variables(places.dims, p_value(observed, null), p_max(observed, null))
+    about = {"of": "balanced_accuracy", "tolerance": 1 / (null.shape[-1] + 1)}
+    sizes = np.bincount(question.tested.codes)
+    step = {"tolerance": float(1 / (question.design.n_classes * sizes[sizes > 0].min()))}
+    scores = (("accuracy", accuracy[..., 1:]), ("balanced_accuracy", null))
     return {
-        **p_variables(places.dims, p_value(observed, null), p_max(observed, null)),
-        "null_accuracy": (dims, moved(accuracy[..., 1:]), _score("accuracy", remark)),
-        "null_balanced_accuracy": (dims, moved(null), _score("balanced_accuracy", remark)),
+        **{name: (at, values, {**attrs, **about}) for name, (at, values, attrs) in tests.items()},
+        **{f"null_{n}": (dims, moved(x), {**_score(n, remark), **step}) for n, x in scores},
     }
 
 
@@ -234,20 +243,9 @@ def _direction(question: Question, places: _Places, answers: Sequence[Answer]) -
     """Return the read-outs fitted to all stimuli, over the units of the site."""
     toward = [answer.toward for answer in answers if answer.toward is not None]
     weights = places.stack([t.weights.T for t in toward])
-    offset = places.stack([t.offset for t in toward])
-    data = question.design.capture.data["activation"]
-    (units,) = (str(dim) for dim in data.dims if dim in FEATURES)
-    dims: tuple[str, ...] = ("class", *places.dims)
-    axis = len(places.dims)
-    weights, offset = np.moveaxis(weights, axis, 0), np.moveaxis(offset, axis, 0)
-    if question.design.n_classes == 2:
-        dims, weights, offset = places.dims, weights[0], offset[0]
-    per = "1/activation"
-    words = "read-out fitted to all stimuli: decision = direction · activation + intercept"
-    return {
-        "direction": ((*dims, units), weights, meaning(per, words, "probe_direction/1")),
-        "intercept": (dims, offset, meaning("1", f"intercept of the {words}", "intercept/1")),
-    }
+    return direction_variables(
+        question, places.dims, weights, places.stack([t.offset for t in toward])
+    )
 
 
 def _erased(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "patchclamp.engine.comparison.command:compare_command",
     "check": "patchclamp.engine.check:check_command",
     "merge": "patchclamp.engine.merge:merge_command",
+    "noise": "patchclamp.engine.noise:noise_command",
     "report": "patchclamp.engine.reporting.command:report_command",
     "cite": "patchclamp.engine.reporting.command:cite_command",
     "list": "patchclamp.engine.commands:list_command",
@@ -123,6 +124,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentP
         "compare": "compare results by label, and say what differs and why",
         "check": "say whether results meet what their specs expect",
         "merge": "write several results as one, along model, revision or seed",
+        "noise": "measure how far numbers move with batch size and threads",
         "report": "write a page and figures of a result",
         "cite": "print the methods paragraph of a result",
         "list": "list what names there are",
@@ -181,7 +183,7 @@ def _add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     )
     commands["run"].add_argument("--locked", action="store_true", help=LOCKED)
     commands["lock"].add_argument("spec", metavar="SPEC", help=spec)
-    for name in ("run", "plan", "lock", "show"):
+    for name in ("run", "plan", "lock", "show", "noise"):
         _add_overrides(commands[name])
     commands["list"].add_argument("sort", nargs="?", metavar="SORT", help=SORTS)
     commands["explain"].add_argument(

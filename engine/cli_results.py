@@ -16,6 +16,18 @@ def add_result_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> Non
     _add_compare_arguments(commands["compare"])
     _add_check_arguments(commands["check"])
     _add_merge_arguments(commands["merge"])
+    noise = commands["noise"]
+    noise.add_argument("spec", metavar="SPEC", help="a spec file, or the name of a shipped one")
+    noise.add_argument(
+        "--vary",
+        action="append",
+        metavar="PATH=VALUE",
+        help="a key of run to change, instead of batch and threads; may be given again",
+    )
+    noise.add_argument("--out", default="runs", metavar="FOLDER", help="where results go (runs)")
+    commands["run"].add_argument(
+        "--report", action="store_true", help="also write a page and figures of each result"
+    )
     commands["cite"].add_argument("result", metavar="RESULT", help=RESULT)
     report = commands["report"]
     report.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from patchclamp.engine.store import sweep_dims
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.spec import Expectation
-
-SWEEPS = ("model", "revision", "seed")
-"""Dims along which a model may have fewer layers than another, and so no value at some."""
 
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -138,7 +136,7 @@ def _last(values: xr.DataArray, dim: str) -> xr.DataArray:
     values at all; only those are passed over.
     """
     ordered = values.sortby(dim)
-    swept = [name for name in SWEEPS if name in values.dims and name != dim]
+    swept = [name for name in sweep_dims(values.dims) if name != dim]
     inner = [name for name in values.dims if name not in (*swept, dim)]
     if not swept:
         return ordered.isel({dim: [-1]})

@@ -15,8 +15,8 @@ import xarray as xr
 
 from patchclamp.engine.comparison.tolerance import matches
 from patchclamp.engine.joining import Part, join
-from patchclamp.engine.results import StoredResult, open_result
-from patchclamp.engine.store import write_tree
+from patchclamp.engine.results import StoredResult, common, open_result
+from patchclamp.engine.store import sweep_dims, write_tree
 from patchclamp.registry.errors import StoreError, UsageError, hint
 
 LABELS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -63,7 +63,8 @@ def merge(
         if not groups:
             raise StoreError("nothing is selected: a merged result would be empty")
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_tree(groups, out, _attributes([run for _, run in runs], along))
+        axes = sweep_dims(dim for data in groups.values() for dim in data.dims)
+        write_tree(groups, out, _attributes([run for _, run in runs], along), axes)
     return out
 
 
@@ -73,7 +74,7 @@ def _place(name: str, run: StoredResult, along: Sequence[str]) -> dict[str, Any]
     for dim in along:
         if run.analyses and all(dim in data.dims for data in run.analyses.values()):
             continue
-        label = LABELS[dim](run.provenance)
+        label = LABELS[dim](run.made)
         if label is None:
             raise StoreError(f"the provenance of {name!r} does not say its {dim}")
         place[dim] = label
@@ -97,7 +98,7 @@ def _attributes(runs: Sequence[StoredResult], along: Sequence[str]) -> dict[str,
     """Return the attributes of a merged result: what all runs share, and each one's provenance."""
     made = [dict(run.provenance) for run in runs]
     titles = dict.fromkeys(str(run.attrs.get("title", "")) for run in runs)
-    provenance = {**_shared(made), "merged": {"along": list(along), "runs": made}}
+    provenance = {**common(made), "merged": {"along": list(along), "runs": made}}
     return {
         "Conventions": "patchclamp-1",
         "title": " + ".join(titles),
@@ -106,18 +107,3 @@ def _attributes(runs: Sequence[StoredResult], along: Sequence[str]) -> dict[str,
         "creation_library": "patchclamp",
         "provenance": json.dumps(provenance, indent=1, sort_keys=True),
     }
-
-
-def _shared(made: Sequence[Any]) -> Any:
-    """Return the part of nested data that all share."""
-    first, *others = made
-    if not isinstance(first, dict):
-        return first
-    shared = {}
-    for key, value in first.items():
-        values = [other.get(key) for other in others]
-        if all(other == value for other in values):
-            shared[key] = value
-        elif isinstance(value, dict) and all(isinstance(other, dict) for other in values):
-            shared[key] = _shared([value, *values])
-    return shared

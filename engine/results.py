@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -37,6 +37,13 @@ class StoredResult:
         """How its numbers were made; empty where the file does not say."""
         found = json.loads(str(self.attrs.get("provenance", "{}")))
         return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def made(self) -> Mapping[str, Any]:
+        """The provenance; of a result of several runs, with what they share in its place."""
+        parts = self.provenance.get("cells") or self.provenance.get("merged", {}).get("runs", [])
+        done = [part for part in parts if "failed" not in part]
+        return {**(common(done) if done else {}), **self.provenance}
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -140,6 +147,25 @@ def open_result(given: str | Path) -> StoredResult:
     }
     attrs = {str(name): value for name, value in tree.attrs.items()}
     return StoredResult(path, attrs, groups, tree)
+
+
+def common(parts: Sequence[Any]) -> Any:
+    """Return the part of nested data that all parts share.
+
+    >>> common([{"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 4}}])
+    {'a': 1, 'b': {'c': 2}}
+    """
+    first, *others = parts
+    if not isinstance(first, Mapping):
+        return first
+    shared = {}
+    for key, value in first.items():
+        values = [other.get(key) for other in others]
+        if all(other == value for other in values):
+            shared[key] = value
+        elif isinstance(value, Mapping) and all(isinstance(other, Mapping) for other in values):
+            shared[key] = common([value, *values])
+    return shared
 
 
 def find_result(given: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -50,8 +50,21 @@ DIMS = (
 )
 """Every dim that a result may have; docs/schema.md says what each means."""
 
+SWEEPS = ("model", "revision", "seed")
+"""Dims along which one result holds several runs; a matrix may add others, named by their keys."""
+
 _KINDS = "fiubUSO"
 """Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
+
+
+def sweep_dims(dims: Iterable[Hashable]) -> tuple[str, ...]:
+    """Return the dims, of some, along which one result holds several runs.
+
+    >>> sweep_dims(["layer", "seed", "dtype"])
+    ('seed', 'dtype')
+    """
+    named = dict.fromkeys(str(dim) for dim in dims)
+    return tuple(dim for dim in named if dim in SWEEPS or dim not in DIMS)
 
 
 def check_schema(group: str, data: xr.Dataset, axes: Collection[str] = ()) -> None:

@@ -41,6 +41,11 @@ def run_command(arguments: Namespace) -> int:
             result = run(spec, out=arguments.out, overrides=arguments.set, progress=progress)
         show(result, console)
         unmet += show_claims(result, console)
+        if arguments.report:
+            from patchclamp.engine.reporting.command import report
+
+            page, _ = report(result.path)
+            console.print(f"[bold]report[/bold]  {page}", soft_wrap=True)
         failed += show_failures(result, console)
         console.print(f"[dim]{monotonic() - started:.1f} s[/dim]")
     return FAILED_CELLS if failed else 1 if unmet else 0

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from patchclamp.engine.comparison.compare import Options
+from patchclamp.engine.comparison.noise_file import noise_of
 from patchclamp.engine.results import StoredResult, open_result
-from patchclamp.engine.store import write_tree
+from patchclamp.engine.store import sweep_dims, write_tree
 from patchclamp.registry.errors import StoreError
 
 ATTRIBUTE = "baseline"
@@ -73,8 +74,11 @@ def bless(source: str | Path, baseline: Path, options: Options, **about: str) ->
             skip=tuple(options.skip),
         )
         attrs = {**result.attrs, ATTRIBUTE: json.dumps([asdict(blessing), *earlier])}
+        noise = noise_of(result).text
+        attrs |= {"noise": noise} if noise else {}
+        axes = sweep_dims(dim for data in groups.values() for dim in data.dims)
         baseline.parent.mkdir(parents=True, exist_ok=True)
-        write_tree(groups, baseline, attrs)
+        write_tree(groups, baseline, attrs, axes)
     return blessing
 
 

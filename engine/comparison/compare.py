@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from patchclamp.engine.comparison.blocks import Pair
 from patchclamp.engine.comparison.conclusions import Conclusion, conclusions
+from patchclamp.engine.comparison.noise_file import noise_of
 from patchclamp.engine.comparison.reasons import Reason, reasons
 from patchclamp.engine.comparison.structure import (
     Candidate,
@@ -168,9 +169,10 @@ def _require_known(a: StoredResult, b: StoredResult, options: Options) -> None:
 
 def _tolerances(a: StoredResult, b: StoredResult, options: Options) -> Tolerances:
     """Return what decides tolerances; of two precisions the finer, which hides less."""
-    precisions = [str(side.provenance.get("model", {}).get("dtype", "")) for side in (a, b)]
+    precisions = [str(side.made.get("model", {}).get("dtype", "")) for side in (a, b)]
     finer = "float32" if "float32" in precisions else precisions[0] or "float32"
-    return Tolerances(options.given, options.preset, finer)
+    known = noise_of(a, b)
+    return Tolerances(options.given, options.preset, finer, known.relative, known.source)
 
 
 def _judged(structure: Structure, options: Options, *, exact: bool) -> tuple[Difference, ...]:

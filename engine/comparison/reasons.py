@@ -14,7 +14,18 @@ SPEC = "resolved"
 
 IGNORED = frozenset(
     {"spec", "digest", "resolved.name", "resolved.description", "guards"}
-    | {"seed", "backend", "batch_tokens", "at", "records", "forward_passes"}
+    | {
+        "seed",
+        "backend",
+        "batch_tokens",
+        "threads",
+        "overrides",
+        "at",
+        "records",
+        "forward_passes",
+        "cells",
+        "merged",
+    }
 )
 """What differs without being a reason of its own: what `resolved` says too, when and in how many
 passes things were measured, and the values of guards, unless their verdicts differ."""
@@ -69,7 +80,7 @@ def differing(results: Sequence[StoredResult]) -> list[dict[str, str]]:
 
 
 def _known(side: StoredResult) -> dict[str, Any]:
-    provenance = dict(side.provenance)
+    provenance = dict(side.made)
     failed = [
         f"{guard.get('guard')} on {guard.get('on')}"
         for guard in provenance.get("guards", ())

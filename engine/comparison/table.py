@@ -12,16 +12,14 @@ import xarray as xr
 
 from patchclamp.engine.comparison.labels import format_label
 from patchclamp.engine.comparison.reasons import differing
-from patchclamp.engine.expectations import SWEEPS, UnjudgedError, picked
+from patchclamp.engine.expectations import UnjudgedError, picked
 from patchclamp.engine.results import StoredResult
+from patchclamp.engine.store import sweep_dims
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import UsageError
 from patchclamp.specs.scalars import read_plain
 
 FINE, NOT_COMPARABLE = 0, 4
-
-RUN_DIMS = (*SWEEPS, "dtype")
-"""Dims of a result that hold several runs; each of their labels has a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class _Rows:
 
 def _cells(data: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:
     """Yield the datasets of all runs that one result holds, each with its labels."""
-    dims = [dim for dim in RUN_DIMS if dim in data.dims]
+    dims = list(sweep_dims(data.dims))
     if not dims:
         yield {}, data
         return

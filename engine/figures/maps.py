@@ -12,13 +12,13 @@ from patchclamp.engine.figures.facts import facts, label, marks_mean, scale_of, 
 from patchclamp.engine.figures.sketch import Array, Axis, Flags, Matrix, Panel, Scale, Sketch
 from patchclamp.engine.figures.variables import (
     HEADS,
-    SWEEPS,
     each,
     names_along,
     spanning,
     spread,
     upwards,
 )
+from patchclamp.engine.store import sweep_dims
 
 WRITTEN = 60
 """Most cells of a map whose numbers are written into them."""
@@ -187,7 +187,7 @@ def sweep_panels(data: xr.Dataset) -> tuple[Sketch, ...]:
     Columns are revisions in the order of their steps, rows layers; layers that a model lacks are
     gaps. All panels share their colours. Empty where there is no sweep over two dims.
     """
-    swept = [dim for dim in SWEEPS if data.sizes.get(dim, 1) > 1]
+    swept = [dim for dim in sweep_dims(data.dims) if data.sizes[dim] > 1]
     if "layer" not in data.dims or not swept:
         return ()
     along = "revision" if "revision" in swept else swept[-1]

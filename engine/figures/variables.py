@@ -16,9 +16,6 @@ T = TypeVar("T")
 
 HEADS = ("head", "kv_head")
 
-SWEEPS = ("model", "revision", "seed")
-"""Dims along which one result holds several runs."""
-
 BESIDE = r"(p|q|null)(_.*)?|.*_(p|q|p_max|low|high)|control_.*"
 """Names of variables that stand beside another: tests, bounds, controls."""
 

@@ -27,7 +27,7 @@ def methods(result: StoredResult) -> str:
 
 
 def _model(result: StoredResult) -> str:
-    made = result.provenance
+    made = result.made
     model = made.get("model", {})
     weights = "randomly initialised weights" if model.get("weights") == "random" else "weights"
     sha = str(model.get("weights_sha256", "")).removeprefix("random:")[:12]
@@ -49,7 +49,7 @@ def _sets(result: StoredResult) -> Iterator[str]:
         entry = result.spec.get("stimuli", {}).get(name, {})
         groups = f" in {len(np.unique(data['group']))} groups" if "group" in data.coords else ""
         origin = _origin(entry)
-        sha = str(result.provenance.get("stimuli_sha256", {}).get(name, ""))[:12]
+        sha = str(result.made.get("stimuli_sha256", {}).get(name, ""))[:12]
         hashed = f"; sha256 {sha}" if sha else ""
         yield f"Set {name!r} has {n} stimuli{groups} ({origin}{hashed})."
 
@@ -205,7 +205,7 @@ def _found(data: xr.Dataset) -> Iterator[str]:
 
 
 def _software(result: StoredResult) -> str:
-    made = result.provenance
+    made = result.made
     versions = made.get("versions", {})
     used = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
     ours = versions.get("patchclamp", result.attrs.get("creation_library_version", "unknown"))

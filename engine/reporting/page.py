@@ -72,7 +72,7 @@ def _head(result: StoredResult, title: str) -> Iterator[str]:
 
 def _cards(result: StoredResult, claims: Sequence[Claim]) -> Iterator[str]:
     """Yield what a reader must know first."""
-    made = result.provenance
+    made = result.made
     yield '<section class="cards">'
     yield _guards(made.get("guards", []))
     yield _claims(claims)
@@ -131,7 +131,7 @@ def _settings(made: Mapping[str, Any]) -> list[str]:
 
 def _cost(result: StoredResult) -> list[str]:
     """Return what the run took, as far as its provenance says."""
-    made = result.provenance
+    made = result.made
     rows = []
     if "forward_passes" in made:
         rows.append(count(int(made["forward_passes"]), "forward pass").replace("passs", "passes"))
