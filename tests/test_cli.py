@@ -68,7 +68,7 @@ def test_a_folder_without_specs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["init", "a b"], "begins with a letter or a digit; got 'a b'"),
         (["list", "site"], "did you mean 'sites'?"),
         (["list", "sites", "more"], "unexpected argument 'more' after 'list'"),
-        (["run", "x", "--ot=y"], "--out, --plugin, --set); did you mean '--out'?"),
+        (["run", "x", "--ot=y"], "--out, --plugin, --report, --set); did you mean '--out'?"),
         (["run", "x", "--ou", "y"], "unknown option '--ou'"),
         (["validate"], "the following arguments are required: PATH"),
         ([], "the following arguments are required: COMMAND"),
