@@ -74,6 +74,8 @@ def probe_result(
     places, entry, design = _Places(question), question.entry, question.design
     coords: dict[str, ArrayLike] = {}
     variables = _scores(places, answers) | _predictions(question, places, answers)
+    rate = np.bincount(question.tested.codes).max() / len(question.tested.codes)
+    variables["base_rate"] = ((), rate, meaning("1", "share of the largest class", "base_rate/1"))
     if len(question.estimator.strengths) > 1:
         variables |= _strengths(question, places, answers)
         coords["fold"] = np.arange(len(question.folds))
@@ -284,7 +286,6 @@ def _attributes(question: Question) -> dict[str, str | int | float]:
         "n_groups": tested.n_groups,
         "n_classes": design.n_classes,
         "n_folds": len(question.folds),
-        "base_rate": float(np.bincount(tested.codes).max() / len(tested.codes)),
     }
     if question.estimator.readout.stronger and len(question.estimator.strengths) == 1:
         found["strength"] = question.estimator.strengths[0]

@@ -113,6 +113,9 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
         {"kind", "of", "target", "estimator", "cv", "test_on", "shuffles", "erase"}
     ),
     representation.LabelTarget: frozenset({"kind", "column"}),
+    representation.Contrast: frozenset(
+        {"kind", "of", "column", "classes", "factors", "correct", "test"}
+    ),
     descriptive.Choice: frozenset({"kind", "stimuli", "by", "bins"}),
     representation.LayerTarget: frozenset({"kind", "layers"}),
     representation.PositionTarget: frozenset({"kind"}),

@@ -78,10 +78,11 @@ ANALYSES: Table[Analysis] = Table(
             ("accuracy", "balanced_accuracy", "auroc", "p", "p_max"),
             figures=("layer_curves", "head_maps", "position_maps", "sweep_panels"),
         ),
-        Analysis(
+        _done(
             "contrast",
             "univariate maps: Welch t and Cohen's d per unit, factorial effects",
             f"{_REPRESENTATION}:Contrast",
+            ("d", "d_low", "d_high", "t", "p", "p_fdr", "p_max"),
             figures=("layer_curves", "effect_bars", "head_maps", "position_maps"),
         ),
         Analysis(

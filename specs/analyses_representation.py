@@ -105,13 +105,27 @@ class Contrast(Model):
     factors: tuple[LabelName, LabelName] | None = None
     """Two labels of two values each: main effects and interaction."""
     correct: Correction = "fdr"
-    """Over units and positions."""
+    """Over units, positions, heads and layers; `max` needs a `test`."""
+    test: LabelPermutation | None = None
+    """The permuted labels whose largest |t| `correct: max` compares with."""
 
     @model_validator(mode="after")
     def _design(self) -> Self:
         pair = self.column is not None and self.classes is not None
         if pair == (self.factors is not None):
             raise ValueError("a contrast needs either 'column' with 'classes', or 'factors'")
+        if (self.correct == "max") != (self.test is not None):
+            raise ValueError("'test' is what 'correct: max' needs, and no other correction has it")
+        if self.test is not None and self.factors is not None:
+            raise ValueError(
+                "'correct: max' permutes one label, under which an interaction has no exact test: "
+                "take 'correct: fdr' with 'factors'"
+            )
+        if self.test is not None and self.test.permute != self.column:
+            raise ValueError(
+                f"the test permutes {self.test.permute!r}, and the contrast is about "
+                f"{self.column!r}: permute that"
+            )
         return self
 
 

@@ -82,7 +82,7 @@ def label(data: xr.DataArray) -> str:
 
 def p_of(data: xr.Dataset, variable: str) -> str | None:
     """Return the variable that holds the p values of a variable, the corrected ones first."""
-    names = (f"{variable}_p_max", f"{variable}_q", f"{variable}_p", "p_max", "q", "p")
+    names = (f"{variable}_p_max", f"{variable}_q", f"{variable}_p", "p_max", "p_fdr", "q", "p")
     return next((name for name in names if name in data and _fits(data, name, variable)), None)
 
 
