@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses.cell_means import (
@@ -23,7 +22,7 @@ from patchclamp.analyses.cell_means import (
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.contrast_design import Design, make_design
 from patchclamp.analyses.patterns import FEATURES, Variables, meaning
-from patchclamp.analyses.permutation import description, permuted_labels
+from patchclamp.analyses.permutation import description, p_fdr, p_largest, permuted_labels
 from patchclamp.analyses.places import SHARE, Place, at_place, place_dims, places
 from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
 from patchclamp.analyses.splits import Part
@@ -163,28 +162,15 @@ def _corrected(
 ) -> Variables:
     """Return p corrected over all places and units, effect by effect."""
     if entry.correct == "fdr":
-        adjusted = np.full_like(found["p"], np.nan)
-        for effect, p in enumerate(found["p"]):
-            given = ~np.isnan(p)
-            if given.any():
-                adjusted[effect, given] = false_discovery_control(p[given])
+        adjusted = np.stack([p_fdr(p) for p in found["p"]])
         words = "p adjusted for the false discovery rate over all places and units"
         return {"p_fdr": (dims, adjusted, meaning("1", words, "p_fdr/1"))}
     if entry.correct == "max":
         null = np.max([one for one in largest if one is not None], axis=0)
-        t = np.abs(found["t"])
-        p = np.where(np.isnan(t), np.nan, _p_of_largest(t, null))
+        p = p_largest(np.abs(found["t"]), null)
         words = "permutation p, corrected over all places and units by the maximum of |t|"
         return {"p_max": (dims, p, meaning("1", words, "permutation_p_max/1"))}
     return {}
-
-
-def _p_of_largest(observed: Array, largest: Array) -> Array:
-    """Return p of each observed value against the largest null value of each permutation."""
-    ordered = np.sort(largest)
-    scale = np.fmax(observed, ordered[-1])
-    exceed = len(ordered) - np.searchsorted(ordered, observed - 1e-9 * scale)
-    return np.asarray((exceed + 1) / (len(ordered) + 1))
 
 
 def _attributes(entry: Contrast, design: Design, t: Array) -> dict[str, str | int | float]:

@@ -7,16 +7,15 @@ that no random choice, and so no number, depends on the order of rows in a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from patchclamp.analyses.permutation import p_fdr
-from patchclamp.registry.errors import AnalysisError, UndefinedError, hint
+from patchclamp.registry.errors import AnalysisError, hint
 
 PLACE = ("layer", "head", "kv_head", "position", "query")
 """Dims of a place, in the order in which results have them."""
@@ -27,7 +26,6 @@ FEATURES = ("unit", "neuron", "channel", "feature", "token", "key")
 NAMED = 5
 """So many stimuli are named in a message, the others counted."""
 
-Scalar = TypeVar("Scalar", bound=np.generic)
 Variables = dict[str, tuple[tuple[str, ...], ArrayLike, Mapping[str, str | float]]]
 """Name to (dims, values, attributes)."""
 
@@ -79,42 +77,6 @@ class Capture:
     def groups(self) -> NDArray[np.int64] | None:
         """Return the group number of each stimulus, or None where stimuli are independent."""
         return self.labels("group").codes if "group" in self.data.coords else None
-
-    def patterns(
-        self, rows: NDArray[np.intp] | None = None
-    ) -> Iterator[tuple[str, NDArray[np.float64]]]:
-        """Yield each place in words with its patterns (stimulus, unit), last dim fastest.
-
-        `rows` chooses among the sorted stimuli.
-        """
-        taken = self.order if rows is None else self.order[rows]
-        activation = self.data["activation"].transpose(*self.dims, "stimulus", ...)
-        for index in np.ndindex(self.shape):
-            place = activation[index]
-            words = ", ".join(f"{dim} {place[dim].item()}" for dim in self.dims)
-            yield words, np.asarray(place.values[taken], dtype=np.float64)
-
-    def each_place(
-        self,
-        kernel: Callable[[NDArray[np.float64]], NDArray[Scalar]],
-        rows: NDArray[np.intp] | None = None,
-    ) -> NDArray[Scalar]:
-        """Return a kernel's arrays of every place, stacked as (layer, head, position, ...).
-
-        An error of the kernel is raised again with the place and the stimuli it is about.
-        """
-        ids = self.ids if rows is None else [self.ids[row] for row in rows]
-        results = []
-        for place, patterns in self.patterns(rows):
-            try:
-                results.append(kernel(patterns))
-            except UndefinedError as error:
-                message = f"at {place}: {error}{_named(ids, error.where)}"
-                raise UndefinedError(message, error.where) from error
-            except AnalysisError as error:
-                raise AnalysisError(f"at {place}: {error}") from error
-        stacked = np.stack(results)
-        return stacked.reshape(*self.shape, *stacked.shape[1:])
 
     def result(
         self,
@@ -217,11 +179,3 @@ def _refuse_masked(mask: xr.DataArray) -> None:
             f"{mask[mask.dims[1]].values[column]} ({len(missing)} of {mask.size} tokens are "
             "missing): choose positions that every stimulus has"
         )
-
-
-def _named(ids: list[str], rows: tuple[int, ...]) -> str:
-    if not rows:
-        return ""
-    names = ", ".join(repr(ids[row]) for row in rows[:NAMED])
-    more = len(rows) - NAMED
-    return f": stimuli {names}" + (f" and {more} more" if more > 0 else "")

@@ -225,15 +225,16 @@ def description(
     strata: NDArray[np.int64] | None = None,
     *,
     named: bool = False,
+    within: str = "the other factor",
 ) -> dict[str, str | int]:
-    """Return what a result must say of its permutations, as attributes.
+    """Return what a result must say of its permutations, as attributes; `within` names strata.
 
     >>> description(np.array([0, 0, 0, 1, 1, 1, 1]), None, 99)
     {'permutation': 'free', 'n_permutations': 99, 'n_arrangements': 35}
     """
     ways = arrangements(codes, groups, strata, named=named)
     count = ways if ways <= EXACT else _scientific(ways)
-    how = scheme(codes, groups) + ("" if strata is None else ", within the other factor")
+    how = scheme(codes, groups) + ("" if strata is None else f", within {within}")
     return {"permutation": how, "n_permutations": n, "n_arrangements": count}
 
 

@@ -17,7 +17,7 @@ from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.places import SHARE, Place, at_place, check_memory, places
 from patchclamp.analyses.probe_controls import bag_of_words, control_tasks, majority
 from patchclamp.analyses.probe_design import Design, Question, make_design, matched
-from patchclamp.analyses.probe_folds import across, make_folds, whole
+from patchclamp.analyses.probe_folds import across, fold_numbers, make_folds, whole
 from patchclamp.analyses.probe_result import Answer, Toward, pair, probe_result
 from patchclamp.analyses.readings import (
     AnswerReading,
@@ -116,10 +116,11 @@ def _question(entry: Probe, data: Mapping[str, xr.Dataset], context: Context, of
         tested = matched(design, make_design(entry, other, data.get("correctness.test_on")))
         folds = across(design, tested, entry.cv, seeds, choosing=choosing)
     every = whole(design, entry.cv, seeds, choosing=choosing)
+    strata = fold_numbers(folds, len(design.codes)) if entry.cv.stratify else None
     labellings = design.codes[None]
     if "shuffled_labels" in entry.controls:
         rng = seeds.generator("shuffled_labels")
-        drawn = permuted_labels(design.codes, design.blocks, entry.shuffles, rng)
+        drawn = permuted_labels(design.codes, design.blocks, entry.shuffles, rng, strata)
         labellings = np.concatenate([labellings, drawn])
     draws = group_weights(tested.units, tested.codes, DRAWS, seeds.generator("bootstrap"))
     weights = np.concatenate([np.ones((1, len(tested.codes))), draws])

@@ -38,6 +38,10 @@ def across(
     they share is held out, fold by fold: a group that is tested on in one set is not trained on
     in the other.
     """
+    if cv.stratify:
+        raise AnalysisError(
+            "'stratify' divides one set into folds, and another set is tested on: leave it out"
+        )
     need_groups(design)
     need_groups(other)
     ours, theirs = ([d.names[u] for u in d.units] for d in (design, other))

@@ -295,5 +295,8 @@ def _attributes(question: Question) -> dict[str, str | int | float]:
     if design.n_classes == 2:
         found["toward"] = design.classes[1]
     if "shuffled_labels" in entry.controls:
-        found |= {**description(design.codes, design.blocks, entry.shuffles), "tail": "greater"}
+        strata = fold_numbers(question.folds, len(design.codes)) if entry.cv.stratify else None
+        design_of = (design.codes, design.blocks, entry.shuffles, strata)
+        found |= description(*design_of, within="folds")
+        found["tail"] = "greater"
     return found

@@ -128,7 +128,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
     causal.Units: frozenset({"layers"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
-    inference.CrossValidation: frozenset({"folds", "inner"}),
+    inference.CrossValidation: frozenset({"folds", "inner", "stratify"}),
     inference.Bootstrap: frozenset({"n", "level"}),
     inference.MetricChoice: frozenset({"kind"}),
     spec.Run: frozenset({"backend", "device", "batch", "threads", "budget", "on_error"}),

@@ -6,7 +6,8 @@ import xarray as xr
 from planted import capture
 
 from patchclamp.analyses.patterns import checked_capture, meaning
-from patchclamp.registry.errors import AnalysisError, UndefinedError
+from patchclamp.analyses.places import places
+from patchclamp.registry.errors import AnalysisError
 
 
 @pytest.fixture
@@ -17,7 +18,10 @@ def data():
 def means(data):
     """Return the mean pattern value of each stimulus and place, through a capture."""
     chosen = checked_capture(data)
-    values = chosen.each_place(lambda patterns: patterns.mean(axis=1))
+    found = [
+        place[:, :].mean(axis=1) for place in places(chosen, rows=("stimulus",), memory=1 << 20)
+    ]
+    values = np.stack(found).reshape(*chosen.shape, -1)
     variables = {"mean": ((*chosen.dims, "stimulus"), values, meaning("1", "mean", "mean/1"))}
     return chosen.result(variables, {}, {})
 
@@ -118,32 +122,3 @@ def test_an_empty_dim_is_refused(data):
 def test_strange_dims_are_refused(data):
     with pytest.raises(AnalysisError, match=r"got \(stimulus, layer, place, unit\)"):
         checked_capture(data.rename(position="place"))
-
-
-def test_kernel_errors_are_told_with_place_and_stimuli(data):
-    def refuse(patterns):
-        raise UndefinedError("no value", where=(0, 11))
-
-    text = r"^at layer 3, position -1: no value: stimuli 's000', 's011'$"
-    with pytest.raises(UndefinedError, match=text) as error:
-        checked_capture(data).each_place(refuse)
-    assert error.value.where == (0, 11)
-    assert str(error.value.__cause__) == "no value"
-
-
-def test_many_stimuli_are_counted_and_chosen_rows_are_theirs(data):
-    def refuse(patterns):
-        raise UndefinedError("no value", where=tuple(range(6)))
-
-    rows = np.arange(5, 12)
-    text = r"stimuli 's005', 's006', 's007', 's008', 's009' and 1 more$"
-    with pytest.raises(UndefinedError, match=text):
-        checked_capture(data).each_place(refuse, rows)
-
-
-def test_other_kernel_errors_are_told_with_the_place(data):
-    def refuse(patterns):
-        raise AnalysisError("did not converge")
-
-    with pytest.raises(AnalysisError, match=r"^at layer 3, position -1: did not converge$"):
-        checked_capture(data).each_place(refuse)

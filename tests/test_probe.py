@@ -601,3 +601,22 @@ def test_constant_units_and_duplicates_are_no_trouble(data):
     assert not found["direction"].sel(layer=3).any()
     twice = xr.concat([data, data.assign_coords(stimulus=data["stimulus"] + "b")], "stimulus")
     assert analyse(entry(controls=()), twice)["accuracy"].sel(layer=5).item() > 0.7
+
+
+def test_folds_can_be_stratified_and_labels_then_stay_in_them():
+    data = capture((0.0, 2.0), classes=("a", "b"), templates=30, whole=True, copies=2)
+    rare = (data["category"] == "a") | np.isin(data["group"], ["t01", "t03", "t05", "t07"])
+    data = data.isel(stimulus=rare.values)
+    cv = {"folds": 4, "stratify": True}
+    given = Probe(kind="probe", of="resid", target="category", cv=cv, shuffles=19)
+    found = analyse(given, data)
+    held = found["held_out_by"].values[data["category"].values == "b"]
+    assert np.bincount(held).tolist() == [2, 2, 2, 2]
+    assert found.attrs["permutation"] == "whole groups, within folds"
+    assert found.attrs["n_arrangements"] == 5**3 * 4  # groups of each fold
+    assert found["p"].sel(layer=5).item() == pytest.approx(0.05)
+    with pytest.raises(AnalysisError, match="group 't00' holds several classes, so that folds"):
+        analyse(given, capture((0.0,), templates=12))
+    crossed = given.model_copy(update={"test_on": "new"})
+    with pytest.raises(AnalysisError, match="'stratify' divides one set into folds, and another"):
+        probe.analyse(crossed, {"of": data, "test_on": data}, Context(SEEDS))
