@@ -15,10 +15,11 @@ from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, HeldOut, direction, held_out
 from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.places import SHARE, Place, at_place, check_memory, places
+from patchclamp.analyses.probe_answers import Answer, Toward, pair
 from patchclamp.analyses.probe_controls import bag_of_words, control_tasks, majority
 from patchclamp.analyses.probe_design import Design, Question, make_design, matched
 from patchclamp.analyses.probe_folds import across, fold_numbers, make_folds, whole
-from patchclamp.analyses.probe_result import Answer, Toward, pair, probe_result
+from patchclamp.analyses.probe_result import probe_result
 from patchclamp.analyses.readings import (
     AnswerReading,
     CaptureReading,

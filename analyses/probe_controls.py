@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from patchclamp.analyses.decoding import majority_predictions
 from patchclamp.analyses.places import Place
+from patchclamp.analyses.probe_answers import Pair, pair
 from patchclamp.analyses.probe_design import Design, Question
-from patchclamp.analyses.probe_result import Pair, pair
 from patchclamp.registry.errors import AnalysisError
 
 TASKS = 10

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from patchclamp.analyses.decoding import HeldOut
 from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.places import place_dims
+from patchclamp.analyses.probe_answers import Answer, Pair, pair
 from patchclamp.analyses.probe_design import Question
 from patchclamp.analyses.probe_direction import direction_variables
 from patchclamp.analyses.probe_folds import fold_numbers
-from patchclamp.analyses.scores import Array, balanced_accuracy
+from patchclamp.analyses.scores import Array
 
 INTERVAL = (0.025, 0.975)
 """Quantiles of the bootstrap's draws: a 95 % percentile interval."""
@@ -29,42 +29,6 @@ SCORES = {
     "calibration_error": ("1", "mean distance of confidence and accuracy, in 10 bins"),
 }
 """Units and meaning of every score."""
-
-Pair = tuple[Array, Array]
-"""Accuracy and balanced accuracy, of one labelling () or of several (labelling,)."""
-
-
-@dataclass(frozen=True)
-class Toward:
-    """A read-out fitted to all rows: `weights` (unit, class), `offset` (class,), `strength`."""
-
-    weights: Array
-    offset: Array
-    strength: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one place gives: scores by name (draw,), predictions, nulls and the direction.
-
-    `null` are the scores of every labelling, the true one first; `task` those of the control
-    tasks, None where there is nothing to ask.
-    """
-
-    scores: Mapping[str, Array]
-    held: HeldOut
-    null: Pair
-    task: Pair | None
-    toward: Toward | None
-
-
-def pair(question: Question, predicted: NDArray[np.integer], truth: NDArray[np.int64]) -> Pair:
-    """Return accuracy and balanced accuracy of predictions (..., row)."""
-    truth = np.broadcast_to(truth, predicted.shape)
-    return (
-        np.asarray((predicted == truth).mean(axis=-1)),
-        balanced_accuracy(predicted, truth, question.design.n_classes),
-    )
 
 
 def probe_result(
