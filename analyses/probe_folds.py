@@ -23,7 +23,8 @@ def make_folds(design: Design, cv: CrossValidation, seeds: Seeds, *, choosing: b
     need_groups(design)
     rng = seeds.generator("cv")
     if cv.stratify:
-        numbers = stratified_folds(design.codes, design.units, cv.folds, rng)
+        groups = np.array(design.names)[design.units]
+        numbers = stratified_folds(design.codes, groups, cv.folds, rng)
     else:
         numbers = group_folds(design.units, cv.folds, rng)
     return _folds(design, (numbers, numbers), cv, seeds, choosing=choosing)
