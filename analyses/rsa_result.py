@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from patchclamp.analyses.comparators import COMPARATORS
 from patchclamp.analyses.feature_study import study_score
 from patchclamp.analyses.patterns import Capture, Variables, meaning, p_variables
+from patchclamp.analyses.planes import COMPONENTS, classical_mds
 from patchclamp.analyses.rsa_design import Design
 from patchclamp.analyses.rsa_tally import Answer
 from patchclamp.specs.analyses_rsa import Categorical, Discriminative, Rsa
@@ -206,7 +207,9 @@ def _squares(setting: Setting) -> xr.Dataset:
     told = meaning(units, f"{metric} dissimilarity of two stimuli", f"rdm_{metric}/1")
     rdms = np.asarray(setting.rdms)
     dims = (*setting.dims, "stimulus", "other")
-    variables: Variables = {"rdm": (dims, _square(rdms, n).reshape(*setting.shape, n, n), told)}
+    squares = _square(rdms, n)
+    variables: Variables = {"rdm": (dims, squares.reshape(*setting.shape, n, n), told)}
+    variables |= _plane(setting, squares, units)
     if setting.models:
         told = meaning("1", "dissimilarity that a model RDM predicts", "model_rdm/1")
         values = _square(np.stack(list(setting.models.values())), n)
@@ -214,12 +217,33 @@ def _squares(setting: Setting) -> xr.Dataset:
     coords: dict[str, tuple[str, ArrayLike]] = {
         "stimulus": ("stimulus", list(items.names)),
         "other": ("other", list(items.names)),
+        "component": ("component", np.arange(1, COMPONENTS + 1)),
         **{name: ("stimulus", values) for name, values in items.columns().items()},
     }
     data = setting.capture.data
     given = {dim: data[dim].variable for dim in setting.dims}
     models = {"model_rdm": list(setting.models)} if setting.models else {}
     return xr.Dataset(variables, coords={**coords, **given, **models})
+
+
+def _plane(setting: Setting, squares: NDArray[np.float64], units: str) -> Variables:
+    """Return the stimuli in the plane that shows their RDM best, and how much of it that is."""
+    places, share = classical_mds(squares)
+    shape = setting.shape
+    title = "classical scaling (MDS) of the RDM"
+    part = "share of the positive eigenvalues, of the RDM's classical scaling"
+    return {
+        "mds": (
+            (*setting.dims, "stimulus", "component"),
+            places.reshape(*shape, *places.shape[1:]),
+            meaning(units, title, "classical_mds/1"),
+        ),
+        "mds_share": (
+            (*setting.dims, "component"),
+            share.reshape(*shape, *share.shape[1:]),
+            meaning("1", part, "classical_mds_share/1"),
+        ),
+    }
 
 
 def _square(condensed: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ DIMS = (
     "model_rdm",
     "model_layer",
     "other",
+    "component",
     "control",
     "method",
     "versus",

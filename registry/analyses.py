@@ -63,6 +63,7 @@ ANALYSES: Table[Analysis] = Table(
             ("similarity", "contrast", "p", "p_max"),
             figures=(
                 "layer_curves",
+                "layer_pairs",
                 "head_maps",
                 "position_maps",
                 "rdm_images",

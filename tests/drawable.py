@@ -229,5 +229,14 @@ def steering() -> xr.Dataset:
     )
 
 
-ALL = (rsa, probe, selection, ablation, patching, attribution, circuit, attention, lens, norms,
-       choice, sae, steering)  # fmt: skip
+def second_order() -> xr.Dataset:
+    value = 0.9 ** np.abs(np.arange(LAYERS)[:, None] - np.arange(4))
+    return xr.Dataset(
+        {"similarity": (("layer", "model_layer"), value, about("rho of two RDMs"))},
+        coords={"layer": np.arange(LAYERS), "model_layer": np.arange(4)},
+        attrs={"kind": "rsa", **TESTED},
+    )
+
+
+ALL = (rsa, second_order, probe, selection, ablation, patching, attribution, circuit, attention,
+       lens, norms, choice, sae, steering)  # fmt: skip

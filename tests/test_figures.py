@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from patchclamp.engine.figures import Sketch, sketches
+from patchclamp.engine.figures import Sketch, Undrawn, attempted, sketches
 from patchclamp.engine.figures.facts import scale_of
 from patchclamp.engine.figures.render import panels_for_page, to_png, to_svg
 from patchclamp.engine.figures.sketch import (
@@ -92,6 +92,36 @@ def test_rdms_are_ordered_by_label_and_stand_beside_their_models() -> None:
     one = data["rdm"].sel(layer=5)
     months = np.flatnonzero(data["category"].to_numpy() == "months")
     assert rdms[5].values[0, 1] == float(one[months[0], months[1]])
+
+
+def test_layers_with_layers_are_a_map() -> None:
+    (matrix,) = drawn("second_order", "layer_pairs").layers(Matrix)
+    assert (matrix.rows[0], matrix.columns[3]) == ("5", "3")
+    assert matrix.values[-1, 0] == 1.0
+    assert [sketch.name for sketch in DRAWN["second_order"]] == ["layer_pairs-similarity"]
+
+
+def test_a_noise_ceiling_is_a_band() -> None:
+    data = drawable.rsa()
+    data = data.assign(
+        {f"ceiling_{end}": ("layer", np.full(6, x)) for end, x in (("low", 0.6), ("high", 0.8))}
+    )
+    bands = next(sketches(data)).layers(Band)
+    ceiling = next(band for band in bands if band.label == "noise ceiling")
+    assert (ceiling.low[0], ceiling.high[0]) == (0.6, 0.8)
+
+
+def test_a_dataset_with_heads_has_an_rdm_for_each() -> None:
+    data = drawable.rsa()[["rdm"]].isel(layer=[0, 1]).expand_dims(head=[0, 1, 2])
+    (sketch,) = sketches(data.assign_attrs(kind="rsa"))
+    assert sketch.panels[1].title == "head 0, layer 1"
+
+
+def test_a_figure_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("patchclamp.engine.figures.maps.rdm_images", lambda data: 1 / 0)
+    found = list(attempted(drawable.rsa()))
+    assert [one.name for one in found] == ["layer_curves", "rdm_images", "stimulus_maps-mds"]
+    assert found[1] == Undrawn("rdm_images", "ZeroDivisionError: division by zero")
 
 
 def test_maps_put_the_last_layer_on_top_and_colours_even_around_0() -> None:

@@ -23,6 +23,12 @@ from patchclamp.engine.figures.variables import headline
 SERIES = 6
 """Most curves of one panel; more cannot be told apart."""
 
+UNCOUNTED = frozenset(
+    {"head", "kv_head", "stimulus", "unit", "neuron", "channel", "feature", "permutation"}
+    | {"model_layer"}
+)
+"""Dims that are shown as maps, however few labels they have."""
+
 COVERAGE = (0.025, 0.975)
 """Ends of the band that shows what permuted labels give."""
 
@@ -51,7 +57,7 @@ def _drawable(data: xr.Dataset, name: str) -> bool:
     values = squeezed(data[name], keep=("layer",))
     others = [dim for dim in values.dims if dim != "layer"]
     few = all(values.sizes[dim] <= SERIES for dim in others) and len(others) <= 1
-    countable = not {"head", "kv_head", "stimulus", "unit", "permutation"} & set(map(str, others))
+    countable = not UNCOUNTED & set(map(str, others))
     return "layer" in values.dims and values.dtype.kind == "f" and few and countable
 
 
@@ -94,9 +100,19 @@ def _panel(data: xr.Dataset, name: str, title: str) -> Panel:
         spread = squeezed(data[null], keep=("layer", "permutation")).transpose("permutation", ...)
         low, high = np.quantile(spread.to_numpy(), COVERAGE, axis=0)
         layers.append(Band("permuted labels, 95 %", _x(spread), low, high))
+    layers += _ceiling(data)
     layers += _curves(data, name)
     layers += _controls(data, name)
     return Panel(title, tuple(layers), _layer_axis(data), _value_axis(data[name]))
+
+
+def _ceiling(data: xr.Dataset) -> Iterator[Band]:
+    """Yield how well any model could do, given how much repetitions agree."""
+    bounds = [data.get(f"ceiling_{end}") for end in ("low", "high")]
+    if any(bound is None or set(squeezed(bound, ("layer",)).dims) != {"layer"} for bound in bounds):
+        return
+    low, high = (squeezed(bound, ("layer",)) for bound in bounds if bound is not None)
+    yield Band("noise ceiling", _x(low), low.to_numpy(), high.to_numpy())
 
 
 def _curves(data: xr.Dataset, name: str) -> Iterator[Curve]:
@@ -162,6 +178,8 @@ def _sentence(data: xr.Dataset, name: str) -> str:
         parts.append("Shading: interval.")
     if null_of(data, name) is not None:
         parts.append("Grey band: the middle 95 % of what permuted labels give.")
+    if "ceiling_low" in data:
+        parts.append("Band above: noise ceiling.")
     if f"control_{name}" in data:
         parts.append("Broken lines: controls.")
     if marks_mean(data, name):

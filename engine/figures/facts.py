@@ -89,7 +89,8 @@ def p_of(data: xr.Dataset, variable: str) -> str | None:
 def null_of(data: xr.Dataset, variable: str) -> str | None:
     """Return the variable that holds what permuted labels give."""
     names = (f"null_{variable}", "null")
-    return next((name for name in names if name in data and "permutation" in data[name].dims), None)
+    dims = {"permutation", *data[variable].dims}
+    return next((name for name in names if name in data and set(data[name].dims) == dims), None)
 
 
 def _fits(data: xr.Dataset, p: str, variable: str) -> bool:

@@ -17,6 +17,9 @@ CELL = 0.27
 SMALLEST, LARGEST = 1.6, 6.0
 """Inches of the sides of a matrix, beside its labels."""
 
+SQUARE = (2.2, 2.9)
+"""Inches of the sides of a square matrix, of which several stand side by side."""
+
 NAMED = 40
 """Labels of an axis that are written at 7 points; of more, every so many."""
 
@@ -49,7 +52,7 @@ def matrix_size(layer: Matrix) -> tuple[float, float]:
     width = float(np.clip(columns * cell, SMALLEST, LARGEST))
     height = float(np.clip(rows * CELL, SMALLEST * 0.8, LARGEST))
     if layer.square:
-        width = height = float(np.clip(rows * CELL, 2.4, 4.2))
+        width = height = float(np.clip(rows * CELL, *SQUARE))
     before = 0.7 + 0.065 * max((len(name) for name in layer.rows), default=0)
     below = 0.7 + (0.065 * _longest(layer.columns) if _upright(layer.columns) else 0.15)
     return width + before + 0.9, height + below + 0.35

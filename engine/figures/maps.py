@@ -115,6 +115,14 @@ def _axes(dims: Sequence[str]) -> tuple[Axis, Axis]:
     return Axis(dims[1].replace("_", " ")), Axis(dims[0].replace("_", " "))
 
 
+def layer_pairs(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return numbers of each layer with each layer of another capture: second-order RSA."""
+    if "model_layer" not in data.dims:
+        return ()
+    dims = ("layer", "model_layer")
+    return tuple(_maps(data, name, dims, "layer_pairs") for name in spanning(data, dims))
+
+
 def rdm_images(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return the RDMs of an analysis beside its model RDMs, stimuli in the order of their labels.
 
@@ -178,7 +186,10 @@ def _rdm_panels(
         matrix = one.to_numpy().astype(np.float64)[np.ix_(order, order)]
         scale = shared or scale_of(matrix, "model dissimilarity", signed=False)
         drawn = Matrix(matrix, names, names, scale, square=True)
-        yield Panel(title or "RDM", (drawn,), Axis("stimulus"), Axis("stimulus"))
+        alone = (
+            f"{dim.replace('_', ' ')} {values[dim].item()}" if values.sizes.get(dim) == 1 else ""
+        )
+        yield Panel(title or alone or "RDM", (drawn,), Axis("stimulus"), Axis("stimulus"))
 
 
 def sweep_panels(data: xr.Dataset) -> tuple[Sketch, ...]:

@@ -44,16 +44,13 @@ def spanning(data: xr.Dataset, dims: Sequence[str], names: Sequence[str] = ()) -
 
 
 def each(values: xr.DataArray, dims: Sequence[str]) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield a variable for each label of the one dim beside `dims`, named by it."""
+    """Yield a variable for each combination of labels of the dims beside `dims`, named by them."""
     values = squeezed(values, keep=tuple(dims))
     others = [str(dim) for dim in values.dims if dim not in dims]
-    if not others:
-        yield "", values.transpose(*dims)
-        return
-    (dim,) = others
-    for label in values[dim].to_numpy().tolist():
-        here = values.sel({dim: label})
-        yield f"{dim.replace('_', ' ')} {label}", here.transpose(*dims)
+    for index in np.ndindex(*(values.sizes[dim] for dim in others)):
+        here = values.isel(dict(zip(others, index, strict=True)))
+        names = (f"{dim.replace('_', ' ')} {here[dim].item()}" for dim in others)
+        yield ", ".join(names), here.transpose(*dims)
 
 
 def spread(panels: Sequence[T], most: int = PANELS) -> tuple[T, ...]:

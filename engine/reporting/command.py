@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from patchclamp.engine.figures import sketches
+from patchclamp.engine.figures import Sketch, attempted
 from patchclamp.engine.reporting.methods import methods
 from patchclamp.engine.reporting.page import page
 from patchclamp.engine.results import StoredResult, open_result
@@ -40,7 +40,8 @@ def save_figures(result: StoredResult, folder: Path) -> int:
     """Write every figure of a result as PNG and SVG, named by analysis and figure."""
     number = 0
     for name, data in result.analyses.items():
-        for sketch in sketches(data):
+        drawn = (found for found in attempted(data) if isinstance(found, Sketch))
+        for sketch in drawn:
             for suffix in (".png", ".svg"):
                 sketch.save(folder / f"{name}-{sketch.name}{suffix}")
             number += 1

@@ -16,7 +16,7 @@ import xarray as xr
 
 from patchclamp.engine.check import MARKS, judged
 from patchclamp.engine.expectations import Claim
-from patchclamp.engine.figures import Sketch, sketches
+from patchclamp.engine.figures import Sketch, Undrawn, attempted
 from patchclamp.engine.figures.axes import panel_size
 from patchclamp.engine.figures.render import panels_for_page
 from patchclamp.engine.reporting.excerpts import excerpts
@@ -164,10 +164,19 @@ def _analysis(result: StoredResult, name: str) -> Iterator[str]:
     yield f'<section id="{escape(name)}"><h2>{escape(name)}</h2>'
     yield f'<p class="sub">{escape(kind)}{": " if about else ""}{escape(about)}</p>'
     yield from _table(data)
-    for sketch in sketches(data):
-        yield from _figure(sketch)
+    yield from _figures(data)
     yield from _spec_lines(result, name)
     yield "</section>"
+
+
+def _figures(data: xr.Dataset) -> Iterator[str]:
+    """Yield all figures; one that cannot be drawn is said."""
+    for found in attempted(data):
+        if isinstance(found, Undrawn):
+            text = f"The figure {found.name} could not be drawn: {found.reason}"
+            yield f'<p class="bad">{escape(text)}</p>'
+        else:
+            yield from _figure(found)
 
 
 def _table(data: xr.Dataset) -> Iterator[str]:
