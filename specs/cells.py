@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from patchclamp.specs.axes import SEED
 from patchclamp.specs.check import check
 from patchclamp.specs.compose import Composed
 from patchclamp.specs.cross_references import check_claims
@@ -18,7 +19,6 @@ from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
 from patchclamp.specs.lints import lint, lint_again
-from patchclamp.specs.matrix import SEED
 from patchclamp.specs.references import Sections, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.sharing import Shared
@@ -133,7 +133,9 @@ class _Judge:
         self.failing += 1
         document = self.composed.cell(step)
         for problem in problems_of(document):
-            if problem.path not in self.told:
+            # What is missing may stand in what cannot be read of a matrix.
+            sure = self.composed.cells.whole or not _is_missing(problem)
+            if problem.path not in self.told and sure:
                 self.found.setdefault(document.locate(problem), {})[step] = None
         sections = valid_sections(document.value)
         allowed = document.get(("allow",), {})
@@ -158,7 +160,7 @@ class _Judge:
     def refuse_twins(self, cells: tuple[Cell, ...]) -> None:
         """P511: every cell asks something of its own."""
         first: dict[str, Cell] = {}
-        for cell in cells if len(cells) > 1 else ():
+        for cell in cells if self.composed.cells.whole and len(cells) > 1 else ():
             twin = first.setdefault(cell.digest, cell)
             if twin is cell:
                 continue
@@ -200,6 +202,10 @@ def _of_a_cell(diagnostic: Diagnostic, label: Mapping[str, Any]) -> Diagnostic:
     if tells_its_cell(diagnostic):
         return diagnostic
     return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name_of(label)})")
+
+
+def _is_missing(problem: Problem) -> bool:
+    return problem.code in ("P201", "P302") or problem.message == "the kind is missing"
 
 
 def tells_its_cell(diagnostic: Diagnostic) -> bool:

@@ -17,11 +17,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from patchclamp.registry.errors import nearest
+from patchclamp.specs.axes import SEED, Cells, Swept, dims_of, every_value, only, read_matrix
 from patchclamp.specs.diagnostics import Diagnostic, Path, Problem, Span, locate
 from patchclamp.specs.document import Document, Source, parse, parse_value
 from patchclamp.specs.files import decode
 from patchclamp.specs.library import shipped
-from patchclamp.specs.matrix import SEED, Cells, Composition, Swept, dims_of, read_matrix
+from patchclamp.specs.matrix import Composition
 from patchclamp.specs.merge import follow, graft, merge, put
 from patchclamp.specs.paths import Part, PathError, read_path
 from patchclamp.specs.schema import check_version, validate
@@ -79,7 +80,10 @@ class Composer:
     """Every text that was read, whether or not the document could be put together."""
 
     def compose(self, file: FilePath | None, overrides: Sequence[str]) -> Composed | None:
-        """Return the spec put together; None where a problem leaves no document to judge."""
+        """Return the spec put together; None where a problem leaves no document to judge.
+
+        What is wrong with a matrix leaves one: of it, each value that can be read is judged.
+        """
         self.sources.update(self.spec.sources)
         bases = _Bases(self)
         documents = bases.read(self.spec, file)
@@ -120,24 +124,25 @@ class Composer:
         """Return the document with the paths of its matrix followed, and the matrix taken out."""
         cells, problems = read_matrix(document)
         self.problems += [document.locate(problem) for problem in problems]
-        if problems:
-            return None
-        plain = {k: v for k, v in document.value.items() if k not in Composition.model_fields}
+        apart = {*Composition.model_fields}
+        apart |= {"seed"} if isinstance(document.value.get("seed"), tuple) else set()
+        plain = {key: value for key, value in document.value.items() if key not in apart}
         document = replace(document, value=plain)
         if cells is None:
             return Composed(document, Cells((), ((),)), (), {})
-        paths = []
+        paths, kept = [], []
         for swept in cells.swept:
             for over in overrides:
                 self.refuse_crossing(over, swept)
             try:
                 document, path = follow(document, swept.parts)
                 paths.append(path)
+                kept.append(swept)
             except PathError as error:
                 problem = Problem(swept.at, "P505", str(error), key=True)
                 self.problems.append(document.locate(problem))
-        if self.problems:
-            return None
+        if len(kept) < len(cells.swept):
+            cells = every_value(only(cells.axes, kept))
         return Composed(document, cells, tuple(paths), dims_of(cells.swept))
 
     def refuse_crossing(self, over: _Override, swept: Swept) -> None:

@@ -139,7 +139,8 @@ def _loads(
         raise _refusal((*unreadable, *composer.problems), texts)
     # What could not be read as YAML has been told; the same place is not told again.
     told = {diagnostic.path for diagnostic in unreadable if diagnostic.path}
-    cells, problems = judge(composed, told)
+    cells, found = judge(composed, told)
+    problems = (*composer.problems, *found)
     if _plugins_added((*unreadable, *problems), texts):
         return _loads(text, source, folder, overrides, file)  # short forms may be theirs, too
     if unreadable or problems:

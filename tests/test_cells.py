@@ -183,6 +183,41 @@ def test_what_cannot_be_read_is_not_told_of_every_cell() -> None:
     assert [(code, line) for code, line, _, _ in found] == [("P114", 3)]
 
 
+HIDING = [
+    ("{grid: {seed: [1, 2]}, exclude: [{sed: 1}]}", {"P509"}),
+    ("{grid: {seed: [1, 1]}}", {"P508"}),
+    ("{gird: {seed: [1, 2]}}", {"P202"}),
+    ("{grid: {seed: 1}}", {"P203"}),
+    ("{grid: {name: [a, b]}}", {"P505"}),
+    ("{grid: {'stimuli.words.labels[5]': [a]}}", {"P505"}),
+    ("{grid: {a..b: [1]}}", {"P505"}),
+    ("{zip: {seed: [1, 2], model.revision: [main]}}", {"P507"}),
+    ("{grid: {model: [a], model.id: [b]}}", {"P506"}),
+    ("{grid: {seed: [1, x, 1]}}", {"P508", "P203"}),
+    ("3", {"P203"}),
+]
+
+
+@pytest.mark.parametrize(("matrix", "codes"), HIDING)
+def test_what_is_wrong_with_a_matrix_hides_nothing_else(matrix: str, codes: set[str]) -> None:
+    text = GOOD.replace("site: resid_post", "site: resid_pst")
+    found = refused(matrix, text)
+    assert {code for code, *_ in found} == codes | {"P204"}
+    assert ("P204", 15, 17) in [(code, line, column) for code, line, column, _ in found]
+    # And what may stand in the part that cannot be read is not missed.
+    lacking = GOOD.replace("model: bundled:sequences\n", "")
+    assert {code for code, *_ in refused(matrix, lacking)} >= codes
+    if "model" not in matrix:
+        assert "P201" not in {code for code, *_ in refused(matrix, lacking)}
+
+
+def test_every_value_is_judged_though_others_are_wrong() -> None:
+    matrix = "{grid: {model.dtype: [float32, flot16], analyses.decode.cv.folds: [3, 1, 3]}}"
+    assert {(code, column) for code, _, column, _ in refused(matrix)} == {
+        ("P204", 40), ("P205", 79), ("P508", 82),
+    }  # fmt: skip
+
+
 def test_a_bound_on_what_is_told_is_said() -> None:
     matrix = f"{{grid: {{seed: {list(range(-50, 50))}}}}}"
     found = refused(matrix)
