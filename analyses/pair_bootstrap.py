@@ -3,6 +3,10 @@
 Drawing stimuli with replacement gives the pair (i, j) the weight c_i c_j, the number of times
 that each was drawn; a stimulus and its own copy are no pair. So all draws are one matrix product
 of weights with the pairs' moments.
+
+The interval says how a number depends on which stimuli were taken. Noise that belongs to single
+pairs, and to neither of their stimuli, is drawn for both and counts three times in its variance,
+so that an interval is too wide where such noise dominates, and never too narrow for it.
 """
 
 from __future__ import annotations
