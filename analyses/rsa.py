@@ -107,7 +107,7 @@ def _capture(entry: Rsa, data: xr.Dataset) -> Capture:
         return checked_capture(data)
     capture = checked_capture(data, masked=True)
     if "mask" in data:
-        filled = capture.data["activation"].where(data["mask"], 0.0)
+        filled = capture.data["activation"].where(data["mask"], 0.0).drop_vars("mask")
         data = capture.data.drop_vars("mask").assign(activation=filled)
     return checked_capture(data)
 

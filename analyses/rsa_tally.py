@@ -84,7 +84,8 @@ def ask_all(
 def _ask(question: Question, seen: tuple[Chunk, Array], kept: _Kept, keeping: Keeping) -> None:
     chunk, values = seen
     scores = question.scores(chunk, values)
-    observed, null = scores[..., 0], scores[..., 1:]
+    # A view would keep the whole null distribution, where only what is observed is kept.
+    observed, null = scores[..., 0].copy(), scores[..., 1:]
     tail = np.abs if question.two_sided else np.asarray
     kept.add("observed", observed)
     kept.add("p", p_value(tail(observed), tail(null)))
