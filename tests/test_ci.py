@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -23,7 +25,9 @@ HOOKS: list[Any] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(en
 
 
 def steps() -> list[str]:
-    jobs = [job for text in YAML for job in text.get("jobs", {}).values()]
+    """Return the commands of the workflows that only validate; the other is tested as a whole."""
+    flows = [text for text in YAML if text.get("name") == "specs"]
+    jobs = [job for text in flows for job in text["jobs"].values()]
     return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
 
 
@@ -79,3 +83,90 @@ def test_the_hook_is_a_command(tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, *arguments, *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout + done.stderr
+
+
+STUDY = """\
+patchclamp: 1
+name: first
+model: owner/large
+stimuli:
+  words: {kind: builtin, set: sequences, text: "{prompt}", labels: [category], groups: template,
+          take: {n: 30}}
+captures: {resid: {of: words, site: resid_post, layers: last, positions: last}}
+analyses:
+  coheres: {kind: rsa, of: resid, contrast: {kind: discriminative, column: category},
+            test: {permute: category, n: 99}}
+expect: [{var: coheres/contrast, ge: -5.0}]
+"""
+
+
+def shell(command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a step as GitHub does: `bash -e`, with patchclamp and a `gh` that notes its words."""
+    path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    cache = str(folder / "cache")
+    known = {**os.environ, "PATH": path, "PATCHCLAMP_CACHE": cache, "HF_HUB_OFFLINE": "1", **env}
+    return subprocess.run(
+        ["bash", "-e", "-c", command], cwd=folder, env=known, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def repository(folder: Path) -> None:
+    """Make a repository whose branch `origin/main` has the study before it is changed."""
+    (folder / "studies").mkdir()
+    (folder / "studies" / "first.yaml").write_text(STUDY)
+    (folder / "studies" / "other.yaml").write_text(STUDY.replace("first", "other"))
+    (folder / "bin").mkdir()
+    (folder / "bin" / "gh").write_text('#!/bin/sh\necho "$@" > said\n')
+    (folder / "bin" / "gh").chmod(0o755)
+    program = f"#!/bin/sh\nexec {sys.executable} -c 'import sys; from patchclamp.engine.cli import "
+    program += 'main; sys.exit(main())\' "$@"\n'
+    (folder / "bin" / "patchclamp").write_text(program)
+    (folder / "bin" / "patchclamp").chmod(0o755)
+    commands = [
+        "git init -q -b work",
+        "git config user.email a@example.org && git config user.name A",
+        "git add studies && git commit -qm base",
+        "git update-ref refs/remotes/origin/main HEAD",
+        "echo '# changed' >> studies/first.yaml && git commit -qam change",
+    ]
+    for command in commands:
+        done = shell(command, folder)
+        assert done.returncode == 0, done.stderr
+
+
+def test_studies_from_end_to_end(tmp_path: Path) -> None:
+    """Bless, change nothing: fine. Change the numbers: the job fails, and the report says why."""
+    repository(tmp_path)
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    bless = next(block for block in blocks if "--update" in block)
+    done = shell(bless, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "as Ada says: first run" in done.stdout
+    (flow,) = (text for text in YAML if text.get("name") == "studies")
+    named = {step.get("name", ""): step["run"] for step in flow["jobs"]["studies"]["steps"]
+             if "run" in step and "pip install" not in step["run"]}  # fmt: skip
+    validate, compare, say = named.values()
+    env = {
+        "GITHUB_BASE_REF": "main",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "NUMBER": "7",
+    }
+    assert shell(validate, tmp_path, **env).returncode == 0
+    done = shell(compare, tmp_path, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "runs" / "other").exists()  # it has not changed
+    assert list(tmp_path.glob("runs/first/*/report.html"))
+
+    study = tmp_path / "studies" / "first.yaml"
+    study.write_text(study.read_text().replace("n: 30", "n: 25").replace("-5.0", "5.0"))
+    shutil.rmtree(tmp_path / "runs")
+    done = shell(compare, tmp_path, **env)
+    assert done.returncode == 1, done.stdout + done.stderr
+    done = shell(say, tmp_path, **env)
+    assert done.returncode == 0, done.stderr
+    summary = (tmp_path / "summary").read_text(encoding="utf-8")
+    assert "### ❌ different" in summary
+    assert "stimuli.words.take.n: 30 → 25" in summary
+    assert "| ✗ | coheres/contrast ≥ 5 |" in summary
+    assert (tmp_path / "said").read_text() == "pr comment 7 --body-file report.md\n"
