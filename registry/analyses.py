@@ -84,7 +84,7 @@ ANALYSES: Table[Analysis] = Table(
             "univariate maps: Welch t and Cohen's d per unit, factorial effects",
             f"{_REPRESENTATION}:Contrast",
             ("d", "d_low", "d_high", "t", "p", "p_fdr", "p_max"),
-            figures=("layer_curves", "effect_bars", "head_maps", "position_maps"),
+            figures=("effect_bars", "unit_maps", "position_maps"),
         ),
         Analysis(
             "selection",

@@ -31,6 +31,7 @@ FIGURES: Table[Figure] = Table(
         ),
         Figure("head_maps", "numbers by layer and head", f"{_ENGINE}.maps:head_maps"),
         Figure("position_maps", "numbers by layer and token", f"{_ENGINE}.maps:position_maps"),
+        Figure("unit_maps", "a number by layer and unit", f"{_ENGINE}.maps:unit_maps"),
         Figure("layer_pairs", "numbers of layers with layers", f"{_ENGINE}.maps:layer_pairs"),
         Figure("rdm_images", "RDMs beside model RDMs", f"{_ENGINE}.maps:rdm_images"),
         Figure(

@@ -238,5 +238,21 @@ def second_order() -> xr.Dataset:
     )
 
 
-ALL = (rsa, second_order, probe, selection, ablation, patching, attribution, circuit, attention,
-       lens, norms, choice, sae, steering)  # fmt: skip
+def contrast() -> xr.Dataset:
+    d = 0.2 * rng().standard_normal((LAYERS, 40))
+    d[4, 17] = -2.0
+    dims = ("layer", "unit")
+    return xr.Dataset(
+        {
+            "d": (dims, d, about("Cohen's d, months minus numerals")),
+            "d_low": (dims, d - 0.3, about("lower bound")),
+            "d_high": (dims, d + 0.3, about("upper bound")),
+            "p_fdr": (dims, np.where(np.abs(d) > 1, 0.001, 0.7), about("p, fdr")),
+        },
+        coords={"layer": np.arange(LAYERS), "unit": np.arange(40)},
+        attrs={"kind": "contrast", "n_stimuli": STIMULI},
+    )
+
+
+ALL = (rsa, second_order, contrast, probe, selection, ablation, patching, attribution, circuit,
+       attention, lens, norms, choice, sae, steering)  # fmt: skip

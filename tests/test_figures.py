@@ -147,6 +147,17 @@ def test_effects_are_bars_in_order_solid_where_the_interval_excludes_0() -> None
     assert len(bars.names) == 15
 
 
+def test_units_are_a_map_and_the_largest_are_bars() -> None:
+    bars = drawn("contrast", "effect_bars").layers(Bars)[0]
+    assert (bars.names[0], bars.values[0], bars.filled[0]) == ("L4U17", -2.0, True)
+    assert not bars.filled[1:].any()
+    sketch = drawn("contrast", "unit_maps")
+    (matrix,) = sketch.layers(Matrix)
+    assert (matrix.values.shape, matrix.values[1, 17]) == ((6, 40), -2.0)
+    assert np.argwhere(matrix.marks).tolist() == [[1, 17]]
+    assert sketch.facts.correction == "false discovery rate"
+
+
 def test_methods_are_compared_from_best_to_worst_against_chance() -> None:
     sketch = drawn("selection", "method_comparison")
     (bars,), (chance,) = sketch.layers(Bars), sketch.layers(Level)

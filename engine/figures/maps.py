@@ -23,6 +23,11 @@ from patchclamp.engine.store import sweep_dims
 WRITTEN = 60
 """Most cells of a map whose numbers are written into them."""
 
+UNITS = ("unit", "neuron", "channel", "feature")
+
+COLUMNS = 512
+"""Most units that are drawn side by side."""
+
 STIMULI = 400
 """Most stimuli of an RDM that is drawn cell by cell."""
 
@@ -39,6 +44,18 @@ def head_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
         _maps(data, name, ("layer", heads), "head_maps")
         for name in spanning(data, ("layer", heads))
     )
+
+
+def unit_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return the first headline number of an analysis by layer and unit, neuron or channel.
+
+    Empty where there are more units than columns can be told apart.
+    """
+    dim = next((dim for dim in UNITS if 1 < data.sizes.get(dim, 0) <= COLUMNS), None)
+    if dim is None or "layer" not in data.dims:
+        return ()
+    names = list(spanning(data, ("layer", dim)))[:1]
+    return tuple(_maps(data, name, ("layer", dim), "unit_maps") for name in names)
 
 
 def position_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
