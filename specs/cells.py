@@ -133,10 +133,10 @@ class _Judge:
         self.failing += 1
         document = self.composed.cell(step)
         for problem in problems_of(document):
-            # What is missing may stand in what cannot be read of a matrix.
-            sure = self.composed.cells.whole or not _is_missing(problem)
-            if problem.path not in self.told and sure:
+            if problem.path not in self.told and self.sure(problem):
                 self.found.setdefault(document.locate(problem), {})[step] = None
+        if not self.composed.whole:
+            return
         sections = valid_sections(document.value)
         allowed = document.get(("allow",), {})
         for problem in lint(valid_subject(sections, document.value, _swept(self.composed))):
@@ -145,6 +145,14 @@ class _Judge:
             warning = replace(document.locate(problem), severity="warning")
             self.found.setdefault(warning, {})[step] = None
 
+    def sure(self, problem: Problem) -> bool:
+        """Return whether a problem is one, whatever stands in what could not be read."""
+        if self.composed.whole and self.composed.cells.whole:
+            return True
+        said = ("the kind is missing", "the grammar version is missing")
+        missing = problem.code in ("P201", "P302") or problem.message.startswith(said)
+        return not missing and (self.composed.whole or problem.code.startswith("P2"))
+
     def in_words(self) -> Iterator[Diagnostic]:
         """Yield each problem once; one of some cells only says of which."""
         for diagnostic, steps in self.found.items():
@@ -152,15 +160,17 @@ class _Judge:
             label = self.composed.cells.label(next(iter(steps)))
             yield diagnostic if everywhere else _of_a_cell(diagnostic, label)
         unseen = len(self.composed.cells.steps) - self.looked_at
-        if unseen:
+        if unseen and self.composed.cells.whole:
             message = f"{self.failing} cells have problems; {unseen:,} more were not looked at"
-            problem = Problem(("matrix",), "P512", message, key=True)
+            several = ("matrix",) if ("matrix",) in self.composed.document.keys else SEED
+            problem = Problem(several, "P512", message, key=True)
             yield replace(self.composed.document.locate(problem), severity="warning")
 
     def refuse_twins(self, cells: tuple[Cell, ...]) -> None:
         """P511: every cell asks something of its own."""
         first: dict[str, Cell] = {}
-        for cell in cells if self.composed.cells.whole and len(cells) > 1 else ():
+        whole = self.composed.whole and self.composed.cells.whole
+        for cell in cells if whole and len(cells) > 1 else ():
             twin = first.setdefault(cell.digest, cell)
             if twin is cell:
                 continue
@@ -202,10 +212,6 @@ def _of_a_cell(diagnostic: Diagnostic, label: Mapping[str, Any]) -> Diagnostic:
     if tells_its_cell(diagnostic):
         return diagnostic
     return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name_of(label)})")
-
-
-def _is_missing(problem: Problem) -> bool:
-    return problem.code in ("P201", "P302") or problem.message == "the kind is missing"
 
 
 def tells_its_cell(diagnostic: Diagnostic) -> bool:

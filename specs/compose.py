@@ -44,6 +44,8 @@ class Composed:
     """Where in the document each path leads that the cells set."""
     dims: dict[str, str]
     """A name for the dim along each path."""
+    whole: bool = True
+    """Whether all bases and overrides are in it; what is wrong with them is told."""
 
     def value(self, step: tuple[int, ...]) -> dict[str, Any]:
         """Return a cell as plain data; what it does not set is shared by all cells."""
@@ -79,23 +81,18 @@ class Composer:
     sources: dict[str, Source] = field(default_factory=dict)
     """Every text that was read, whether or not the document could be put together."""
 
-    def compose(self, file: FilePath | None, overrides: Sequence[str]) -> Composed | None:
-        """Return the spec put together; None where a problem leaves no document to judge.
-
-        What is wrong with a matrix leaves one: of it, each value that can be read is judged.
-        """
+    def compose(self, file: FilePath | None, overrides: Sequence[str]) -> Composed:
+        """Return the spec put together of what can be read; problems say of what cannot."""
         self.sources.update(self.spec.sources)
-        bases = _Bases(self)
-        documents = bases.read(self.spec, file)
-        if self.problems:
-            return None
+        documents = _Bases(self).read(self.spec, file)
         document = documents[0]
         for over in documents[1:]:
             document = merge(document, over)
         read = [given for text in overrides if (given := self.override(text))]
         for given in read:
             document = given.apply(document, self)
-        return None if self.problems else self.expand(document, read)
+        whole = not self.problems
+        return replace(self.expand(document, read), whole=whole)
 
     def override(self, text: str) -> _Override | None:
         """Return an override `path=value` as it reads, or None with a problem."""
@@ -118,9 +115,9 @@ class Composer:
             return None
         document, unreadable = parse_value(source, len(path) + 1)
         self.problems += unreadable
-        return _Override(path, parts, document) if document is not None else None
+        return None if document is None or unreadable else _Override(path, parts, document)
 
-    def expand(self, document: Document, overrides: Sequence[_Override]) -> Composed | None:
+    def expand(self, document: Document, overrides: Sequence[_Override]) -> Composed:
         """Return the document with the paths of its matrix followed, and the matrix taken out."""
         cells, problems = read_matrix(document)
         self.problems += [document.locate(problem) for problem in problems]

@@ -135,8 +135,6 @@ def _loads(
     composer = Composer(document)
     composed = composer.compose(file, overrides)
     texts = {name: of.text for name, of in composer.sources.items()}
-    if composed is None:
-        raise _refusal((*unreadable, *composer.problems), texts)
     # What could not be read as YAML has been told; the same place is not told again.
     told = {diagnostic.path for diagnostic in unreadable if diagnostic.path}
     cells, found = judge(composed, told)

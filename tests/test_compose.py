@@ -262,6 +262,20 @@ OVERRIDES = [
 ]  # fmt: skip
 
 
+def test_a_base_or_an_override_that_is_not_there_hides_nothing_that_is_sure() -> None:
+    text = (
+        "extends: [nowhere.yaml]\npatchclamp: 1\nname: a b\n"
+        "analyses: {decode: {target: form, cv: {folds: 1}}, more: {kind: prob}}\n"
+        "captures: {resid: {layers: 3..1}}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        loads(text, overrides=["run.device=gpu", "bad"])
+    # Nothing is said of what may stand in the base: kinds, required keys, what references mean.
+    assert [(d.code, d.line) for d in caught.value.diagnostics] == [  # type: ignore[attr-defined]
+        ("P501", 1), ("P206", 3), ("P207", 4), ("P208", 5), ("P204", 1), ("P504", 1),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("override", "code", "column", "message"), OVERRIDES)
 def test_overrides_that_cannot_be(
     override: str, code: str, column: int, message: str, folder: Path
