@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from patchclamp.specs.interventions import Intervention
+from patchclamp.specs.positions import ALL, Positions
 from patchclamp.specs.rdms import Ratings
+
+Place = tuple[int, str]
+"""A place of a choice of positions: its number relative to the anchor, and its name, if any."""
+
+
+def _no_places(stimuli: str, positions: Positions) -> tuple[Place, ...]:
+    raise LookupError(f"the places of {positions!r} in {stimuli!r} are not known")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a model that readings depend on, and the stimulus set of each capture."""
+    """The sizes of a model that readings depend on; 0 heads of keys and values means as many.
+
+    `sets` holds the stimulus set of each capture; `places` returns the places that positions have
+    in a stimulus set.
+    """
 
     layers: int
     heads: int
     sets: Mapping[str, str] = field(default_factory=dict)
+    kv_heads: int = 0
+    units: int = 0
+    neurons: int = 0
+    places: Callable[[str, Positions], tuple[Place, ...]] = _no_places
 
 
 @dataclass(frozen=True)
 class Change:
     """One intervention at one place; `head` None means the whole site.
 
-    `intervention` is the name of the entry under `interventions:` that says what is put there.
+    `intervention` says what is put there: the name of an entry under `interventions:`, or an entry
+    that the analysis makes itself. `units` are those of the site that are changed, none means all.
+    `place` is the number of the place among `positions` that is changed, None means all of them.
+    `dose` is the number of the value, where the entry has several.
     """
 
-    intervention: str
+    intervention: str | Intervention
     site: str
     layer: int
     head: int | None = None
+    units: tuple[int, ...] = ()
+    positions: Positions = ALL
+    place: int | None = None
+    dose: int = 0
+
+
+Label = tuple[str, int | float | str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,7 @@ class Condition:
     `labels` become coordinates of the dim `condition`, as `(("layer", 4), ("head", 2))`.
     """
 
-    labels: tuple[tuple[str, int], ...]
+    labels: tuple[Label, ...]
     changes: tuple[Change, ...]
 
 
@@ -67,12 +94,29 @@ class CaptureReading:
 class MetricReading:
     """A metric of a stimulus set, clean and under each condition.
 
-    It is measured as a dataset with `clean(stimulus)` and `value(condition, stimulus)`.
+    It is measured as a dataset with `clean(stimulus)`, `value(condition, stimulus)` and
+    `applied(condition, stimulus)`, which says whether a stimulus has any of the places that the
+    condition changes. `answers` is the set whose answers are scored, where that is a partner.
     """
 
     stimuli: str
     metric: str
     conditions: tuple[Condition, ...]
+    answers: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """The stimuli and the answers that are scored, as one set."""
+        return asked_of(self.stimuli, self.answers)
+
+
+def asked_of(stimuli: str, answers: str | None) -> str:
+    """Return the name of a set whose answers are those of its partner.
+
+    >>> asked_of("corrupt", "clean"), asked_of("clean", "clean")
+    ('corrupt|clean', 'clean')
+    """
+    return stimuli if answers in (None, stimuli) else f"{stimuli}|{answers}"
 
 
 @dataclass(frozen=True)
@@ -117,5 +161,9 @@ Readings = dict[str, Reading]
 
 def answered_by(readings: Iterable[Reading]) -> tuple[str, ...]:
     """Return the stimulus sets whose clean answers readings are made of."""
-    about = (r.stimuli for r in readings if isinstance(r, MetricReading | AnswerReading))
+    about = [
+        r.asked if isinstance(r, MetricReading) else r.stimuli
+        for r in readings
+        if isinstance(r, MetricReading | AnswerReading)
+    ]
     return tuple(dict.fromkeys(about))

@@ -1,14 +1,15 @@
 """Answering: what metrics are computed from, under interventions, batch by batch.
 
 A unit of work is a stimulus under a condition, numbered condition x stimuli + stimulus. Each batch
-runs under every condition that it still lacks, and clean before that where a divergence from the
-clean distribution is measured. Each pass is a shard. The clean answers themselves come from the
+runs under every condition that it still lacks (`conditions`), and clean before that where this
+saves more than it costs (`savings`) or where a divergence from the clean distribution is measured.
+Each pass is a shard. The clean answers themselves come from the
 pass that captures come from (`recording`), as those of the one condition without changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +20,27 @@ import torch
 from patchclamp.analyses.readings import CLEAN, Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import Batch
+from patchclamp.engine.conditions import (
+    Clean,
+    Sweeping,
+    batch_sweep,
+    clean_inputs,
+    left_by,
+    pack_inputs,
+    wanted,
+)
 from patchclamp.engine.passes import Found, Inputs, Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record, digest_of
+from patchclamp.engine.savings import Pack, plain
 from patchclamp.engine.shards import write_shard
-from patchclamp.engine.steps import answers_step, in_order, write_steps
+from patchclamp.engine.steps import answers_step
 from patchclamp.engine.values import Values
 from patchclamp.registry.errors import GuardError
 
 Answers = dict[str, npt.NDArray[np.float64]]
 """What metrics are computed from, each (stimulus, ...): see `engine.body.read_answers`."""
 Changes = tuple[Change, ...]
-Clean = dict[int, torch.Tensor]
-"""The clean distribution of each stimulus of a batch."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Asking:
     conditions: tuple[Changes, ...]
     reads: tuple[str, ...]
     record: Record
+    values: Values
 
 
 def asking(plan: Plan, name: str, conditions: Sequence[Changes], values: Values) -> Asking:
@@ -53,69 +63,80 @@ def asking(plan: Plan, name: str, conditions: Sequence[Changes], values: Values)
         "conditions": digest_of([[values.identity(c, name) for c in of] for of in conditions]),
     }
     record = Record("answers", f"answers of {name}", parts)
-    return Asking(name, tuple(conditions), plan.reads(name), record)
+    return Asking(name, tuple(conditions), plan.reads(name), record, values)
 
 
 def clean_asking(plan: Plan, name: str) -> Asking:
     """Return what is asked of a set as it is."""
-    return asking(plan, name, (CLEAN.changes,), Values(plan, {}))
+    return asking(plan, name, (CLEAN.changes,), Values(plan))
 
 
-def ask_all(passes: Passes, asked: Asking, values: Values, cache: Cache) -> None:
+def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
     """Run what is left of the passes under every condition."""
-    count = len(passes.plan.sets[asked.stimuli].table)
+    plan, name = passes.plan, asked.stimuli
+    optimise = plan.loaded.spec.run.optimise
+    sweeping = Sweeping(plan, name, asked.conditions, asked.reads, asked.values, optimise)
+    count = len(plan.sets[name].table)
     folder = cache.shards(asked.record)
     done = cache.open_shards(asked.record).done
-    lacking = [
-        row
-        for row in range(count)
-        if any(number * count + row not in done for number in range(len(asked.conditions)))
+    numbers = range(len(asked.conditions))
+    lacking = [row for row in range(count) if any(n * count + row not in done for n in numbers)]
+    for batch in passes.batches(name, lacking):
+        left = {n: tuple(r for r in batch.rows if n * count + r not in done) for n in numbers}
+        for packs, clean in _sweep(passes, sweeping, batch, left):
+
+            def prepare(pack: Pack, clean: Clean = clean) -> Inputs:
+                return pack_inputs(sweeping, pack, clean)
+
+            for pack in packs:
+                for ran, found in passes.run_pack(name, pack, prepare):
+                    units = [part.number * count + row for part in ran.parts for row in part.rows]
+                    write_shard(folder, units, answers_in(found))
+
+
+def _sweep(
+    passes: Passes, sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, ...]]
+) -> Iterator[tuple[tuple[Pack, ...], Clean]]:
+    """Run a batch clean where that is needed, in halves where memory does not suffice for it."""
+    sweep = batch_sweep(sweeping, batch, left)
+    if not sweep.clean and "distribution" not in sweeping.reads:
+        yield sweep.packs, Clean()
+        return
+    for ran, found in passes.run(sweeping.name, batch, lambda b: clean_inputs(sweeping, sweep, b)):
+        own = set(ran.rows)
+        some = [pack.only(own) for pack in sweep.packs]
+        yield tuple(pack for pack in some if pack.parts), left_by(sweeping, sweep, ran, found)
+
+
+def count_passes(
+    plan: Plan, name: str, conditions: Sequence[Changes], *, optimise: bool
+) -> tuple[int, float]:
+    """Return how many passes a set takes under conditions, and how many whole ones that is."""
+    of_set, values = plan.sets[name], Values(plan)
+    sweeping = Sweeping(plan, name, tuple(conditions), plan.reads(name), values, optimise)
+    total, work, tokens = 0, 0.0, plan.loaded.spec.run.batch.tokens
+    for batch in of_set.batches(range(len(of_set.table)), tokens):
+        sweep = batch_sweep(sweeping, batch, dict.fromkeys(range(len(conditions)), batch.rows))
+        again = "distribution" in sweeping.reads
+        total += len(sweep.packs) + (sweep.clean or again)
+        work += sweep.work(plan.model.shape.layers, batch.length, len(batch.rows))
+        work += again and not sweep.past
+    return total, work
+
+
+def all_passes(plan: Plan, *, optimise: bool | None = None) -> int:
+    """Return the number of forward passes of a plan, if nothing has been measured before."""
+    return plan.clean_passes() + changed_passes(plan, optimise=optimise)[0]
+
+
+def changed_passes(plan: Plan, *, optimise: bool | None = None) -> tuple[int, float]:
+    """Return the passes of a plan under its interventions, and how many whole ones that is."""
+    if optimise is None:
+        optimise = plan.loaded.spec.run.optimise
+    found = [
+        count_passes(plan, name, of, optimise=optimise) for name, of in plan.conditions().items()
     ]
-    for batch in passes.batches(asked.stimuli, lacking):
-        clean: Clean = {}
-        if "distribution" in asked.reads:
-            for ran, found in passes.run(
-                asked.stimuli, batch, lambda b: _prepare(passes.plan, asked, (b, ()), ({}, values))
-            ):
-                clean.update(zip(ran.rows, found["answers.distribution"], strict=True))
-        for number, changes in enumerate(asked.conditions):
-            rows = tuple(row for row in batch.rows if number * count + row not in done)
-            if not rows:
-                continue
-            part = Batch(rows, batch.length)
-
-            def prepare(b: Batch, changes: Changes = changes, clean: Clean = clean) -> Inputs:
-                return _prepare(passes.plan, asked, (b, changes), (clean, values))
-
-            for ran, found in passes.run(asked.stimuli, part, prepare):
-                write_shard(folder, [number * count + row for row in ran.rows], answers_in(found))
-
-
-def _prepare(
-    plan: Plan,
-    asked: Asking,
-    what: tuple[Batch, Changes],
-    given: tuple[Clean, Values],
-) -> Inputs:
-    (batch, changes), (clean, values) = what, given
-    tokens = plan.sets[asked.stimuli].tokens
-    reads = asked.reads
-    distribution = None
-    if changes and "distribution" in reads:
-        reads = tuple(read for read in reads if read != "distribution")
-        distribution = torch.stack([clean[row] for row in batch.rows])
-    said = ask(tokens, batch.rows, reads=reads, clean=distribution)
-    edits = write_steps(plan.model, changes, lambda c: values.of(c, asked.stimuli, batch.rows))
-    for step in edits:
-        step["rows"] = None if len(said.ids) == len(batch.rows) else _rows_of(said.first, said.ids)
-    return said.ids, in_order([*edits, answers_step(plan.model, said)])
-
-
-def _rows_of(first: Sequence[int], ids: Sequence[object]) -> torch.Tensor:
-    """Return the stimulus that each input row is of: its text with one of its answers after it."""
-    starts = torch.zeros(len(ids), dtype=torch.long)
-    starts[torch.tensor(first[1:], dtype=torch.long)] = 1
-    return starts.cumsum(0)
+    return sum(count for count, _ in found), sum(work for _, work in found)
 
 
 def answers_in(found: Found) -> dict[str, torch.Tensor]:
@@ -151,6 +172,14 @@ def collect(plan: Plan, asked: Asking, cache: Cache) -> dict[Changes, Answers]:
         changes: {name: values[i * count : (i + 1) * count] for name, values in whole.items()}
         for i, changes in enumerate(asked.conditions)
     }
+
+
+def plain_inputs(plan: Plan, asked: Asking, changes: Changes, row: int) -> Inputs:
+    """Return the pass of a stimulus alone under changes, without savings."""
+    reads = tuple(read for read in asked.reads if read != "distribution")
+    sweeping = Sweeping(plan, asked.stimuli, (changes,), reads, asked.values, optimise=False)
+    pack = plain([wanted(sweeping, 0, (row,))]).packs[0]
+    return pack_inputs(sweeping, pack, Clean())
 
 
 def look_at_answers(passes: Passes, asked: Asking, row: int) -> dict[str, torch.Tensor]:

@@ -14,13 +14,62 @@ Step = dict[str, Any]
 """One thing to do inside a forward pass; see `engine.body`."""
 
 
+Prefix = dict[str, Any]
+"""What a pass begins with, or leaves for others; every key may be missing:
+
+    skip      paths of the blocks that do not run: they give `stream` instead, in a tuple if `pair`
+    past      keys and values (row, head, token, channel) of earlier tokens, for each layer
+    keep      leave the keys and values of all layers, as `past.keys.<layer>`, `past.values.<layer>`
+"""
+
+
 class Backend(Protocol):
     """Runs a model on a batch and does the steps of `engine.body` on the way."""
 
     def forward(
-        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        steps: Sequence[Step],
+        *,
+        stop: bool,
+        prefix: Prefix | None = None,
     ) -> dict[str, torch.Tensor]:
         """Run one batch; `steps` stand in execution order; `stop` ends it after the last one."""
+
+
+def given_to(
+    inputs: Mapping[str, torch.Tensor], prefix: Prefix | None, device: torch.device
+) -> dict[str, Any]:
+    """Return the arguments of the model: tokens, and the keys and values of earlier ones."""
+    given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
+    prefix = prefix or {}
+    if not prefix.get("keep") and "past" not in prefix:
+        return {**given, "use_cache": False}
+    from transformers import DynamicCache
+
+    # Made without the config, so that a layer with a window keeps all keys: its mask hides them.
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(prefix.get("past", ())):
+        cache.update(keys.to(device), values.to(device), layer)
+    return {**given, "past_key_values": cache, "use_cache": True}
+
+
+def kept_of(given: Mapping[str, Any], prefix: Prefix | None) -> dict[str, torch.Tensor]:
+    """Return the keys and values that a pass has left, if that was asked."""
+    if not (prefix or {}).get("keep"):
+        return {}
+    found = {}
+    for number, layer in enumerate(given["past_key_values"].layers):
+        found[f"past.keys.{number}"] = layer.keys
+        found[f"past.values.{number}"] = layer.values
+    return found
+
+
+def skipped(prefix: Prefix | None) -> tuple[list[str], Any]:
+    """Return the paths of the blocks that do not run, and what each of them gives."""
+    if not prefix or "skip" not in prefix:
+        return [], None
+    return prefix["skip"], (prefix["stream"], None) if prefix["pair"] else prefix["stream"]
 
 
 def needs_gradients(steps: Sequence[Step]) -> bool:

@@ -7,6 +7,8 @@ would run, so it knows no class of ours. A step has its `place` and is one of
     {"do": "read", "key", "heads", "index", ...}      keep what is chosen: see `read`
     {"do": "write", "edits"}                          put other values in place
     {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
+    {"do": "narrow", "rows", "positions"}             go on with these tokens only, as one row
+    {"do": "keep", "key"}                             keep the tensor where it is, whole
     {"do": "leaf"}                                    let gradients begin here
     {"do": "hold", "key"}                             keep the size of each token's vector
     {"do": "objective", "of", "at", ...}              take gradients of it: see `differentiate`
@@ -63,6 +65,12 @@ def do(
     match step["do"]:
         case "write":
             return {}, write(step, tensor)
+        case "narrow":
+            return {}, tensor[step["rows"].to(tensor.device), step["positions"].to(tensor.device)][
+                None
+            ]
+        case "keep":
+            return {step["key"]: tensor.detach().clone()}, None
         case "leaf":
             return {}, tensor.detach().requires_grad_(True)
         case "hold":
@@ -143,17 +151,48 @@ def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, An
 def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor (row, [head], position, unit) with each edit's value in place.
 
-    An edit's `value` broadcasts against the tensor, or against (row, position, unit) of its head;
-    more positions than the batch has are left out. `rows` says of which stimulus each input row
-    is, where that is not one to one.
+    An edit is for the input `rows`, start and stop, None for all, for a `head` and `units`, None
+    for all. Its `value` broadcasts against what it is for; without an `index` that is every
+    position, and more positions than the batch has are left out. `index` (row, place) are
+    positions, -1 for none, and position is then place in `value`. `how` it is put in place: `set`;
+    `add`; or `turn`, which keeps the length of the vector that is there.
     """
     changed = tensor.clone()
     for edit in step["edits"]:
-        target = changed if edit["head"] is None else changed[:, edit["head"]]
-        value = edit["value"].to(changed.device, changed.dtype)
-        if value.shape[-2] > 1:
-            value = value[..., : changed.shape[-2], :]
-        if step["rows"] is not None and value.ndim == target.ndim:
-            value = value[step["rows"].to(changed.device)]
-        target[:] = value
+        region = changed if edit["rows"] is None else changed[slice(*edit["rows"])]
+        if edit["head"] is not None:
+            region = region[:, edit["head"]]
+        value = edit["value"].to(changed.device)
+        value = value[(None,) * (region.ndim - value.ndim)]
+        if edit["index"] is None:
+            if value.shape[-2] > 1:
+                value = value[..., : region.shape[-2], :]
+            where: Any = ...
+        else:
+            index = edit["index"].to(changed.device)
+            rows, places = (index >= 0).nonzero(as_tuple=True)
+            at = index[rows, places]
+            value = value.expand(len(index), *value.shape[1:-2], index.shape[1], value.shape[-1])
+            # (row, head, position, unit) at pairs of a row and a position is (pair, head, unit).
+            value = value.transpose(1, 2)[rows, places] if value.ndim == 4 else value[rows, places]
+            where = (rows, slice(None), at) if region.ndim == 4 else (rows, at)
+        now = region[where]
+        if edit["units"] is not None:
+            now = now[..., edit["units"]]
+        new = combined(edit["how"], now, value).to(changed.dtype)
+        if edit["units"] is not None:
+            whole = region[where].clone()
+            whole[..., edit["units"]] = new.expand(now.shape)
+            new = whole
+        region[where] = new
     return changed
+
+
+def combined(how: str, now: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return what stands where `now` stood; see `write`."""
+    if how == "add":
+        return now + value
+    if how == "turn":
+        length = torch.linalg.vector_norm(now.to(value.dtype), dim=-1, keepdim=True)
+        value = value * length
+    return value

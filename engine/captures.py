@@ -57,6 +57,8 @@ class CapturePlan:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     internal: bool = False
     """Whether it is needed on the way, and no entry under `captures` asks for it."""
+    of_source: Any = None
+    """What of an intervention it is: see `engine.sources`."""
 
     @property
     def layered(self) -> bool:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.readings import AnswerReading, MetricReading
-from patchclamp.engine.answering import Answers, Changes
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.store import ENGINE
-from patchclamp.registry import METRICS
-from patchclamp.registry.table import load
 
 
 def stimulus_coords(of_set: SetPlan) -> dict[str, tuple[str, np.ndarray]]:
@@ -157,59 +152,3 @@ def _head_coords(capture: CapturePlan, sizes: dict[Any, int]) -> dict[str, Any]:
         dim: np.asarray([f"L{layer}H{head}" for layer, head in pairs]),
         "layer": (dim, np.asarray([layer for layer, _ in pairs], dtype=np.int32)),
     }
-
-
-def answers_dataset(plan: Plan, reading: AnswerReading, answers: Answers) -> xr.Dataset:
-    """Label the clean answers of a set: logits by option, and what is read beside them."""
-    of_set = plan.sets[reading.stimuli]
-    tokens = of_set.tokens
-    if tokens.are_options:
-        logits = answers["logit_options"]
-    else:
-        logits = np.stack([answers[f"logit_{part}"] for part in tokens.parts], axis=1)
-    parts = np.asarray(tokens.parts)
-    data = xr.Dataset(
-        {
-            "logit_option": (("stimulus", "option"), logits),
-            "right_option": ("stimulus", parts[list(tokens.key)], {
-                "units": "text", "long_name": "the right answer"}),
-            **{
-                name: ("stimulus", answers[name])
-                for name in ("rank", "logit_answers", "logit_max", "logsumexp")
-            },
-        },
-        coords={**stimulus_coords(of_set), "option": parts},
-        attrs={"options": int(tokens.are_options)},
-    )  # fmt: skip
-    if "logit_variants" in answers:
-        variants = {"variant": np.asarray(tokens.variants)}
-        data["logit_variant"] = (("stimulus", "variant"), answers["logit_variants"])
-        data = data.assign_coords(variants)
-    return data
-
-
-def metric_dataset(
-    plan: Plan, reading: MetricReading, measured: Mapping[tuple[str, Changes], Answers]
-) -> xr.Dataset:
-    """Compute a metric, clean (stimulus) and under each condition (condition, stimulus)."""
-    metric = METRICS[reading.metric]
-    function = load(metric.function)
-
-    def values(answers: Answers) -> np.ndarray:
-        return np.asarray(function(answers), dtype=np.float64)
-
-    data = xr.Dataset(
-        {"clean": ("stimulus", values(measured[reading.stimuli, ()]))},
-        coords=dict(stimulus_coords(plan.sets[reading.stimuli])),
-    )
-    if not reading.conditions:
-        return data
-    changed = [
-        values(measured[reading.stimuli, condition.changes]) for condition in reading.conditions
-    ]
-    labels: dict[str, list[int]] = {}
-    for condition in reading.conditions:
-        for name, number in condition.labels:
-            labels.setdefault(name, []).append(number)
-    coords = {name: ("condition", np.asarray(v, np.int32)) for name, v in labels.items()}
-    return data.assign(value=(("condition", "stimulus"), np.stack(changed))).assign_coords(coords)

@@ -21,7 +21,7 @@ from patchclamp.engine.deep_model import check_parts, entries_of
 from patchclamp.engine.deep_positions import check_positions, interventions_of
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.model import ModelSource, find_model
-from patchclamp.engine.partners import check_means, check_partners
+from patchclamp.engine.partners import check_mean, check_partners
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
@@ -31,6 +31,7 @@ from patchclamp.specs.analyses_causal import Given
 from patchclamp.specs.analyses_descriptive import Sae
 from patchclamp.specs.cells import Cell, name_of, tells_its_cell
 from patchclamp.specs.diagnostics import Diagnostic, in_order
+from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.rdms import Ratings
 
@@ -156,7 +157,11 @@ def _check_means(material: Material, problems: Problems) -> None:
     """P414, for every analysis that puts a mean in place."""
     for name, entry in problems.loaded.spec.analyses.items():
         for stimuli in sets_of(entry, problems):
-            check_means(name, interventions_of(entry), (stimuli, material.sets), problems)
+            for intervention in sorted(interventions_of(entry)):
+                value = getattr(problems.loaded.spec.interventions[intervention], "value", None)
+                known = isinstance(value, Mean) and {stimuli, value.mean_over} <= set(material.sets)
+                if isinstance(value, Mean) and known:
+                    check_mean(name, value, (stimuli, material.sets), problems)
 
 
 _FILES: dict[type[BaseModel], str] = {Ratings: "path", Given: "path", Sae: "path"}

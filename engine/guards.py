@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from patchclamp.engine.answering import Answers, Asking, Changes, look_at_answers
+from patchclamp.engine.answering import (
+    Answers,
+    Asking,
+    Changes,
+    look_at_answers,
+    plain_inputs,
+)
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.identities import Identity, check_sites
@@ -16,6 +22,7 @@ from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.recording import Work, by_objective, gather, prepare
 from patchclamp.engine.records import Cache
+from patchclamp.engine.sources import entry_of
 from patchclamp.engine.steps import read_step
 from patchclamp.registry.errors import GuardError
 
@@ -55,7 +62,7 @@ def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache
         worst = _beside_is_alone(passes, name, (row, batch))
         alone = Batch((row,), int(plan.sets[name].lengths[row]))
         for part in by_objective([c for c in captures if c.stimuli == name]):
-            found = passes.forward(*prepare(plan, Work(name, part, (row,)), alone))
+            found = passes.put_through(prepare(plan, Work(name, part, (row,)), alone))
             for capture in part:
                 tensors, rows = gather(plan, capture, (row,), found)
                 if rows:
@@ -70,7 +77,7 @@ def check_answers(
     """Hold clean answers against a stimulus that runs alone; see that interventions act."""
     plan, name = passes.plan, asked.stimuli
     if asked.conditions != ((),):
-        return _interventions_had_effect(name, answers, clean)
+        return _interventions_had_effect(passes, asked, answers, clean)
     row, _, padding = most_padded(plan, name)
     found, clean, worst = look_at_answers(passes, asked, row), answers[()], 0.0
     for key in ("logit_correct", "logit_foil", "logsumexp", "cross_entropy"):
@@ -139,26 +146,52 @@ def _alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdic
     )
 
 
+_LOGITS = ("logit_correct", "logsumexp", "cross_entropy")
+"""What is read of a pass that an intervention which reaches the model moves."""
+
+
 def _interventions_had_effect(
-    name: str, answers: Mapping[Changes, Answers], clean: Answers
+    passes: Passes, asked: Asking, answers: Mapping[Changes, Answers], clean: Answers
 ) -> list[Verdict]:
-    """Every intervention moved some answer's logit: one that moves none never reached the model."""
-    verdicts = []
+    """Every intervention moved some answer's logit: one that moves none never reached the model.
+
+    A difference as small as rounding tells nothing, since conditions run beside one another: it
+    is held against a pass of the stimulus alone. Interventions that may move none are counted.
+    """
+    plan, name = passes.plan, asked.stimuli
+    keys = [key for key in _LOGITS if key in clean]
+    noise = TOLERANCE[plan.model.choice.dtype] * float(np.abs(clean["logsumexp"]).max())
+    verdicts, still = [], 0
     for changes, changed in answers.items():
-        moved = max(
-            float(np.abs(changed[key] - clean[key]).max())
-            for key in ("logit_correct", "logsumexp", "cross_entropy")
-            if key in clean
-        )
-        where = ", ".join(_describe(change.site, change.layer, change.head) for change in changes)
-        if not moved > 0:
+        by_row = np.max([np.abs(changed[key] - clean[key]) for key in keys], axis=0)
+        moved, where = float(by_row.max()), _describe(changes)
+        allowed = all(entry_of(plan.loaded, change).allow_no_effect for change in changes)
+        if moved <= noise and not allowed:
+            moved = _moved_alone(passes, asked, changes, int(by_row.argmax()))
+        if moved == 0 and not allowed:
+            named = changes[0].intervention
+            what = named if isinstance(named, str) else named.kind
             raise GuardError(
-                f"guard 'intervention had effect' failed on {name!r}: "
-                f"{changes[0].intervention!r} at {where} changes no logit at all"
+                f"guard 'intervention had effect' failed on {name!r}: {what!r} at {where} changes "
+                "no logit at all; where that is right, say 'allow_no_effect: true' in the "
+                "intervention"
             )
+        still += moved <= noise and allowed
         verdicts.append((moved, where))
     least, where = min(verdicts)
-    return [Verdict("intervention had effect", f"least: {where}", least, float("inf"))]
+    about = f"least: {where}" + (f"; {still} of {len(answers)} have none" if still else "")
+    return [Verdict("intervention had effect", about, least, float("inf"))]
+
+
+def _moved_alone(passes: Passes, asked: Asking, changes: Changes, row: int) -> float:
+    """Return how much an intervention moves a stimulus that runs alone, and without savings."""
+    found = []
+    for of in ((), changes):
+        inputs = plain_inputs(passes.plan, asked, of, row)
+        found.append(passes.put_through(inputs))
+    clean, changed = found
+    keys = [f"answers.{key}" for key in _LOGITS if f"answers.{key}" in clean]
+    return max(float((changed[key] - clean[key]).abs().max()) for key in keys)
 
 
 def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict:
@@ -177,8 +210,16 @@ def _deviation(a: np.ndarray, b: np.ndarray) -> float:
     return difference / scale if scale else difference
 
 
-def _describe(site: str, layer: int, head: int | None) -> str:
-    return f"{site} L{layer}" if head is None else f"{site} L{layer}H{head}"
+def _describe(changes: Changes) -> str:
+    """Return where changes are made, the first few of them."""
+    said = []
+    for change in changes[:3]:
+        head = "" if change.head is None else f"H{change.head}"
+        units = f" units {change.units[0]}..{change.units[-1]}" if change.units else ""
+        place = "" if change.place is None else f" place {change.place}"
+        said.append(f"{change.site} L{change.layer}{head}{units}{place}")
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return ", ".join(said) + more
 
 
 def check_identities(passes: Passes, module: torch.nn.Module) -> list[Verdict]:

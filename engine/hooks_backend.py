@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
 
-from patchclamp.engine.backend import Step, needs_gradients
+from patchclamp.engine.backend import (
+    Prefix,
+    Step,
+    given_to,
+    kept_of,
+    needs_gradients,
+    skipped,
+)
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -26,7 +33,12 @@ class Hooks:
         self._device = next(module.parameters()).device
 
     def forward(
-        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        steps: Sequence[Step],
+        *,
+        stop: bool,
+        prefix: Prefix | None = None,
     ) -> dict[str, torch.Tensor]:
         """Run one batch; see `Backend.forward`."""
         found: dict[str, torch.Tensor] = {}
@@ -46,16 +58,19 @@ class Hooks:
             for visit in list(pending):
                 handle = _hook(self._module.get_submodule(visit["path"]), visit, act)
                 stack.callback(handle.remove)
-            try:
-                given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
-                self._module(**given, use_cache=False)
-            except _StopForward:
-                pass
+            paths, instead = skipped(prefix)
+            for path in paths:
+                block = self._module.get_submodule(path)
+                block.forward = lambda *_, **__: instead  # hides the class's own
+                stack.callback(block.__dict__.pop, "forward")
+            given = given_to(inputs, prefix, self._device)
+            stack.enter_context(suppress(_StopForward))
+            self._module(**given)
         if pending:
             raise RuntimeError(
                 f"{len(pending)} places were never reached; the first: {pending[0]['path']}"
             )
-        return found
+        return found | kept_of(given, prefix)
 
 
 def _hook(

@@ -78,9 +78,15 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     positions.Window: frozenset(
         {"kind", "align", "size", "before", "after", "skip", "short", "at_least"}
     ),
-    interventions.Ablate: frozenset({"kind", "value"}),
+    interventions.Ablate: frozenset({"kind", "value", "allow_no_effect"}),
     interventions.Zero: frozenset({"kind"}),
     interventions.Mean: frozenset({"kind", "mean_over", "per"}),
+    interventions.Resample: frozenset({"kind", "resample"}),
+    interventions.Patch: frozenset({"kind", "source", "allow_no_effect"}),
+    interventions.Add: frozenset({"kind", "vector", "scale", "allow_no_effect"}),
+    interventions.Vector: frozenset({"of"}),
+    interventions.Clamp: frozenset({"kind", "units", "value", "allow_no_effect"}),
+    interventions.Replace: frozenset({"kind", "allow_no_effect"}),
     analyses_rsa.Rsa: frozenset(
         {
             "kind",
@@ -125,13 +131,27 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     estimators.LinearSvm: frozenset({"kind", "C"}),
     estimators.Centroid: frozenset({"kind"}),
     estimators.Difference: frozenset({"kind"}),
-    causal.Ablation: frozenset({"kind", "stimuli", "with", "units", "metric", "share"}),
-    causal.Units: frozenset({"layers"}),
+    causal.Ablation: frozenset(
+        {
+            "kind",
+            "stimuli",
+            "with",
+            "units",
+            "remove",
+            "metric",
+            "share",
+            "bootstrap",
+            "correct",
+        }
+    ),
+    causal.Units: frozenset({"site", "layers", "heads", "positions", "group"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
     inference.CrossValidation: frozenset({"folds", "inner", "stratify"}),
     inference.Bootstrap: frozenset({"n", "level"}),
     inference.MetricChoice: frozenset({"kind"}),
-    spec.Run: frozenset({"backend", "device", "batch", "threads", "budget", "on_error"}),
+    spec.Run: frozenset(
+        {"backend", "device", "batch", "threads", "budget", "optimise", "on_error"}
+    ),
     spec.Batch: frozenset({"tokens"}),
     spec.Budget: frozenset({"time", "memory", "disk"}),
     spec.Retry: frozenset(),
@@ -139,7 +159,8 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
-    (causal.Units, "site"): ("z",),
+    (interventions.Vector, "normalise"): ("unit",),
+    (interventions.Replace, "by"): ("noise",),
 }
 """Model and key -> the values that are implemented, beside the default."""
 

@@ -35,16 +35,13 @@ from patchclamp.engine.answering import (
     asking,
     clean_asking,
     collect,
+    count_passes,
 )
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.datasets import (
-    answers_dataset,
-    capture_dataset,
-    metric_dataset,
-    stimuli_dataset,
-)
+from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.guards import check_answers, check_captures
+from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import ratings_dataset
@@ -52,6 +49,7 @@ from patchclamp.engine.recording import outstanding, record_clean
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.rig import Rig
 from patchclamp.engine.screen import screen, screened_sets
+from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import GuardError
@@ -62,20 +60,32 @@ class Measured:
     """What a rig has measured: a file for each capture, and the answers of each set."""
 
     captures: dict[str, Path] = field(default_factory=dict)
+    internal: list[CapturePlan] = field(default_factory=list)
+    """Captures that interventions take their values from."""
+    results: dict[str, xr.Dataset] = field(default_factory=dict)
+    """What analyses have found so far."""
     answers: dict[tuple[str, Changes], Answers] = field(default_factory=dict)
     origins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each record was made, by its name."""
 
 
-def measure_clean(rig: Rig, measured: Measured, answered: Iterable[str]) -> None:
-    """Record every capture of the plan, and the clean answers of sets, that no record has."""
+def measure_clean(
+    rig: Rig, measured: Measured, answered: Iterable[str], more: Sequence[CapturePlan] = ()
+) -> None:
+    """Record every capture of the plan, and the clean answers of sets, that no record has.
+
+    `more` are captures that conditions need which were not known when the plan was made.
+    """
     plan, cache = rig.plan, rig.cache
+    measured.internal += [
+        c for c in (*plan.captures, *more) if c.internal and c.name not in measured.captures
+    ]
     asked = [clean_asking(plan, name) for name in answered if (name, ()) not in measured.answers]
-    captures = [c for c in plan.captures if c.name not in measured.captures]
+    captures = [c for c in (*plan.captures, *more) if c.name not in measured.captures]
     records = [plan.record(capture) for capture in captures] + [one.record for one in asked]
     if any(cache.find(record) is None for record in records):
         with cache.locked(records, rig.wait):
-            work = outstanding(plan, cache, asked)
+            work = outstanding(plan, cache, asked, captures)
             if work:
                 record_clean(rig.open(), work, cache)
             _finish_captures(rig, [c for c in captures if cache.find(plan.record(c)) is None])
@@ -147,9 +157,11 @@ def measure_answers(
     rig: Rig, measured: Measured, conditions: Mapping[str, tuple[Changes, ...]]
 ) -> None:
     """Read the answers of sets under conditions that have not been measured yet."""
-    measure_clean(rig, measured, conditions)
-    internal = [capture for capture in rig.plan.captures if capture.internal]
-    values = Values(rig.plan, {c.name: _open(rig, measured, c) for c in internal})
+    plan = rig.plan
+    changes = dict.fromkeys(c for of in conditions.values() for some in of for c in some)
+    held = measured.internal or [capture for capture in plan.captures if capture.internal]
+    measure_clean(rig, measured, conditions, lacking(plan.loaded, plan.sets, changes, held))
+    values = Values(plan, measured.internal, measured.captures, measured.results)
     for name, wanted in conditions.items():
         new = tuple(c for c in wanted if (name, c) not in measured.answers)
         if not new:
@@ -158,7 +170,7 @@ def measure_answers(
         if rig.cache.find(asked.record) is None:
             with rig.cache.locked([asked.record], rig.wait):
                 if rig.cache.find(asked.record) is None:
-                    ask_all(rig.open(), asked, values, rig.cache)
+                    ask_all(rig.open(), asked, rig.cache)
                     _finish_answers(rig, asked, measured.answers[name, ()])
         _read_answers(rig, measured, asked)
 
@@ -198,10 +210,11 @@ def passes_due(plan: Plan, cache: Cache) -> int:
     clean = sum(len(plan.sets[w.stimuli].batches(w.rows, tokens)) for w in work)
     changed = 0
     for name, conditions in plan.conditions().items():
-        asked = asking(plan, name, conditions, Values(plan, {}))
+        internal = [capture for capture in plan.captures if capture.internal]
+        asked = asking(plan, name, conditions, Values(plan, internal))
         if conditions and cache.find(asked.record) is None:
-            again = "distribution" in asked.reads
-            changed += plan.batches(name) * (len(conditions) + again)
+            optimise = plan.loaded.spec.run.optimise
+            changed += count_passes(plan, name, conditions, optimise=optimise)[0]
     return clean + changed
 
 
@@ -234,7 +247,7 @@ def damage_named(rig: Rig) -> Iterator[None]:
 def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
     """Return the labelled dataset that answers a reading."""
     if isinstance(reading, MetricReading):
-        return metric_dataset(rig.plan, reading, measured.answers)
+        return metric_dataset(reading, measured.answers, Values(rig.plan))
     if isinstance(reading, AnswerReading):
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     if isinstance(reading, StimuliReading):

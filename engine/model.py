@@ -43,9 +43,16 @@ class ModelSource:
 
     @property
     def shape(self) -> ModelShape:
-        """Number of layers, and of attention heads in each."""
+        """Number of layers, of attention heads in each, and the sizes of streams and MLPs."""
+        config, heads = self.config, int(self.config.num_attention_heads)
+        inner = ("intermediate_size", "ffn_dim", "n_inner")
+        neurons = next((size for name in inner if (size := getattr(config, name, None))), None)
         return ModelShape(
-            layers=int(self.config.num_hidden_layers), heads=int(self.config.num_attention_heads)
+            layers=int(config.num_hidden_layers),
+            heads=heads,
+            kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+            units=int(config.hidden_size),
+            neurons=int(neurons or 4 * config.hidden_size),
         )
 
     @property

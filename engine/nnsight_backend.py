@@ -11,7 +11,14 @@ import nnsight
 import torch
 from nnsight import TransformersModel
 
-from patchclamp.engine.backend import Step, needs_gradients
+from patchclamp.engine.backend import (
+    Prefix,
+    Step,
+    given_to,
+    kept_of,
+    needs_gradients,
+    skipped,
+)
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -24,9 +31,14 @@ def at(model: Any, path: str) -> Any:
     return model
 
 
-def follow(model: Any, steps: Sequence[Step]) -> dict[str, torch.Tensor]:
+def follow(
+    model: Any, steps: Sequence[Step], prefix: Prefix | None = None
+) -> dict[str, torch.Tensor]:
     """Do the steps inside a trace, place by place in execution order, which nnsight insists on."""
     found: dict[str, torch.Tensor] = {}
+    paths, instead = skipped(prefix)
+    for path in paths:
+        at(model, path).skip(instead)
     kept: dict[tuple[str, str], Any] = {}
     for visit in visits(steps):
         place = at(model, visit["path"])
@@ -51,17 +63,22 @@ class Nnsight:
             self._model = TransformersModel(module, task=task, tokenizer=tokenizer)
 
     def forward(
-        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        steps: Sequence[Step],
+        *,
+        stop: bool,
+        prefix: Prefix | None = None,
     ) -> dict[str, torch.Tensor]:
         """Run one batch; see `Backend.forward`."""
-        given = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        given = given_to(inputs, prefix, self._device)
         gradients = needs_gradients(steps)
         # One trace site for every use: nnsight compiles a block once. The grad mode stands inside
         # the block because only there it would reach a remote server too.
-        with self._model.trace(**given, use_cache=False) as tracer:  # noqa: SIM117
+        with self._model.trace(**given) as tracer:  # noqa: SIM117
             with torch.set_grad_enabled(gradients):
-                found = nnsight.save(follow(self._model, steps))
+                found = nnsight.save(follow(self._model, steps, prefix))
                 if stop:
                     tracer.stop()
         result: dict[str, torch.Tensor] = found
-        return result
+        return result | kept_of(given, prefix)

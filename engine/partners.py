@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from patchclamp.engine.problems import Problems
@@ -97,29 +97,30 @@ def _check_lengths(
             return
 
 
-def check_means(
+def check_mean(
     analysis: str,
-    interventions: Iterable[str],
+    value: Mean,
     context: tuple[str, Mapping[str, Tokenised]],
     problems: Problems,
 ) -> None:
-    """P414: a mean per position exists at every position of a set that it replaces."""
+    """P414: a mean per position or group exists at every position of a set that it replaces."""
     stimuli, sets = context
-    for name in sorted(interventions):
-        value = getattr(problems.loaded.spec.interventions[name], "value", None)
-        if not isinstance(value, Mean) or value.per != "position":
-            continue
-        if stimuli not in sets or value.mean_over not in sets:
-            continue
-        need, have = sets[stimuli].tokens.reach, sets[value.mean_over].tokens.longest
-        if need > have:
-            problems.add(
-                ("analyses", analysis),
-                "P414",
-                f"{stimuli!r} reaches {need} tokens{_beyond(sets[stimuli])}, but "
-                f"{value.mean_over!r}, whose mean per position stands in, only {have}: positions "
-                f"{have}..{need - 1} have no mean",
-            )
+    if value.per == "all":
+        return
+    of, given = sets[stimuli], sets[value.mean_over]
+    need, have = of.tokens.reach, given.tokens.longest
+    if need > have:
+        problems.add(
+            ("analyses", analysis),
+            "P414",
+            f"{stimuli!r} reaches {need} tokens{_beyond(of)}, but {value.mean_over!r}, whose mean "
+            f"per position stands in, only {have}: positions {have}..{need - 1} have no mean",
+        )
+    lone = sorted(set(of.table.groups or ()) - set(given.table.groups or ()))
+    if value.per == "group" and (lone or of.table.groups is None):
+        which = f"group {lone[0]!r} of {stimuli!r}" if lone else f"{stimuli!r}, without groups,"
+        message = f"{which} has no mean per group in {value.mean_over!r}"
+        problems.add(("analyses", analysis), "P414", message)
 
 
 def _beyond(of_set: Tokenised) -> str:

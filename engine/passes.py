@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from patchclamp.engine.backend import Backend, Step
+from patchclamp.engine.backend import Backend, Prefix, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import Plan
+from patchclamp.engine.savings import Pack
 from patchclamp.registry.errors import ModelError
 
 Found = dict[str, torch.Tensor]
-Inputs = tuple[tuple[tuple[int, ...], ...], list[Step]]
-"""Token ids of each input row, and the steps of the pass."""
+Packs = Iterator[tuple[Pack, Found]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What goes through the model: its tensors, the steps, and what a pass begins with."""
+
+    tensors: Mapping[str, torch.Tensor]
+    steps: list[Step]
+    prefix: Prefix | None = None
+
+
+def whole(ids: Sequence[Sequence[int]], steps: list[Step]) -> Inputs:
+    """Return a pass of token ids, from the first layer and token on."""
+    # Any id may pad: the mask hides it, and not every tokenizer has a padding token.
+    return Inputs(pad(ids, pad_id=0), steps)
+
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -54,7 +70,7 @@ class Passes:
     ) -> Iterator[tuple[Batch, Found]]:
         """Run a batch, or its halves where it does not fit into memory, and yield what is found."""
         try:
-            found = self.forward(*prepare(batch))
+            found = self.put_through(prepare(batch))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -73,11 +89,45 @@ class Passes:
 
     def forward(self, ids: Sequence[Sequence[int]], steps: list[Step]) -> Found:
         """Run token ids through the model; stops early where no logits are read."""
+        return self.put_through(whole(ids, steps))
+
+    def put_through(self, inputs: Inputs) -> Found:
+        """Run what is prepared through the model; stops early where no logits are read."""
         self.run_so_far += 1
-        # Any id may pad: the mask hides it, and not every tokenizer has a padding token.
-        inputs = pad(ids, pad_id=0)
-        stop = all(step["do"] not in ("answers", "objective") for step in steps)
-        return self.backend.forward(inputs, steps, stop=stop)
+        keep = bool(inputs.prefix and inputs.prefix.get("keep"))
+        stop = all(step["do"] not in ("answers", "objective") for step in inputs.steps)
+        return self.backend.forward(
+            inputs.tensors, inputs.steps, stop=stop and not keep, prefix=inputs.prefix
+        )
+
+    def run_pack(self, name: str, pack: Pack, prepare: Callable[[Pack], Inputs]) -> Packs:
+        """Run a pack, or its halves where it does not fit into memory; see `run`."""
+        try:
+            found = self.put_through(prepare(pack))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            halves = self._half_packs(name, pack, error)
+        else:
+            yield pack, found
+            self.done += 1
+            self.advance(name)
+            return
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        for half in halves:
+            yield from self.run_pack(name, half, prepare)
+
+    def _half_packs(self, name: str, pack: Pack, error: BaseException) -> list[Pack]:
+        """Halve the conditions of a pack, or the stimuli of its only one."""
+        parts = pack.parts
+        if len(parts) > 1:
+            half = (len(parts) + 1) // 2
+            return [replace(pack, parts=some) for some in (parts[:half], parts[half:])]
+        rows = parts[0].rows
+        length = int(self.plan.sets[name].lengths[list(rows)].max())
+        halves = self._halves(name, Batch(rows, length), error)
+        return [replace(pack, parts=(replace(parts[0], rows=b.rows),)) for b in halves]
 
     def _halves(self, name: str, batch: Batch, error: BaseException) -> list[Batch]:
         of_set = self.plan.sets[name]

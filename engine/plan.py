@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from patchclamp.analyses.readings import (
     Change,
     MetricReading,
+    Place,
     Reading,
     Readings,
     answered_by,
@@ -21,21 +20,20 @@ from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
 from patchclamp.engine.model import ModelSource, find_model
-from patchclamp.engine.partners import check_means, check_partners
+from patchclamp.engine.partners import check_partners
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
+from patchclamp.engine.sources import add_asked, check_sources, lacking
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import ANALYSES, METRICS
+from patchclamp.registry.errors import AnalysisError
 from patchclamp.registry.table import load
-from patchclamp.specs.captures import Reduction
-from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
-from patchclamp.specs.positions import ALL
-from patchclamp.specs.selections import resolve_layers
+from patchclamp.specs.positions import Positions
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Plan:
         asked = {
             read
             for reading in self.metric_readings().values()
-            if reading.stimuli == name
+            if reading.asked == name
             for read in METRICS[reading.metric].reads
         }
         return tuple(sorted(asked))
@@ -110,6 +108,11 @@ class Plan:
         needed |= set(self.answered())
         return tuple(name for name in self.sets if name in needed)
 
+    @property
+    def given(self) -> dict[str, SetPlan]:
+        """The stimulus sets of the spec; the others are of partners, with another's answers."""
+        return {name: of_set for name, of_set in self.sets.items() if "|" not in name}
+
     def batches(self, name: str) -> int:
         """Number of batches of a whole set."""
         of_set = self.sets[name]
@@ -124,15 +127,14 @@ class Plan:
         }
         return sum(self.batches(name) for name, _, _ in objectives)
 
-    def passes(self) -> int:
-        """Number of forward passes of a batch, if nothing has been measured before."""
+    def clean_passes(self) -> int:
+        """Number of forward passes of a batch without changes, if nothing was measured before."""
         clean = self.backward_passes()
         for name in self.clean_sets():
             of_set = [c for c in self.captures if c.stimuli == name]
             if name in self.answered() or any(c.gradient is None for c in of_set):
                 clean += self.batches(name)
-        changed = sum(self.batches(name) * len(c) for name, c in self.conditions().items())
-        return clean + changed
+        return clean
 
 
 def conditions_of(readings: Iterable[Reading]) -> dict[str, tuple[tuple[Change, ...], ...]]:
@@ -140,7 +142,7 @@ def conditions_of(readings: Iterable[Reading]) -> dict[str, tuple[tuple[Change, 
     distinct: dict[str, dict[tuple[Change, ...], None]] = {}
     for reading in readings:
         if isinstance(reading, MetricReading):
-            of_set = distinct.setdefault(reading.stimuli, {})
+            of_set = distinct.setdefault(reading.asked, {})
             of_set.update((c.changes, None) for c in reading.conditions if c.changes)
     return {name: tuple(changes) for name, changes in distinct.items()}
 
@@ -180,30 +182,54 @@ def make_plan(
         plan_capture(name, entry, model, (sets[str(entry.of)], problems))
         for name, entry in loaded.spec.captures.items()
     ]
-    readings = _plan_readings(model, problems)
-    captures += list(elsewhere(readings, model, sets, problems))
-    means = list(_means(readings, sets, problems))
     problems.raise_if_any()
+    readings = _plan_readings(model, sets, problems)
+    captures += list(elsewhere(readings, model, sets, problems))
+    asked = [
+        (name, reading)
+        for name, parts in readings.items()
+        for reading in parts.values()
+        if isinstance(reading, MetricReading)
+    ]
+    for name, reading in asked:
+        check_sources(name, reading, sets, problems)
+    problems.raise_if_any()
+    changes = [change for _, reading in asked for c in reading.conditions for change in c.changes]
     found = [capture for capture in captures if capture is not None]
     weights = model.weights_digest((cache or open_cache()).root)
-    return Plan(loaded, model, weights, sets, (*found, *means), readings)
+    internal = lacking(loaded, sets, dict.fromkeys(changes))
+    return Plan(loaded, model, weights, sets, (*found, *internal), readings)
 
 
-def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings]:
-    """Ask every analysis what it needs measured."""
-    readings = {}
-    sets = {name: str(entry.of) for name, entry in problems.loaded.spec.captures.items()}
+def _plan_readings(
+    model: ModelSource, sets: dict[str, SetPlan], problems: Problems
+) -> dict[str, Readings]:
+    """Ask every analysis what it needs measured; sets that are scored by others' answers are made.
+
+    The shape that an analysis is told knows the places of positions in every set.
+    """
+
+    def places(stimuli: str, positions: Positions) -> tuple[Place, ...]:
+        chosen = choose(positions, sets[stimuli], (), problems)
+        if chosen is None:
+            return ()
+        return tuple(zip(chosen.labels, chosen.names or ("",) * len(chosen.labels), strict=True))
+
+    of_captures = {name: str(entry.of) for name, entry in problems.loaded.spec.captures.items()}
+    shape = replace(model.shape, sets=of_captures, places=places)
+    readings: dict[str, Readings] = {}
     for name, entry in problems.loaded.spec.analyses.items():
-        units = getattr(entry, "units", None)
-        if units is not None:
-            layers = resolve_layers(units.layers, model.shape.layers)
-            resolved = units.model_copy(update={"layers": layers})
-            entry = entry.model_copy(update={"units": resolved})
         reference = ANALYSES[entry.kind].readings
         assert reference is not None, "checked by check_implemented"
-        readings[name] = load(reference)(entry, replace(model.shape, sets=sets))
-        asked = any(isinstance(reading, MetricReading) for reading in readings[name].values())
-        if asked and model.architecture.encoder:
+        try:
+            readings[name] = load(reference)(entry, shape)
+        except AnalysisError as error:
+            problems.add(("analyses", name), "P421", str(error))
+            continue
+        metrics = [r for r in readings[name].values() if isinstance(r, MetricReading)]
+        for reading in metrics:
+            add_asked(name, reading, sets, problems)
+        if metrics and model.architecture.encoder:
             problems.add(
                 ("analyses", name),
                 "P413",
@@ -211,57 +237,3 @@ def _plan_readings(model: ModelSource, problems: Problems) -> dict[str, Readings
                 "follows, so that no answer has a logit",
             )
     return readings
-
-
-def mean_name(change: Change) -> str:
-    """Return the name of the capture that holds the mean which a change puts in place."""
-    return f"{change.intervention}@{change.site}"
-
-
-def _means(
-    readings: Mapping[str, Readings], sets: Mapping[str, SetPlan], problems: Problems
-) -> Iterator[CapturePlan]:
-    """Yield the captures of means that interventions need, and check that the means exist."""
-    layers: dict[Change, set[int]] = {}
-    measured = [
-        (name, reading)
-        for name, parts in readings.items()
-        for reading in parts.values()
-        if isinstance(reading, MetricReading)
-    ]
-    for name, reading in measured:
-        changes = [change for c in reading.conditions for change in c.changes]
-        for change in changes:
-            kind = Change(change.intervention, change.site, -1)
-            layers.setdefault(kind, set()).add(change.layer)
-        check_means(name, {c.intervention for c in changes}, (reading.stimuli, sets), problems)
-    for change, numbers in layers.items():
-        value = getattr(problems.loaded.spec.interventions[change.intervention], "value", None)
-        if isinstance(value, Mean) and value.mean_over in sets:
-            yield _mean(change, value, sorted(numbers), (sets[value.mean_over], problems))
-
-
-def _mean(
-    change: Change, value: Mean, layers: Iterable[int], context: tuple[SetPlan, Problems]
-) -> CapturePlan:
-    of_set, problems = context
-    chosen = choose(ALL, of_set, (), problems)
-    assert chosen is not None, "every stimulus has all of its tokens"
-    by = "group" if value.per == "group" else None
-    how = Reduction(kind="mean", over="stimulus", by=by)
-    codes, classes = {}, {}
-    if by is not None:
-        groups = of_set.table.groups or ()
-        kinds = tuple(sorted(set(groups)))
-        classes[by], codes[by] = kinds, np.array([kinds.index(group) for group in groups])
-    return CapturePlan(
-        mean_name(change),
-        value.mean_over,
-        change.site,
-        tuple(layers),
-        chosen,
-        reduce=(how,),
-        codes=codes,
-        classes=classes,
-        internal=True,
-    )

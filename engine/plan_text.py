@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from time import monotonic
 
-from patchclamp.engine.answering import clean_asking
+from patchclamp.engine.answering import all_passes, changed_passes, clean_asking
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import (
     WORTH,
@@ -43,7 +43,7 @@ def plan_command(arguments: Namespace) -> int:
             sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
             if arguments.time:
                 sys.stdout.write(f"  {time_in_words(plan, cache)}\n")
-            for of_set in plan.sets.values():
+            for of_set in plan.given.values():
                 sys.stdout.write("\n" + token_table(of_set, plan.model))
     return 0
 
@@ -61,7 +61,7 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
         f"{plan.model.shape.layers} layers x {plan.model.shape.heads} heads, "
         f"{parameters(plan.model):,} parameters, {spec.model.weights} weights in {spec.model.dtype}"
     ]
-    for name, of_set in plan.sets.items():
+    for name, of_set in plan.given.items():
         tokens = int(of_set.lengths.sum())
         lines.append(
             f"  stimuli.{name}: {len(of_set.table)} stimuli, {tokens} tokens, longest "
@@ -74,9 +74,7 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
     for capture in plan.captures:
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
-        lines.append(
-            f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.stimuli}"
-        )
+        lines.append(f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.asked}")
     return "\n".join([*lines, *_costs(plan, cache)])
 
 
@@ -84,8 +82,8 @@ def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Itera
     """Yield a capture in words: dims and bytes, what would be cheaper, and whether it is there."""
     size = sizes(plan, capture)
     bytes_ = capture_bytes(plan, capture)
-    if capture.internal and capture.reduce:  # the mean that an intervention puts in place
-        yield f"  interventions.{_mean_in_words(plan, capture)}"
+    if capture.internal and capture.of_source is not None:
+        yield f"  interventions: {capture.name}"
     else:
         for variable in capture.variables():
             dims = ", ".join(f"{dim} {size[dim]}" for dim in variable.dims if dim != "every")
@@ -107,23 +105,22 @@ def _dropped(plan: Plan, capture: CapturePlan) -> str:
     return f"; {_count(dropped, 'stimulus', 'stimuli')} too short and dropped" if dropped else ""
 
 
-def _mean_in_words(plan: Plan, capture: CapturePlan) -> str:
-    intervention = capture.name.partition("@")[0]
-    value = getattr(plan.loaded.spec.interventions[intervention], "value")  # noqa: B009
-    return f"{intervention}: mean of {capture.site} over {capture.stimuli}, per {value.per}"
-
-
 def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
     distinct = sum(len(changes) for changes in plan.conditions().values())
-    forward = _count(plan.passes(), "forward pass", "forward passes")
+    passes = all_passes(plan)
+    forward = _count(passes, "forward pass", "forward passes")
     backward = plan.backward_passes()
     if backward:
         forward += f", {_count(backward, 'backward pass', 'backward passes')}"
     clean = _count(len(plan.clean_sets()), "set", "sets")
     due = passes_due(plan, cache)
+    plain, (changed, work) = all_passes(plan, optimise=False), changed_passes(plan)
+    if distinct and plan.loaded.spec.run.optimise:
+        whole = passes - changed + work
+        forward += f" (worth {whole:.3g} whole ones; {plain} without savings)"
     yield (
         f"  {forward}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}"
-        + ("" if due == plan.passes() else f"; {due} due, the rest is recorded already")
+        + ("" if due == passes else f"; {due} due, the rest is recorded already")
     )
     yield f"  memory about {said(memory_bytes(plan))}, disk at most {said(disk_bytes(plan, cache))}"
 

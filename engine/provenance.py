@@ -100,7 +100,7 @@ def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
             "tokenizer_sha256": plan.model.tokenizer_digest(),
             "dtype": spec.model.dtype,
         },
-        "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.sets.items()},
+        "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.given.items()},
         **made,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -11,16 +11,16 @@ from patchclamp.engine.answering import Asking, answers_in
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.passes import Found, Inputs, Passes
+from patchclamp.engine.passes import Found, Inputs, Passes, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.steps import (
-    answers_step,
     capture_steps,
     in_order,
     leaf_step,
     objective_step,
+    read_answers_at,
 )
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import GuardError
@@ -37,14 +37,19 @@ class Work:
     asked: Asking | None = None
 
 
-def outstanding(plan: Plan, cache: Cache, asked: Sequence[Asking] = ()) -> list[Work]:
+def outstanding(
+    plan: Plan,
+    cache: Cache,
+    asked: Sequence[Asking] = (),
+    captures: Sequence[CapturePlan] | None = None,
+) -> list[Work]:
     """Return what is left to record, judged by the records and the shards that there are.
 
     Stimuli that lack the same go through the model together and give it all in one pass;
     gradients, each of its own number, take a pass each.
     """
     lacking: list[tuple[CapturePlan | Asking, frozenset[int]]] = []
-    for capture in plan.captures:
+    for capture in plan.captures if captures is None else captures:
         rows = frozenset(capture.chosen.rows)
         lacking.append((capture, rows - _done(plan.record(capture), rows, cache)))
     for one in asked:
@@ -89,12 +94,12 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
     """Run what is left of the clean passes; a batch is done when its shards are written."""
     for part in work:
         folders = {c.name: cache.shards(passes.plan.record(c)) for c in part.captures}
-        for whole in passes.batches(part.stimuli, part.rows):
+        for every in passes.batches(part.stimuli, part.rows):
 
             def steps(batch: Batch, part: Work = part) -> Inputs:
                 return prepare(passes.plan, part, batch)
 
-            for batch, found in passes.run(part.stimuli, whole, steps):
+            for batch, found in passes.run(part.stimuli, every, steps):
                 for capture in part.captures:
                     tensors, rows = gather(passes.plan, capture, batch.rows, found)
                     if rows:
@@ -115,7 +120,7 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
     ]
     gradient = next((capture.gradient for capture in work.captures), None)
     if gradient is None and work.asked is None:
-        return tuple(of_set.tokens.ids[row] for row in batch.rows), in_order(steps)
+        return whole([of_set.tokens.ids[row] for row in batch.rows], in_order(steps))
     reads = work.asked.reads if work.asked is not None else _reads(gradient)
     said = ask(of_set.tokens, batch.rows, reads=reads)
     for step in steps:
@@ -123,8 +128,10 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
     if gradient is not None:
         steps += [leaf_step(plan.model), objective_step(plan.model, said, gradient)]
     else:
-        steps.append(answers_step(plan.model, said))
-    return said.ids, in_order(steps)
+        logits = any(capture.site in ("logits", "logprobs") for capture in work.captures)
+        narrow = plan.loaded.spec.run.optimise and not logits
+        steps += read_answers_at(plan.model, said, narrow=narrow)
+    return whole(said.ids, in_order(steps))
 
 
 def _reads(gradient: Gradient | None) -> tuple[str, ...]:

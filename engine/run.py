@@ -29,6 +29,7 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import root_attributes, sweep_attributes
 from patchclamp.engine.records import Cache, digest_of, open_cache
 from patchclamp.engine.rig import Progress, Rig, rig_of
+from patchclamp.engine.sources import known
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
 from patchclamp.engine.whole import write_whole
@@ -110,10 +111,10 @@ def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
         check_budget(plan, records)
         rig.total = passes_due(plan, records)
         measure_clean(rig, measured, plan.answered())
-        measure_answers(rig, measured, plan.conditions())
+        measure_answers(rig, measured, known(plan.loaded, plan.conditions()))
         analyses = _analyse(rig, measured)
         groups = {
-            **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.sets},
+            **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.given},
             **{
                 f"/captures/{capture.name}": capture_dataset(
                     plan, capture, measured.captures[capture.name]
@@ -151,10 +152,11 @@ def _measure_cells(
 def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
     """Do every analysis on the datasets that answer its readings."""
     spec = rig.plan.loaded.spec
-    results: dict[str, xr.Dataset] = {}
+    results = measured.results
     memory = int(spec.run.budget.memory or MEMORY)
     for name in analyses_in_order(spec):
         entry = spec.analyses[name]
+        measure_answers(rig, measured, conditions_of(rig.plan.readings[name].values()))
         data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
         context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)

@@ -15,6 +15,7 @@ seen in execution order, and the last is the one that is written. The forms:
     pattern   the same, after the softmax
     rest      what the last part must add to the first
     logprobs  the last part is logits
+    bare      the last part is the tensor, which may be replaced by one of another size
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     """Return the last part's value with the site's tensor in place; the inverse of `take`."""
     form, part, value = place["form"], place["parts"][-1], values[-1]
     old = member(part, value)
+    if form == "bare":
+        return with_member(part, value, tensor)
     if form == "logprobs":
         raise ValueError("the site 'logprobs' is computed from logits and is not written")
     if form in ("scores", "pattern"):

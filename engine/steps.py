@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,18 +138,44 @@ def _reduction(how: Reduction, capture: CapturePlan, rows: Sequence[int]) -> dic
     return {**plain, "codes": torch.from_numpy(codes[list(rows)]), "classes": kinds}
 
 
-def write_steps(
-    model: ModelSource, changes: Iterable[Change], value: Callable[[Change], torch.Tensor]
-) -> list[Step]:
-    """Put values in place: what `value` gives for each change; see `engine.body.write`."""
-    edits: dict[Place, list[dict[str, Any]]] = {}
-    for change in changes:
-        edit = {"head": change.head, "value": value(change)}
-        edits.setdefault((change.site, change.layer), []).append(edit)
+def write_steps(model: ModelSource, edits: Iterable[tuple[Change, Step]]) -> list[Step]:
+    """Put values in place: what is said of each change; see `engine.body.write`."""
+    places: dict[Place, list[Step]] = {}
+    for change, how in edits:
+        one = {"rows": None, "head": change.head, "units": list(change.units) or None, **how}
+        places.setdefault((change.site, change.layer), []).append(one)
     return [
-        {"do": "write", "place": place(model, *where, write=True), "edits": e, "rows": None}
-        for where, e in edits.items()
+        {"do": "write", "place": place(model, *where, write=True), "edits": edits}
+        for where, edits in places.items()
     ]
+
+
+def read_answers_at(model: ModelSource, asked: Asked, *, narrow: bool) -> list[Step]:
+    """Read answers; if `narrow`, unembed only where they are read, which changes no number."""
+    step = answers_step(model, asked)
+    return list(narrow_step(model, step)) if narrow and step["text"] is None else [step]
+
+
+def narrow_step(model: ModelSource, answers: Step) -> tuple[Step, Step]:
+    """Unembed only where answers are read; returns that step and the one that reads them."""
+    path = model.architecture.unembed[-1]
+    part = {"path": path, "io": "input", "member": 0, "split": "", "share": 0, "heads": 0}
+    where = {
+        "site": "unembedded",
+        "layer": 0,
+        "form": "bare",
+        "position": 1,
+        "parts": [{**part, "order": (model.shape.layers, -1)}],
+    }
+    rows, positions = answers["rows"], answers["positions"]
+    narrowed = {"do": "narrow", "place": where, "rows": rows, "positions": positions}
+    read = {"rows": torch.zeros_like(rows), "positions": torch.arange(len(rows))}
+    return narrowed, {**answers, **read}
+
+
+def keep_step(model: ModelSource, layer: int) -> Step:
+    """Keep the stream that a block receives, where it is, for passes that begin there."""
+    return {"do": "keep", "key": f"stream.{layer}", "place": place(model, "resid_pre", layer)}
 
 
 def leaf_step(model: ModelSource) -> Step:

@@ -201,6 +201,7 @@ ARCHITECTURES: Table[Architecture] = Table(
             unembed=("transformer.ln_f", "lm_head"),
             rotary="pairs",
             lacks=_PARALLEL,
+            pair=True,
         ),
         _phi("phi", "Phi 1 and 2: rotary positions, attention and MLP in parallel", normed=False),
         _phi(

@@ -86,6 +86,8 @@ class Architecture:
     """Name of the config's bound on attention scores."""
     encoder: bool = False
     """Whether every token sees every other, so that no next token is predicted."""
+    pair: bool = False
+    """Whether a block gives a tuple with the stream in it, and not the stream itself."""
     beside: tuple[str, ...] = ()
     """How names of weights begin that no site needs: a file may have them or not."""
 

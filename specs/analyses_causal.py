@@ -31,6 +31,9 @@ class Units(Model):
     """Which heads of each block, at sites that have them."""
     positions: Positions = ALL
     """At which tokens."""
+    group: int | None = Field(default=None, ge=1)
+    """Units of the site, such as neurons, are taken so many at a time, in order; None takes all of
+    them at once."""
 
 
 def _listed(value: Any) -> Any:
@@ -93,6 +96,8 @@ class Patching(Model):
     default: they answer different questions."""
     units: Units | None = None
     """What is patched."""
+    grid: tuple[Literal["head", "position"], ...] = ("head", "position")
+    """What is patched one at a time beside layers; of what is left out, all at once."""
     path: Path | None = None
     """Or which paths."""
     metric: Metric

@@ -79,6 +79,9 @@ class Place(Model):
     """Which units of the site; none means all of them."""
     during: Literal["prompt", "generation", "both"] = "both"
     """Whether generated tokens are intervened on as well as the prompt."""
+    allow_no_effect: bool = False
+    """Whether it may change no logit at all, which is an error otherwise: it then hardly ever
+    reached the model."""
 
 
 class Ablate(Place):

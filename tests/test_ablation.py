@@ -44,6 +44,7 @@ def measured(clean: np.ndarray, *, seed: int = 0) -> xr.Dataset:
         {
             "clean": ("stimulus", clean),
             "value": (("condition", "stimulus"), (factor[:, None] * clean)[order]),
+            "applied": (("condition", "stimulus"), np.ones((4, len(clean)), dtype=bool)),
         },
         coords={
             "stimulus": [f"s{i}" for i in range(len(clean))],

@@ -16,6 +16,7 @@ from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import pad
 from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
 from patchclamp.engine.tokens import Spelling, TokenTable
+from patchclamp.engine.values import edit
 from patchclamp.engine.weights import load_weights
 
 TEXTS = ((3, 4, 5, 6, 7, 8, 9, 10, 11), (12, 13, 14), (20,), (30, 31, 32, 33, 34, 35))
@@ -114,7 +115,7 @@ def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
     """A head index means that head: the same ablation, done to the weights instead."""
     layer, head = 1, 2
     steps = [
-        *write_steps(source, [Change("zero", "z", layer, head)], lambda _: torch.zeros(1, 1)),
+        *write_steps(source, [(Change("zero", "z", layer, head), edit(torch.zeros(1, 1)))]),
         answers_step(source, ask(TOKENS, range(4))),
     ]
     inputs = pad(TEXTS, pad_id=0)
@@ -139,7 +140,7 @@ def test_zeroing_a_head_equals_zeroing_its_rows_of_the_output_projection(
 
 def test_a_write_reaches_a_later_read_but_not_an_earlier_one(source: Any) -> None:
     reads = [read_step(source, ("z", layer), f"z.{layer}", LENGTHS[:1]) for layer in range(3)]
-    zero = write_steps(source, [Change("zero", "z", 1, 0)], lambda _: torch.zeros(1, 1))
+    zero = write_steps(source, [(Change("zero", "z", 1, 0), edit(torch.zeros(1, 1)))])
     steps = in_order([*reads, *zero])
     runner = source.backends["nnsight"]
     inputs = pad(TEXTS[:1], pad_id=0)

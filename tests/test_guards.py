@@ -59,20 +59,25 @@ class Spoilt:
         self.mask, self.writes = mask, writes
 
     def forward(
-        self, inputs: Mapping[str, torch.Tensor], steps: Sequence[Step], *, stop: bool
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        steps: Sequence[Step],
+        *,
+        stop: bool,
+        prefix: dict[str, Any] | None = None,
     ) -> dict[str, torch.Tensor]:
         given: dict[str, Any] = dict(inputs)
         if not self.mask:
             # What a loop does that pads on the left and forgets to say so.
             given["input_ids"] = inputs["input_ids"].roll(1, dims=1)
         kept = [step for step in steps if self.writes or step["do"] != "write"]
-        return self.inner.forward(given, kept, stop=stop)
+        return self.inner.forward(given, kept, stop=stop, prefix=prefix)
 
 
 def judge(plan: Plan, backend: Spoilt) -> list[Any]:
     passes = Passes(plan, backend, lambda _: None)
     verdicts = check_identities(passes, backend.module)
-    values = Values(plan, {})
+    values = Values(plan)
     with TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
         asked = clean_asking(plan, "words")
@@ -81,7 +86,7 @@ def judge(plan: Plan, backend: Spoilt) -> list[Any]:
         clean = collect(plan, asked, cache)
         verdicts += check_answers(passes, asked, clean, {})
         asked = asking(plan, "words", plan.conditions()["words"], values)
-        ask_all(passes, asked, values, cache)
+        ask_all(passes, asked, cache)
         verdicts += check_answers(passes, asked, collect(plan, asked, cache), clean[()])
     return verdicts
 

@@ -60,9 +60,7 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_they_lack(path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [
-        ("units: {site: z}", "units: {site: z, positions: last}", 12, "this value of 'positions'"),
         ("kind: ablate,", "kind: ablate, positions: last,", 9, "this value of 'positions'"),
-        ("metric: logit_diff", "metric: logit_diff, correct: fdr", 12, "this value of 'correct'"),
         (
             "target: category",
             "target: category, controls: [random_twin]",

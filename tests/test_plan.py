@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tiny
+from patchclamp.engine.answering import all_passes
 from patchclamp.engine.plan import make_plan
 from patchclamp.registry.errors import SpecError
 from patchclamp.specs.load import loads
@@ -66,14 +67,16 @@ def test_a_plan_counts_its_passes_before_loading_weights(folder: Path) -> None:
     assert made.sets["words"].tokens.first_spelling("correct") == ((6,), (11,))
     assert made.sets["words"].tokens.first_spelling("foil") == ((7,), (12,))
     # one clean batch, and one for each of the four heads of layer 1
-    assert made.passes() == 1 + 4
+    assert all_passes(made, optimise=False) == 1 + 4
+    # all four side by side, from what a clean pass leaves before layer 1
+    assert all_passes(made) == 1 + 1 + 1
 
 
 def test_analyses_that_need_the_same_condition_share_its_pass(folder: Path) -> None:
     twice = SPEC + (
         "  again: {kind: ablation, units: {site: z, layers: 0..1}, metric: {kind: accuracy}}\n"
     )
-    assert plan(folder, twice).passes() == 1 + 8
+    assert all_passes(plan(folder, twice), optimise=False) == 1 + 8
 
 
 BAD = [

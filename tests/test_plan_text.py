@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchclamp.engine import cli
+from patchclamp.engine.answering import all_passes
 from patchclamp.engine.costs import sizes
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.plan_text import describe_plan
@@ -25,9 +26,10 @@ def test_the_quick_starts_plan_in_words(tmp_path: Path) -> None:
         "  stimuli.scrambled: 240 stimuli, 4625 tokens, longest 33, in 1 batch",
         "  captures.resid: activation of resid_post (stimulus 240, layer 3, position 1, unit 96)",
         "    276 kB in float32",
-        "  interventions.mean: mean of z over scrambled, per position",
+        "  interventions: mean per position of scrambled in z, layers 0..2",
         "  analyses.heads: 12 conditions of words",
-        "  14 forward passes: 2 sets clean, 12 interventions",
+        "  15 forward passes (worth 10.7 whole ones; 14 without savings): 2 sets clean, "
+        "12 interventions",
         *said[-1:],
     ]
     assert said[-1].startswith("  memory about ")
@@ -42,7 +44,7 @@ def test_shapes_and_passes_are_those_of_the_run(tmp_path: Path) -> None:
         cache=tmp_path / "cache",
         progress=lambda _, done, total: seen.append(total),
     )
-    assert seen == [plan.passes()] * plan.passes()
+    assert seen == [all_passes(plan)] * all_passes(plan)
     activation = result.groups["/captures/resid"]["activation"]
     size = sizes(plan, plan.captures[0])
     assert dict(activation.sizes) == {str(dim): size[str(dim)] for dim in activation.dims}
@@ -56,9 +58,7 @@ def test_what_is_recorded_is_told_and_what_differs_if_not(tmp_path: Path) -> Non
 
     assert "recompute (nothing like it has been measured)" in said()
     run("quickstart", out=tmp_path, cache=cache.root)
-    assert (
-        "14 forward passes: 2 sets clean, 12 interventions; 0 due, the rest is recorded" in said()
-    )
+    assert "2 sets clean, 12 interventions; 0 due, the rest is recorded" in said()
     assert said().count("    recorded 20") == 2
     other = said("captures.resid.layers=1")
     assert "recompute (layers changed: [0, 1, 2] → [1])" in other
@@ -92,5 +92,5 @@ def test_a_run_that_would_take_too_long_stops_and_goes_on(tmp_path: Path) -> Non
         overrides=slow[:1],
         progress=lambda _, __, total: done.append(total),
     )
-    whole = make_plan(load("quickstart", slow[:1])).passes()
+    whole = all_passes(make_plan(load("quickstart", slow[:1])))
     assert done[0] == whole - 2

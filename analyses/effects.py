@@ -1,0 +1,147 @@
+"""Effects: a metric under conditions against another run, with intervals and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from patchclamp.analyses.bootstrap import group_bootstrap
+from patchclamp.analyses.paired import sign_flip_test
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.specs.inference import Bootstrap
+
+BESIDE = ("position_name",)
+"""Labels of conditions that say more of a dim and are none."""
+
+FLIPS = 10_000
+"""Random sign flips of a test against 0, where there are too many groups for all of them."""
+
+
+def table(measured: xr.Dataset) -> xr.Dataset:
+    """Return readings with a dim for each label of their conditions, instead of `condition`.
+
+    `value` (condition, stimulus) becomes (layer, head, ..., stimulus); combinations that no
+    condition has are NaN, and so are stimuli that a condition does not apply to.
+    """
+    data = measured.assign(value=measured["value"].where(measured["applied"]))
+    data = data.drop_vars("applied")
+    on = [str(n) for n, c in data.coords.items() if c.dims == ("condition",)]
+    names = [name for name in on if name not in BESIDE]
+    beside = {name: data[name].to_numpy() for name in on if name in BESIDE}
+    places = data["position"].to_numpy() if beside else np.array([])
+    data = data.drop_vars(list(beside))
+    if names:
+        data = data.set_index(condition=names)
+        data = data.unstack("condition") if len(names) > 1 else data.rename(condition=names[0])
+    for name, values in beside.items():
+        known = dict(zip(places.tolist(), values.tolist(), strict=True))
+        column = [known[place] for place in data["position"].to_numpy().tolist()]
+        data = data.assign_coords({name: ("position", column)})
+    return data.transpose(*names, "stimulus", ...)
+
+
+def groups_of(data: xr.Dataset) -> NDArray[Any] | None:
+    """Return the group of each stimulus, None where each is independent."""
+    return data["group"].to_numpy() if "group" in data.coords else None
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How effects are judged: intervals over groups, and tests against 0, corrected over cells."""
+
+    bootstrap: Bootstrap
+    correct: Literal["max", "fdr", "none"]
+    seeds: Seeds
+
+
+def summarise(
+    difference: xr.DataArray, groups: NDArray[Any] | None, how: Inference
+) -> dict[str, xr.DataArray]:
+    """Return the mean effect over stimuli with its interval and, if asked for, its p values.
+
+    `difference` (..., stimulus), in the metric's units: under a condition minus without it.
+
+        effect               mean over stimuli
+        effect_low, _high    percentile bootstrap interval of it over groups
+        p, p_max or p_fdr    two-sided sign-flip test against 0, alone and corrected over all cells
+
+    Intervals assume that groups are independent, tests that the sign of a group's difference is
+    exchangeable if there is no effect. Cells that do not exist are NaN; a cell that lacks some
+    stimuli raises `AnalysisError`.
+    """
+    dims = [dim for dim in difference.dims if dim != "stimulus"]
+    flat = difference.stack(cell=dims) if dims else difference.expand_dims("cell")
+    values = flat.transpose("cell", "stimulus").to_numpy()
+    there = np.isfinite(values)
+    partly = there.any(axis=1) & ~there.all(axis=1)
+    if partly.any():
+        cell = int(np.flatnonzero(partly)[0])
+        stimulus = difference["stimulus"].to_numpy()[int(np.flatnonzero(~there[cell])[0])]
+        raise AnalysisError(
+            f"stimulus {str(stimulus)!r} has no token where something is changed: choose positions "
+            "that all stimuli have"
+        )
+    whole = there.all(axis=1)
+    columns = {"effect": values.mean(axis=1)}
+    spread = (1 - how.bootstrap.level) / 2
+    bounds = np.full((2, len(values)), np.nan)
+    rng = how.seeds.generator("bootstrap")
+    draws = group_bootstrap(values[whole], groups, n=how.bootstrap.n, rng=rng)
+    bounds[:, whole] = np.quantile(draws, [spread, 1 - spread], axis=-1)
+    columns["effect_low"], columns["effect_high"] = bounds
+    if how.correct != "none":
+        p, p_max = sign_flip_test(values[whole], groups, FLIPS, how.seeds.generator("sign flips"))
+        corrected = p_max if how.correct == "max" else false_discovery_control(p)
+        for name, found in (("p", p), (f"p_{how.correct}", corrected)):
+            columns[name] = np.full(len(values), np.nan)
+            columns[name][whole] = found
+    first = flat.isel(stimulus=0, drop=True)
+    made = {name: first.copy(data=column) for name, column in columns.items()}
+    return {name: one.unstack("cell") if dims else one.isel(cell=0) for name, one in made.items()}
+
+
+def meanings(metric: Any, what: str, scale: float) -> dict[str, dict[str, Any]]:
+    """Return the attributes of what `summarise` gives; `what` says what is done."""
+    effect = {
+        "units": metric.units,
+        "long_name": f"mean change of {metric.name} when {what}",
+        "estimand": f"effect_of_{metric.estimand}",
+        "scale": scale,
+    }
+    bound = "bootstrap bound of effect"
+    test = {"units": "1", "scale": 1.0}
+    return {
+        "effect": effect,
+        "effect_low": {"units": metric.units, "long_name": f"lower {bound}", "scale": scale},
+        "effect_high": {"units": metric.units, "long_name": f"upper {bound}", "scale": scale},
+        "p": {**test, "long_name": "p of a sign-flip test of effect against 0, uncorrected"},
+        "p_max": {**test, "long_name": "p of effect, corrected by the maximum statistic"},
+        "p_fdr": {**test, "long_name": "p of effect, corrected for the false discovery rate"},
+    }
+
+
+def require_baseline(
+    metric: str, clean: NDArray[np.float64], groups: NDArray[Any] | None, seeds: Seeds
+) -> None:
+    """Refuse a share unless the clean mean is positive beyond doubt and so are most stimuli.
+
+    A share of a baseline near zero is arbitrarily large, one of a negative baseline has the
+    wrong sign. A model that fails the task can still have a small positive mean by accident, so
+    the mean and the mean sign must both be positive at the lower end of their 95 % intervals.
+    """
+    both = np.stack([clean, np.sign(clean)])
+    draws = group_bootstrap(both, groups, n=2000, rng=seeds.generator("baseline"))
+    mean_low, sign_low = np.quantile(draws, 0.025, axis=-1)
+    if mean_low <= 0 or sign_low <= 0:
+        raise AnalysisError(
+            f"a share of the clean baseline has no meaning here: mean {metric} is "
+            f"{clean.mean():.4g} (95 % interval from {mean_low:.4g}), positive in "
+            f"{np.mean(clean > 0):.0%} and negative in {np.mean(clean < 0):.0%} of stimuli; the "
+            "model does not reliably do the task. Leave out `share: true`, or use stimuli it solves"
+        )

@@ -1,0 +1,63 @@
+"""Units: from a choice of the model's parts to changes, one for each part, with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from patchclamp.analyses.readings import Change, Label, ModelShape
+from patchclamp.registry import SITES
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.specs.analyses_causal import Units
+from patchclamp.specs.interventions import Intervention
+from patchclamp.specs.selections import parse_head_name, resolve_layers
+
+Part = tuple[tuple[Label, ...], Change]
+"""The labels of a part of the model, and the change there."""
+
+
+def parts(units: Units, shape: ModelShape, do: str | Intervention) -> Iterator[Part]:
+    """Yield a change for each head, or group of units, of each chosen layer."""
+    for layer, head in heads(units, shape):
+        labels: tuple[Label, ...] = () if layer is None else (("layer", layer),)
+        if head is not None:
+            dim = "kv_head" if "kv_head" in SITES[units.site].dims else "head"
+            labels = (*labels, (dim, head))
+        whole = Change(do, units.site, layer or 0, head, positions=units.positions)
+        if units.group is None:
+            yield labels, whole
+            continue
+        dim, size = _width(units.site, shape)
+        for first in range(0, size, units.group):
+            group = tuple(range(first, min(size, first + units.group)))
+            change = Change(do, units.site, whole.layer, head, group, units.positions)
+            yield (*labels, (dim, first)), change
+
+
+def heads(units: Units, shape: ModelShape) -> Iterator[tuple[int | None, int | None]]:
+    """Yield every chosen layer and head; None where the site has none."""
+    dims = SITES[units.site].dims
+    if "layer" not in dims:
+        yield None, None
+        return
+    layers = resolve_layers(units.layers, shape.layers)
+    if not {"head", "kv_head"} & set(dims):
+        yield from ((layer, None) for layer in layers)
+    elif isinstance(units.heads, str):
+        count = (shape.kv_heads or shape.heads) if "kv_head" in dims else shape.heads
+        yield from ((layer, head) for layer in layers for head in range(count))
+    elif isinstance(units.heads[0], str):
+        yield from (parse_head_name(head) for head in units.heads)
+    else:
+        yield from ((layer, int(head)) for layer in layers for head in units.heads)
+
+
+def _width(site: str, shape: ModelShape) -> tuple[str, int]:
+    """Return the last dim of a site and its size."""
+    dim = SITES[site].dims[-1]
+    sizes = {"unit": shape.units, "neuron": shape.neurons}
+    if dim not in sizes:
+        raise AnalysisError(
+            f"'group' takes units of the residual stream or neurons together; {site!r} has "
+            f"{dim}s: leave it out"
+        )
+    return dim, sizes[dim]

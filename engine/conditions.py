@@ -1,0 +1,255 @@
+"""Sweeps: a batch under its conditions, from what its clean pass left, as tensors and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchclamp.analyses.readings import Change
+from patchclamp.engine.answers import Asked, ask
+from patchclamp.engine.backend import Prefix, Step
+from patchclamp.engine.batches import Batch, pad
+from patchclamp.engine.model import ModelSource
+from patchclamp.engine.passes import Found, Inputs
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.savings import Pack, Sweep, Wanted, plain, sweep_of
+from patchclamp.engine.steps import in_order, keep_step, read_answers_at, write_steps
+from patchclamp.engine.values import Edit, Values
+
+Changes = tuple[Change, ...]
+
+
+@dataclass
+class Clean:
+    """What a clean pass of a batch left, by input row; `first` is the first row of a stimulus."""
+
+    first: dict[int, int] = field(default_factory=dict)
+    streams: dict[int, torch.Tensor] = field(default_factory=dict)
+    past: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    distribution: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """What all passes of a sweep share; `reads` is what is read of the logits beyond answers."""
+
+    plan: Plan
+    name: str
+    conditions: tuple[Changes, ...]
+    reads: tuple[str, ...]
+    values: Values
+    optimise: bool
+
+    @property
+    def model(self) -> ModelSource:
+        """The model."""
+        return self.plan.model
+
+
+def wanted(sweeping: Sweeping, number: int, rows: tuple[int, ...]) -> Wanted:
+    """Return what is known of a condition before it runs."""
+    changes = sweeping.conditions[number]
+    start = min((start_of(change, sweeping.model.shape.layers) for change in changes), default=0)
+    firsts = first_tokens(sweeping, changes)
+    tokens = None
+    if firsts is not None:
+        lengths = sweeping.plan.sets[sweeping.name].lengths
+        tokens = int((lengths - firsts)[list(rows)].max())
+    return Wanted(number, rows, start, tokens)
+
+
+def batch_sweep(sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, ...]]) -> Sweep:
+    """Return how a batch runs under what is left of its conditions, by number."""
+    some = [wanted(sweeping, number, rows) for number, rows in left.items() if rows]
+    if not sweeping.optimise:
+        return plain(some)
+    budget = sweeping.plan.loaded.spec.run.batch.tokens
+    return sweep_of(some, sweeping.model.shape.layers, batch.length, budget)
+
+
+def start_of(change: Change, layers: int) -> int:
+    """Return the first block that must run when a change is made."""
+    if change.site == "embed":
+        return 0
+    return layers - 1 if change.site == "logits" else moved(change, layers).layer
+
+
+def moved(change: Change, layers: int) -> Change:
+    """Return a change of what a block gives as one of what the next is given, which is the same."""
+    if change.site == "resid_post" and change.layer + 1 < layers:
+        return replace(change, site="resid_pre", layer=change.layer + 1)
+    return change
+
+
+def first_tokens(sweeping: Sweeping, changes: Changes) -> NDArray[np.int64] | None:
+    """Return the first token of each stimulus that changes touch; None where they may touch any.
+
+    A stimulus that they do not touch counts as touched at its last token, where answers are read.
+    """
+    firsts = sweeping.plan.sets[sweeping.name].lengths - 1
+    for change in changes:
+        index = sweeping.values.index(change, sweeping.name)
+        if index is None or change.site in ("attn_scores", "attn_pattern", "logits"):
+            return None
+        large = np.where(index >= 0, index, np.iinfo(np.int32).max).min(axis=1)
+        firsts = np.minimum(firsts, large)
+    return None if "text" in sweeping.reads else firsts
+
+
+def clean_inputs(sweeping: Sweeping, sweep: Sweep, batch: Batch) -> Inputs:
+    """Return the clean pass of a batch, which leaves what its conditions begin with."""
+    tokens = sweeping.plan.sets[sweeping.name].tokens
+    said = ask(tokens, batch.rows, reads=sweeping.reads)
+    steps = [keep_step(sweeping.model, layer) for layer in sweep.streams]
+    if sweep.past or "distribution" in sweeping.reads:
+        steps += answered(sweeping, said)
+    prefix: Prefix | None = {"keep": True} if sweep.past else None
+    return Inputs(pad(said.ids, pad_id=0), in_order(steps), prefix)
+
+
+def left_by(sweeping: Sweeping, sweep: Sweep, batch: Batch, found: Found) -> Clean:
+    """Return what a clean pass left."""
+    said = ask(sweeping.plan.sets[sweeping.name].tokens, batch.rows)
+    clean = Clean(dict(zip(batch.rows, said.first, strict=True)))
+    clean.streams = {layer: found[f"stream.{layer}"] for layer in sweep.streams}
+    if sweep.past:
+        layers = range(sweeping.model.shape.layers)
+        clean.past = [(found[f"past.keys.{n}"], found[f"past.values.{n}"]) for n in layers]
+    if "distribution" in sweeping.reads:
+        logits = found["answers.distribution"]
+        clean.distribution = dict(zip(batch.rows, logits, strict=True))
+    return clean
+
+
+def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
+    """Return the pass of a pack: its stimuli once for each condition, from its layer on."""
+    tokens, model = sweeping.plan.sets[sweeping.name].tokens, sweeping.model
+    rows = [row for part in pack.parts for row in part.rows]
+    reads, distribution = sweeping.reads, None
+    if "distribution" in reads:
+        reads = tuple(read for read in reads if read != "distribution")
+        distribution = torch.stack([clean.distribution[row] for row in rows])
+    said = ask(tokens, rows, reads=reads, clean=distribution)
+    stimulus = _stimulus_of(said)
+    cut = torch.zeros(len(said.ids), dtype=torch.long)
+    if pack.past:
+        cut = torch.cat([torch.from_numpy(_firsts(sweeping, part)) for part in pack.parts])[
+            stimulus
+        ]
+    edits = _edits(sweeping, pack, (stimulus, cut))
+    ids = [row[int(at) :] for row, at in zip(said.ids, cut, strict=True)]
+    step = {**said.step, "positions": said.step["positions"] - cut[said.step["rows"]]}
+    said = replace(said, ids=tuple(ids), step=step)
+    steps = in_order([*write_steps(model, edits), *answered(sweeping, said)])
+    inputs = pad(said.ids, pad_id=0)
+    if not pack.start and not pack.past:
+        return Inputs(inputs, steps)
+    offset = torch.arange(len(ids)) - torch.tensor(said.first)[stimulus]
+    source = torch.tensor([clean.first[row] for row in rows])[stimulus] + offset
+    return _begun(model, pack, clean, (Inputs(inputs, steps), source, cut))
+
+
+def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
+    """Return the steps that read answers; all logits are there where one of them is changed."""
+    writes = any(change.site == "logits" for of in sweeping.conditions for change in of)
+    return read_answers_at(sweeping.model, said, narrow=sweeping.optimise and not writes)
+
+
+def _firsts(sweeping: Sweeping, part: Wanted) -> NDArray[np.int64]:
+    firsts = first_tokens(sweeping, sweeping.conditions[part.number])
+    assert firsts is not None, "only these have a past"
+    return firsts[list(part.rows)].astype(np.int64)
+
+
+def _stimulus_of(said: Asked) -> torch.Tensor:
+    """Return which of the stimuli each input row is of: its text with one of its answers after."""
+    starts = torch.zeros(len(said.ids), dtype=torch.long)
+    starts[torch.tensor(said.first[1:], dtype=torch.long)] = 1
+    return starts.cumsum(0)
+
+
+def _edits(
+    sweeping: Sweeping, pack: Pack, rows: tuple[torch.Tensor, torch.Tensor]
+) -> list[tuple[Change, Edit]]:
+    """Return what each condition changes in its own input rows, counted from their first token."""
+    (stimulus, cut), edits, begin = rows, [], 0
+    layers = sweeping.model.shape.layers
+    for part in pack.parts:
+        own = (stimulus >= begin) & (stimulus < begin + len(part.rows))
+        of, offset = stimulus[own] - begin, cut[own]
+        first = int(own.nonzero()[0])
+        begin += len(part.rows)
+        for change in sweeping.conditions[part.number]:
+            edit = sweeping.values.of(change, sweeping.name, part.rows)
+            value, index = edit["value"], edit["index"]
+            dims = 4 if change.head is None and change.site in FOUR else 3
+            if value.ndim == dims and len(value) == len(part.rows):
+                value = value[of]
+            if index is not None:
+                index = index[of]
+                index = torch.where(index >= 0, index - offset[:, None], -1)
+            where = moved(change, layers) if sweeping.optimise else change
+            at = (first, first + len(of))
+            edits.append((where, {**edit, "value": value, "index": index, "rows": at}))
+    return edits
+
+
+FOUR = ("q", "k", "v", "z", "attn_scores", "attn_pattern")
+"""Sites whose tensors have four dims, one of them heads."""
+
+
+def _begun(
+    model: ModelSource,
+    pack: Pack,
+    clean: Clean,
+    what: tuple[Inputs, torch.Tensor, torch.Tensor],
+) -> Inputs:
+    """Return a pass that begins with what the clean run had: its stream, its keys and values."""
+    given, source, cut = what
+    inputs = dict(given.tensors)
+    length = inputs["input_ids"].shape[1]
+    prefix: Prefix = {}
+    if pack.start:
+        stream = clean.streams[pack.start]
+        where = (cut[:, None] + torch.arange(length)).clamp(max=stream.shape[1] - 1)
+        path = model.architecture.places["resid_post"].path
+        prefix |= {
+            "skip": [path.format(layer=layer) for layer in range(pack.start)],
+            "stream": stream[source[:, None].to(stream.device), where.to(stream.device)],
+            "pair": model.architecture.pair,
+        }
+    if pack.past:
+        before = int(cut.max())
+        # What was before stands at the end of the past, so that distances stay what they are.
+        there = torch.arange(before) - (before - cut[:, None])
+        prefix["past"] = _past(clean.past, pack.start, source, there)
+        inputs["attention_mask"] = torch.cat([(there >= 0).long(), inputs["attention_mask"]], dim=1)
+        inputs["position_ids"] = inputs["position_ids"] + cut[:, None]
+    return Inputs(inputs, given.steps, prefix)
+
+
+def _past(
+    past: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    start: int,
+    source: torch.Tensor,
+    there: torch.Tensor,
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return keys and values (row, head, token, channel) of each layer, at the tokens `there`.
+
+    Layers that are skipped only say how many tokens there are.
+    """
+    found = []
+    for layer, pair in enumerate(past):
+        if layer < start:
+            none = pair[0].new_zeros(1, 1, there.shape[1], 1)
+            found.append((none, none))
+            continue
+        where = there.clamp(min=0).to(pair[0].device)
+        rows = source.to(pair[0].device)[:, None]
+        keys, values = (tensor.transpose(1, 2)[rows, where].transpose(1, 2) for tensor in pair)
+        found.append((keys, values))
+    return found

@@ -1,0 +1,131 @@
+"""Savings: how a batch goes through the model under many conditions with the least work.
+
+Each saving is exact. `run: {optimise: false}` takes none, and is what they are compared with.
+
+1. A condition starts at its first changed layer, from what the clean run had there (`streams`).
+2. Where it changes late tokens only, the tokens before them keep the keys and values that the clean
+   run gave them (`past`), and only the others run.
+3. Conditions that start at one layer run side by side, as further rows of one pass (`packs`).
+
+What a clean run leaves pays for itself or is not kept: its cost, in layers of tokens, is weighed
+against what it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+_FEWER = 0.75
+"""Share of a batch's tokens that may be left to run for the rest's keys and values to be worth
+being copied."""
+_SPREAD = 0.5
+"""Within a pass, tokens of the shortest condition as a share of those of the longest: all rows of
+a pass are as long as the longest."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A condition of some stimuli of a batch.
+
+    `start` is the first layer that it changes, `tokens` how many of the longest stimulus follow
+    the first token that it changes, that one included; None means that it may change any.
+    """
+
+    number: int
+    rows: tuple[int, ...]
+    start: int
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Conditions that run in one pass, from a layer on, perhaps after tokens that are not run."""
+
+    start: int
+    past: bool
+    parts: tuple[Wanted, ...]
+
+    def only(self, rows: Collection[int]) -> Pack:
+        """Return the pack of some of the stimuli."""
+        some = [replace(p, rows=tuple(row for row in p.rows if row in rows)) for p in self.parts]
+        return replace(self, parts=tuple(part for part in some if part.rows))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a clean pass of a batch must leave, and the passes under conditions."""
+
+    streams: tuple[int, ...]
+    past: bool
+    packs: tuple[Pack, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether there must be a clean pass."""
+        return bool(self.streams) or self.past
+
+    def work(self, layers: int, length: int, rows: int) -> float:
+        """Return how many whole passes of the batch all of this is worth, in layers of tokens."""
+        clean = layers if self.past else max(self.streams, default=0)
+        total = float(clean * rows * length)
+        for pack in self.packs:
+            tokens = max(part.tokens or length for part in pack.parts) if pack.past else length
+            total += (layers - pack.start) * tokens * sum(len(part.rows) for part in pack.parts)
+        return total / (layers * rows * length)
+
+
+def plain(wanted: Sequence[Wanted]) -> Sweep:
+    """Return a sweep that takes no saving: a whole pass for each condition.
+
+    >>> len(plain([Wanted(0, (0, 1), 2, None), Wanted(1, (0, 1), 2, None)]).packs)
+    2
+    """
+    return Sweep((), False, tuple(Pack(0, False, (one,)) for one in wanted))
+
+
+def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) -> Sweep:
+    """Return the passes of a batch whose longest stimulus has `length` tokens.
+
+    `layers` are those of the model, `budget` the most tokens in a pass.
+
+    >>> wanted = [Wanted(number, (0,), number, None) for number in range(4)]
+    >>> sweep = sweep_of(wanted, layers=4, length=10, budget=100)
+    >>> sweep.streams, [pack.start for pack in sweep.packs]
+    ((1, 2, 3), [0, 1, 2, 3])
+    """
+    few = [one for one in wanted if one.tokens is not None and one.tokens <= _FEWER * length]
+    saved = sum((layers - one.start) * (length - (one.tokens or 0)) for one in few)
+    past = saved > layers * length
+    starts = [one.start for one in wanted]
+    # With a clean pass that goes through all layers anyway, what streams save is free.
+    skip = past or sum(starts) > max(starts, default=0)
+    late = {one.number for one in few} if past else set()
+    packs: list[Pack] = []
+    for is_late in (False, True):
+        members = [one for one in wanted if (one.number in late) == is_late]
+        for start in sorted({one.start for one in members} if skip else {0}):
+            of_start = [one for one in members if not skip or one.start == start]
+            sizes = [one.tokens if is_late else length for one in of_start]
+            parts = _parts(of_start, [size or length for size in sizes], budget)
+            packs += [Pack(start, is_late, part) for part in parts]
+    streams = tuple(sorted({pack.start for pack in packs} - {0}))
+    return Sweep(streams, past, tuple(packs))
+
+
+def _parts(
+    members: Sequence[Wanted], sizes: Sequence[int], budget: int
+) -> list[tuple[Wanted, ...]]:
+    """Cut conditions into passes: within the budget, and of about as many tokens each."""
+    order = sorted(range(len(members)), key=lambda i: -sizes[i])
+    parts: list[list[Wanted]] = []
+    longest, rows = 0, 0
+    for i in order:
+        more = len(members[i].rows)
+        if parts and (rows + more) * longest <= budget and sizes[i] >= _SPREAD * longest:
+            parts[-1].append(members[i])
+            rows += more
+        else:
+            parts.append([members[i]])
+            longest, rows = sizes[i], more
+    return [tuple(part) for part in parts]

@@ -1,0 +1,271 @@
+"""Sources: the captures that interventions take their values from, and the stimuli that stand in.
+
+A mean is a capture that is reduced over stimuli; what a patch or a resampling puts in place is the
+whole capture of another set, whose stimuli stand in for one another as partners do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from patchclamp.analyses.readings import Change, MetricReading
+from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.partners import check_mean
+from patchclamp.engine.positions import choose
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.sets import SetPlan
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.specs.captures import Reduction
+from patchclamp.specs.interventions import Ablate, Add, Intervention, Mean, Patch, Resample
+from patchclamp.specs.load import Loaded
+from patchclamp.specs.positions import ALL, Positions
+from patchclamp.specs.stimuli import Corrupt
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a change takes its value from: clean activations of a set, or their mean."""
+
+    stimuli: str
+    site: str
+    positions: Positions
+    mean: Mean | None
+
+    @property
+    def name(self) -> str:
+        """What its capture is called."""
+        what = "activations" if self.mean is None else f"mean per {self.mean.per}"
+        where = "" if self.positions == ALL else f" at {self.positions.model_dump_json()}"
+        return f"{what} of {self.stimuli} in {self.site}{where}"
+
+
+def entry_of(loaded: Loaded, change: Change) -> Intervention:
+    """Return what a change puts in place: an entry of the spec, or one an analysis made."""
+    if isinstance(change.intervention, str):
+        entry: Intervention = loaded.spec.interventions[change.intervention]
+        return entry
+    return change.intervention
+
+
+def source_of(loaded: Loaded, change: Change) -> Source | None:
+    """Return what a change takes its value from; None where that needs no activations."""
+    entry = entry_of(loaded, change)
+    if isinstance(entry, Patch):
+        return Source(str(entry.source), change.site, change.positions, None)
+    if isinstance(entry, Ablate) and isinstance(entry.value, Resample):
+        return Source(str(entry.value.resample), change.site, change.positions, None)
+    if isinstance(entry, Ablate) and isinstance(entry.value, Mean):
+        return Source(str(entry.value.mean_over), change.site, ALL, entry.value)
+    return None
+
+
+def lacking(
+    loaded: Loaded,
+    sets: Mapping[str, SetPlan],
+    changes: Iterable[Change],
+    held: Sequence[CapturePlan] = (),
+) -> list[CapturePlan]:
+    """Return the captures that changes need and that are not among those held."""
+    layers: dict[Source, set[int]] = {}
+    for change in changes:
+        source = source_of(loaded, change)
+        if source is not None and find(source, change.layer, held) is None:
+            layers.setdefault(source, set()).add(change.layer)
+    return [
+        _capture(source, tuple(sorted(of)), (sets[source.stimuli], Problems(loaded)))
+        for source, of in layers.items()
+        if source.stimuli in sets
+    ]
+
+
+def find(source: Source, layer: int, captures: Sequence[CapturePlan]) -> CapturePlan | None:
+    """Return the capture of a source that has a layer."""
+    return next((c for c in captures if c.of_source == source and layer in c.layers), None)
+
+
+def _capture(
+    source: Source, layers: tuple[int, ...], context: tuple[SetPlan, Problems]
+) -> CapturePlan:
+    of_set, problems = context
+    chosen = choose(source.positions, of_set, (), problems)
+    if chosen is None:
+        raise AnalysisError(f"{source.name}: not every stimulus has these positions")
+    codes, classes = {}, {}
+    reduce: tuple[Reduction, ...] = ()
+    if source.mean is not None:
+        by = "group" if source.mean.per == "group" else None
+        reduce = (Reduction(kind="mean", over="stimulus", by=by),)
+        if by is not None:
+            groups = of_set.table.groups or ()
+            kinds = tuple(sorted(set(groups)))
+            classes[by], codes[by] = kinds, np.array([kinds.index(group) for group in groups])
+    where = f"{layers[0]}..{layers[-1]}" if len(layers) > 1 else f"{layers[0]}"
+    return CapturePlan(
+        f"{source.name}, layers {where}",
+        source.stimuli,
+        source.site,
+        layers,
+        chosen,
+        reduce=reduce,
+        codes=codes,
+        classes=classes,
+        internal=True,
+        of_source=source,
+    )
+
+
+def origin_of(loaded: Loaded, name: str) -> tuple[str, str]:
+    """Return the set that a set is a version of, itself if none, and how partners are told."""
+    entry = loaded.spec.stimuli[name]
+    if isinstance(entry, Corrupt):
+        return str(entry.of), "order"
+    partners = entry.partners
+    return (name, "order") if partners is None else (str(partners.of), partners.by)
+
+
+def partners_of(
+    loaded: Loaded, sets: Mapping[str, SetPlan], name: str, other: str
+) -> list[int] | None:
+    """Return the row in another set of each stimulus's partner; None where they are no partners.
+
+    Versions of one set are partners of it and of one another; a set is its own partner. Where
+    they match by order they have as many stimuli, which is checked before.
+    """
+    name = name.rpartition("|")[
+        2
+    ]  # stimuli that are scored by others' answers stand in their order
+    (base, by), (other_base, other_by) = origin_of(loaded, name), origin_of(loaded, other)
+    if base != other_base:
+        return None
+    ids, others = sets[name].table.ids, sets[other].table.ids
+    if name == other or "id" not in (by, other_by):
+        return list(range(len(ids))) if len(ids) == len(others) else None
+    rows = {id_: row for row, id_ in enumerate(others)}
+    return [rows[id_] for id_ in ids] if rows.keys() >= set(ids) else None
+
+
+def stand_ins(
+    loaded: Loaded, sets: Mapping[str, SetPlan], name: str, change: Change
+) -> list[int] | None:
+    """Return the row in the source of what stands in for each stimulus; None if none can.
+
+    Partners where the sets are partners. Otherwise, for a resampling, a stimulus is drawn, seeded
+    by the name of its source, among those of equal length, and never the stimulus itself.
+    """
+    entry, source = entry_of(loaded, change), source_of(loaded, change)
+    assert source is not None, "asked of changes that have one"
+    own = name.partition("|")[0] == source.stimuli
+    if isinstance(entry, Patch) or not own:
+        partners = partners_of(loaded, sets, name, source.stimuli)
+        if partners is not None or isinstance(entry, Patch):
+            return partners
+    of, given = sets[name], sets[source.stimuli]
+    rng = Seeds(loaded.spec.seed, "interventions").generator(f"resample.{source.stimuli}")
+    drawn: list[int] = []
+    for row, length in enumerate(of.lengths):
+        fits = np.flatnonzero(given.lengths == length)
+        fits = fits[[not own or given.table.ids[i] != of.table.ids[row] for i in fits]]
+        if not len(fits):
+            return None
+        drawn.append(int(rng.choice(fits)))
+    return drawn
+
+
+def add_asked(
+    analysis: str, reading: MetricReading, sets: dict[str, SetPlan], problems: Problems
+) -> None:
+    """Add a set's stimuli with the answers of their partners, or P422 where they are none."""
+    answers = reading.answers
+    if answers is None or answers == reading.stimuli or reading.asked in sets:
+        return
+    rows = partners_of(problems.loaded, sets, answers, reading.stimuli)
+    if rows is None:
+        problems.add(
+            ("analyses", analysis),
+            "P422",
+            f"{reading.stimuli!r} is no version of {answers!r}, by whose answers it is scored: "
+            f"say 'partners: {{of: {answers}}}' there",
+        )
+        return
+    own, others = sets[reading.stimuli], sets[answers]
+    texts = tuple(own.table.texts[row] for row in rows)
+    ids = tuple(own.tokens.ids[row] for row in rows)
+    sets[reading.asked] = SetPlan(
+        replace(others.table, name=reading.asked, texts=texts),
+        replace(others.tokens, ids=ids),
+        own.stimuli and tuple(own.stimuli[row] for row in rows),
+    )
+
+
+def check_sources(
+    analysis: str, reading: MetricReading, sets: Mapping[str, SetPlan], problems: Problems
+) -> None:
+    """P414, P422: there is a value for every token that is changed."""
+    if reading.asked not in sets:
+        return
+    kinds: dict[tuple[Source, Intervention], Change] = {}
+    for change in dict.fromkeys(c for of in reading.conditions for c in of.changes):
+        source = source_of(problems.loaded, change)
+        if source is not None and source.stimuli in sets:
+            kinds.setdefault((source, entry_of(problems.loaded, change)), change)
+    for (source, _), change in kinds.items():
+        if source.mean is not None:
+            check_mean(analysis, source.mean, (reading.asked, sets), problems)
+        else:
+            _check_stand_ins(analysis, (source, change), (reading.asked, sets), problems)
+
+
+def _check_stand_ins(
+    analysis: str,
+    what: tuple[Source, Change],
+    context: tuple[str, Mapping[str, SetPlan]],
+    problems: Problems,
+) -> None:
+    (source, change), (name, sets) = what, context
+    here = ("analyses", analysis)
+    rows = stand_ins(problems.loaded, sets, name, change)
+    if rows is None:
+        problems.add(
+            here,
+            "P422",
+            f"nothing in {source.stimuli!r} stands in for the stimuli of {name!r}: they are no "
+            "partners, or no other stimulus has as many tokens",
+        )
+        return
+    own = choose(source.positions, sets[name], (), problems)
+    other = choose(source.positions, sets[source.stimuli], (), problems)
+    if own is None or other is None:
+        return
+    counts = [
+        dict(zip(chosen.rows, chosen.mask.sum(axis=1).tolist(), strict=True))
+        for chosen in (own, other)
+    ]
+    for row, stand_in in enumerate(rows):
+        here_, there = counts[0].get(row, 0), counts[1].get(stand_in, 0)
+        if here_ != there:
+            id_ = sets[name].table.ids[row]
+            problems.add(
+                here,
+                "P422",
+                f"stimulus {id_!r} has {here_} tokens to change, and what stands in for it in "
+                f"{source.stimuli!r} has {there}: change single positions or spans of one length",
+            )
+            return
+
+
+def known(
+    loaded: Loaded, conditions: Mapping[str, Iterable[tuple[Change, ...]]]
+) -> dict[str, tuple[tuple[Change, ...], ...]]:
+    """Return the conditions that do not wait for what an analysis finds."""
+
+    def waits(change: Change) -> bool:
+        return isinstance(entry_of(loaded, change), Add)
+
+    return {
+        name: tuple(changes for changes in of if not any(map(waits, changes)))
+        for name, of in conditions.items()
+    }
