@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,7 +62,7 @@ class Inference:
 
 
 def summarise(
-    difference: xr.DataArray, groups: NDArray[Any] | None, how: Inference
+    difference: xr.DataArray, groups: NDArray[Any] | None, how: Inference, *, partial: bool = False
 ) -> dict[str, xr.DataArray]:
     """Return the mean effect over stimuli with its interval and, if asked for, its p values.
 
@@ -73,12 +74,94 @@ def summarise(
 
     Intervals assume that groups are independent, tests that the sign of a group's difference is
     exchangeable if there is no effect. Cells that do not exist are NaN; a cell that lacks some
-    stimuli raises `AnalysisError`.
+    stimuli is about the others if `partial`, and raises `AnalysisError` otherwise.
     """
-    dims = [dim for dim in difference.dims if dim != "stimulus"]
-    flat = difference.stack(cell=dims) if dims else difference.expand_dims("cell")
-    values = flat.transpose("cell", "stimulus").to_numpy()
+    values, back = _cells(difference)
     there = np.isfinite(values)
+    if not partial:
+        _require_whole(difference, there)
+    columns = {name: np.full(len(values), np.nan) for name in ("effect", "effect_low")}
+    columns["effect_high"] = columns["effect_low"].copy()
+    ends = [(1 - how.bootstrap.level) / 2, (1 + how.bootstrap.level) / 2]
+    for cells, some in _alike(there):
+        inside = values[np.ix_(cells, some)]
+        columns["effect"][cells] = inside.mean(axis=1)
+        own = None if groups is None else groups[some]
+        if len(np.unique(np.flatnonzero(some) if own is None else own)) > 1:
+            rng = how.seeds.generator("bootstrap")
+            draws = group_bootstrap(inside, own, n=how.bootstrap.n, rng=rng)
+            low, high = np.quantile(draws, ends, axis=-1)
+            columns["effect_low"][cells], columns["effect_high"][cells] = low, high
+    whole = there.all(axis=1)
+    if how.correct != "none":
+        p, p_max = sign_flip_test(values[whole], groups, FLIPS, how.seeds.generator("sign flips"))
+        corrected = p_max if how.correct == "max" else false_discovery_control(p)
+        for name, found in (("p", p), (f"p_{how.correct}", corrected)):
+            columns[name] = np.full(len(values), np.nan)
+            columns[name][whole] = found
+    return {name: back(column) for name, column in columns.items()}
+
+
+def recovered(
+    difference: xr.DataArray, whole: xr.DataArray, groups: NDArray[Any] | None, how: Inference
+) -> dict[str, xr.DataArray]:
+    """Return effects as a share of the difference between two runs, with bootstrap bounds.
+
+    `difference` (..., stimulus) and `whole` (stimulus), in one unit: recovered = mean difference /
+    mean whole, over the stimuli that a cell has. Raises `AnalysisError` where the mean of `whole`
+    is not reliably of one sign.
+    """
+    values, back = _cells(difference)
+    total = whole.to_numpy()
+    rng = how.seeds.generator("bootstrap")
+    ends = [(1 - how.bootstrap.level) / 2, (1 + how.bootstrap.level) / 2]
+    low, high = np.quantile(group_bootstrap(total, groups, n=how.bootstrap.n, rng=rng), ends)
+    if low <= 0 <= high:
+        raise AnalysisError(
+            f"the two runs do not differ reliably: on average by {total.mean():.4g}, interval "
+            f"{low:.4g} to {high:.4g}; a share of that means nothing. Say 'normalise: false', or "
+            "take stimuli whose corruption matters"
+        )
+    columns = {n: np.full(len(values), np.nan) for n in ("recovered", "recovered_low")}
+    columns["recovered_high"] = columns["recovered_low"].copy()
+    for cells, some in _alike(np.isfinite(values)):
+        inside, below = values[np.ix_(cells, some)], total[some]
+        columns["recovered"][cells] = inside.mean(axis=1) / below.mean()
+        own = None if groups is None else groups[some]
+        if len(np.unique(np.flatnonzero(some) if own is None else own)) > 1:
+            rng = how.seeds.generator("bootstrap")
+            draws = group_bootstrap(np.vstack([inside, below]), own, n=how.bootstrap.n, rng=rng)
+            bounds = np.quantile(draws[:-1] / draws[-1], ends, axis=-1)
+            columns["recovered_low"][cells], columns["recovered_high"][cells] = bounds
+    return {name: back(column) for name, column in columns.items()}
+
+
+def _cells(
+    difference: xr.DataArray,
+) -> tuple[NDArray[np.float64], Callable[[NDArray[Any]], xr.DataArray]]:
+    """Return values (cell, stimulus), and what makes a column (cell,) an array of their dims."""
+    dims = [dim for dim in difference.dims if dim != "stimulus"]
+    ordered = difference.transpose(*dims, "stimulus")
+    first = ordered.isel(stimulus=0, drop=True)
+    values = ordered.to_numpy().reshape(-1, ordered.sizes["stimulus"])
+
+    def back(column: NDArray[Any]) -> xr.DataArray:
+        return first.copy(data=column.reshape(first.shape))
+
+    return values, back
+
+
+def _alike(
+    there: NDArray[np.bool_],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+    """Yield the cells that have the same stimuli, and which these are; none of empty cells."""
+    patterns, which = np.unique(there, axis=0, return_inverse=True)
+    for number, some in enumerate(patterns):
+        if some.any():
+            yield np.flatnonzero(which.ravel() == number), some
+
+
+def _require_whole(difference: xr.DataArray, there: NDArray[np.bool_]) -> None:
     partly = there.any(axis=1) & ~there.all(axis=1)
     if partly.any():
         cell = int(np.flatnonzero(partly)[0])
@@ -87,23 +170,6 @@ def summarise(
             f"stimulus {str(stimulus)!r} has no token where something is changed: choose positions "
             "that all stimuli have"
         )
-    whole = there.all(axis=1)
-    columns = {"effect": values.mean(axis=1)}
-    spread = (1 - how.bootstrap.level) / 2
-    bounds = np.full((2, len(values)), np.nan)
-    rng = how.seeds.generator("bootstrap")
-    draws = group_bootstrap(values[whole], groups, n=how.bootstrap.n, rng=rng)
-    bounds[:, whole] = np.quantile(draws, [spread, 1 - spread], axis=-1)
-    columns["effect_low"], columns["effect_high"] = bounds
-    if how.correct != "none":
-        p, p_max = sign_flip_test(values[whole], groups, FLIPS, how.seeds.generator("sign flips"))
-        corrected = p_max if how.correct == "max" else false_discovery_control(p)
-        for name, found in (("p", p), (f"p_{how.correct}", corrected)):
-            columns[name] = np.full(len(values), np.nan)
-            columns[name][whole] = found
-    first = flat.isel(stimulus=0, drop=True)
-    made = {name: first.copy(data=column) for name, column in columns.items()}
-    return {name: one.unstack("cell") if dims else one.isel(cell=0) for name, one in made.items()}
 
 
 def meanings(metric: Any, what: str, scale: float) -> dict[str, dict[str, Any]]:

@@ -35,16 +35,28 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
+class Aside:
+    """Puts in place what a run aside has there; that run's changes stand in the same condition."""
+
+    kind: str = "aside"
+    allow_no_effect: bool = True
+
+
+ASIDE = Aside()
+
+
+@dataclass(frozen=True)
 class Change:
     """One intervention at one place; `head` None means the whole site.
 
     `intervention` says what is put there: the name of an entry under `interventions:`, or an entry
     that the analysis makes itself. `units` are those of the site that are changed, none means all.
     `place` is the number of the place among `positions` that is changed, None means all of them.
-    `dose` is the number of the value, where the entry has several.
+    `dose` is the number of the value, where the entry has several. One that is made `aside` is
+    made in a run of its own, which is not measured and which others of the condition take from.
     """
 
-    intervention: str | Intervention
+    intervention: str | Intervention | Aside
     site: str
     layer: int
     head: int | None = None
@@ -52,6 +64,7 @@ class Change:
     positions: Positions = ALL
     place: int | None = None
     dose: int = 0
+    aside: bool = False
 
 
 Label = tuple[str, int | float | str]

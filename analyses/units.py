@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from patchclamp.analyses.readings import Change, Label, ModelShape
+from patchclamp.analyses.readings import Aside, Change, Label, ModelShape
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Units
@@ -15,7 +15,7 @@ Part = tuple[tuple[Label, ...], Change]
 """The labels of a part of the model, and the change there."""
 
 
-def parts(units: Units, shape: ModelShape, do: str | Intervention) -> Iterator[Part]:
+def parts(units: Units, shape: ModelShape, do: str | Intervention | Aside) -> Iterator[Part]:
     """Yield a change for each head, or group of units, of each chosen layer."""
     for layer, head in heads(units, shape):
         labels: tuple[Label, ...] = () if layer is None else (("layer", layer),)

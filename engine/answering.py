@@ -91,7 +91,8 @@ def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
             for pack in packs:
                 for ran, found in passes.run_pack(name, pack, prepare):
                     units = [part.number * count + row for part in ran.parts for row in part.rows]
-                    write_shard(folder, units, answers_in(found))
+                    answers = answers_in(found)  # those of runs aside stand behind the others
+                    write_shard(folder, units, {k: v[: len(units)] for k, v in answers.items()})
 
 
 def _sweep(

@@ -155,7 +155,8 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
     for all. Its `value` broadcasts against what it is for; without an `index` that is every
     position, and more positions than the batch has are left out. `index` (row, place) are
     positions, -1 for none, and position is then place in `value`. `how` it is put in place: `set`;
-    `add`; or `turn`, which keeps the length of the vector that is there.
+    `add`; `turn`, which keeps the length of the vector that is there; or `copy`, which takes what
+    the rows `of`, start and stop, have there.
     """
     changed = tensor.clone()
     for edit in step["edits"]:
@@ -176,6 +177,10 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
             # (row, head, position, unit) at pairs of a row and a position is (pair, head, unit).
             value = value.transpose(1, 2)[rows, places] if value.ndim == 4 else value[rows, places]
             where = (rows, slice(None), at) if region.ndim == 4 else (rows, at)
+        if edit["how"] == "copy":
+            other = changed[slice(*edit["of"])]
+            value = (other if edit["head"] is None else other[:, edit["head"]])[where]
+            value = value if edit["units"] is None else value[..., edit["units"]]
         now = region[where]
         if edit["units"] is not None:
             now = now[..., edit["units"]]

@@ -93,7 +93,11 @@ def first_tokens(sweeping: Sweeping, changes: Changes) -> NDArray[np.int64] | No
     firsts = sweeping.plan.sets[sweeping.name].lengths - 1
     for change in changes:
         index = sweeping.values.index(change, sweeping.name)
-        if index is None or change.site in ("attn_scores", "attn_pattern", "logits"):
+        if (
+            index is None
+            or change.aside
+            or change.site in ("attn_scores", "attn_pattern", "logits")
+        ):
             return None
         large = np.where(index >= 0, index, np.iinfo(np.int32).max).min(axis=1)
         firsts = np.minimum(firsts, large)
@@ -128,7 +132,8 @@ def left_by(sweeping: Sweeping, sweep: Sweep, batch: Batch, found: Found) -> Cle
 def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
     """Return the pass of a pack: its stimuli once for each condition, from its layer on."""
     tokens, model = sweeping.plan.sets[sweeping.name].tokens, sweeping.model
-    rows = [row for part in pack.parts for row in part.rows]
+    blocks = blocks_of(sweeping, pack)
+    rows = [row for block in blocks for row in block.rows]
     reads, distribution = sweeping.reads, None
     if "distribution" in reads:
         reads = tuple(read for read in reads if read != "distribution")
@@ -137,10 +142,8 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
     stimulus = _stimulus_of(said)
     cut = torch.zeros(len(said.ids), dtype=torch.long)
     if pack.past:
-        cut = torch.cat([torch.from_numpy(_firsts(sweeping, part)) for part in pack.parts])[
-            stimulus
-        ]
-    edits = _edits(sweeping, pack, (stimulus, cut))
+        cut = torch.cat([torch.from_numpy(_firsts(sweeping, block)) for block in blocks])[stimulus]
+    edits = _edits(sweeping, blocks, (stimulus, cut))
     ids = [row[int(at) :] for row, at in zip(said.ids, cut, strict=True)]
     step = {**said.step, "positions": said.step["positions"] - cut[said.step["rows"]]}
     said = replace(said, ids=tuple(ids), step=step)
@@ -159,10 +162,35 @@ def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
     return read_answers_at(sweeping.model, said, narrow=sweeping.optimise and not writes)
 
 
-def _firsts(sweeping: Sweeping, part: Wanted) -> NDArray[np.int64]:
-    firsts = first_tokens(sweeping, sweeping.conditions[part.number])
+@dataclass(frozen=True)
+class Block:
+    """Stimuli under changes, side by side with others in a pass; `aside` is the number of the block
+    that it takes values from."""
+
+    changes: Changes
+    rows: tuple[int, ...]
+    aside: int | None = None
+
+
+def blocks_of(sweeping: Sweeping, pack: Pack) -> list[Block]:
+    """Return the blocks of a pack: its conditions, and behind them the runs aside, each once."""
+    asides: dict[tuple[Changes, tuple[int, ...]], int] = {}
+    blocks = []
+    for part in pack.parts:
+        changes = sweeping.conditions[part.number]
+        aside = tuple(change for change in changes if change.aside)
+        number = None
+        if aside:
+            number = asides.setdefault((aside, part.rows), len(pack.parts) + len(asides))
+        measured = tuple(change for change in changes if not change.aside)
+        blocks.append(Block(measured, part.rows, number))
+    return [*blocks, *(Block(changes, rows) for changes, rows in asides)]
+
+
+def _firsts(sweeping: Sweeping, block: Block) -> NDArray[np.int64]:
+    firsts = first_tokens(sweeping, block.changes)
     assert firsts is not None, "only these have a past"
-    return firsts[list(part.rows)].astype(np.int64)
+    return firsts[list(block.rows)].astype(np.int64)
 
 
 def _stimulus_of(said: Asked) -> torch.Tensor:
@@ -173,28 +201,30 @@ def _stimulus_of(said: Asked) -> torch.Tensor:
 
 
 def _edits(
-    sweeping: Sweeping, pack: Pack, rows: tuple[torch.Tensor, torch.Tensor]
+    sweeping: Sweeping, blocks: Sequence[Block], rows: tuple[torch.Tensor, torch.Tensor]
 ) -> list[tuple[Change, Edit]]:
-    """Return what each condition changes in its own input rows, counted from their first token."""
-    (stimulus, cut), edits, begin = rows, [], 0
+    """Return what is changed in the input rows of each block, counted from their first token."""
+    (stimulus, cut), edits = rows, []
     layers = sweeping.model.shape.layers
-    for part in pack.parts:
-        own = (stimulus >= begin) & (stimulus < begin + len(part.rows))
-        of, offset = stimulus[own] - begin, cut[own]
-        first = int(own.nonzero()[0])
-        begin += len(part.rows)
-        for change in sweeping.conditions[part.number]:
-            edit = sweeping.values.of(change, sweeping.name, part.rows)
+    sizes = [0, *np.cumsum([len(block.rows) for block in blocks]).tolist()]
+    ends = torch.searchsorted(stimulus, torch.tensor(sizes)).tolist()
+    for number, block in enumerate(blocks):
+        at = (ends[number], ends[number + 1])
+        of, offset = stimulus[slice(*at)] - sizes[number], cut[slice(*at)]
+        for change in block.changes:
+            edit = sweeping.values.of(change, sweeping.name, block.rows)
             value, index = edit["value"], edit["index"]
             dims = 4 if change.head is None and change.site in FOUR else 3
-            if value.ndim == dims and len(value) == len(part.rows):
+            if value.ndim == dims and len(value) == len(block.rows):
                 value = value[of]
             if index is not None:
                 index = index[of]
                 index = torch.where(index >= 0, index - offset[:, None], -1)
             where = moved(change, layers) if sweeping.optimise else change
-            at = (first, first + len(of))
-            edits.append((where, {**edit, "value": value, "index": index, "rows": at}))
+            edit = {**edit, "value": value, "index": index, "rows": at}
+            if block.aside is not None:
+                edit["of"] = (ends[block.aside], ends[block.aside + 1])
+            edits.append((where, edit))
     return edits
 
 

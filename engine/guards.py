@@ -191,7 +191,7 @@ def _moved_alone(passes: Passes, asked: Asking, changes: Changes, row: int) -> f
         found.append(passes.put_through(inputs))
     clean, changed = found
     keys = [f"answers.{key}" for key in _LOGITS if f"answers.{key}" in clean]
-    return max(float((changed[key] - clean[key]).abs().max()) for key in keys)
+    return max(float((changed[key] - clean[key])[:1].abs().max()) for key in keys)
 
 
 def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict:

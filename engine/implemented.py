@@ -144,6 +144,37 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "correct",
         }
     ),
+    causal.Patching: frozenset(
+        {
+            "kind",
+            "clean",
+            "corrupt",
+            "direction",
+            "units",
+            "grid",
+            "path",
+            "metric",
+            "normalise",
+        }
+    ),
+    causal.Circuit: frozenset(
+        {
+            "kind",
+            "stimuli",
+            "with",
+            "circuits",
+            "units",
+            "metric",
+            "transfer",
+            "random",
+            "members",
+            "faithfulness",
+        }
+    ),
+    causal.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
+    causal.Pass: frozenset({"layers", "within"}),
+    causal.Given: frozenset({"kind", "nodes"}),
+    causal.Path: frozenset({"senders", "receivers", "freeze"}),
     causal.Units: frozenset({"site", "layers", "heads", "positions", "group"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
     inference.CrossValidation: frozenset({"folds", "inner", "stratify"}),

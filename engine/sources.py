@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from patchclamp.analyses.readings import Change, MetricReading
+from patchclamp.analyses.readings import Aside, Change, MetricReading
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.partners import check_mean
@@ -43,7 +43,7 @@ class Source:
         return f"{what} of {self.stimuli} in {self.site}{where}"
 
 
-def entry_of(loaded: Loaded, change: Change) -> Intervention:
+def entry_of(loaded: Loaded, change: Change) -> Intervention | Aside:
     """Return what a change puts in place: an entry of the spec, or one an analysis made."""
     if isinstance(change.intervention, str):
         entry: Intervention = loaded.spec.interventions[change.intervention]
@@ -207,7 +207,7 @@ def check_sources(
     """P414, P422: there is a value for every token that is changed."""
     if reading.asked not in sets:
         return
-    kinds: dict[tuple[Source, Intervention], Change] = {}
+    kinds: dict[tuple[Source, Intervention | Aside], Change] = {}
     for change in dict.fromkeys(c for of in reading.conditions for c in of.changes):
         source = source_of(problems.loaded, change)
         if source is not None and source.stimuli in sets:

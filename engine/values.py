@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from patchclamp.analyses.readings import Change
+from patchclamp.analyses.readings import Aside, Change
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.datasets import capture_dataset
@@ -57,6 +57,8 @@ class Values:
         """
         entry, index = entry_of(self.plan.loaded, change), self.index(change, name)
         at = None if index is None else torch.from_numpy(index[list(rows)].astype(np.int64))
+        if isinstance(entry, Aside):
+            return edit(torch.zeros(1, 1), how="copy", index=at)
         if isinstance(entry, Ablate) and isinstance(entry.value, Mean):
             return edit(self._mean(change, name, rows, entry.value), index=at)
         if source_of(self.plan.loaded, change) is not None:
@@ -76,7 +78,7 @@ class Values:
         entry, source = entry_of(loaded, change), source_of(loaded, change)
         index = self.index(change, name)
         at = None if index is None else digest_of((index.shape, index.tobytes()))
-        where = (change.site, change.layer, change.head, change.units, at)
+        where = (change.site, change.layer, change.head, change.units, at, change.aside)
         if source is not None:
             capture = find(source, change.layer, self.captures)
             key = None if capture is None else self.plan.record(capture).key
@@ -91,6 +93,8 @@ class Values:
             return (*where, "add", vector, entry.scale[change.dose])
         if isinstance(entry, Clamp):
             return (*where, "clamp", entry.value[change.dose])
+        if isinstance(entry, Aside):
+            return (*where, "aside")
         if isinstance(entry, Replace):
             return (*where, "noise", loaded.spec.seed, self.plan.sets[name].table.ids)
         return (*where, "zero")

@@ -99,10 +99,11 @@ ANALYSES: Table[Analysis] = Table(
             ("effect", "share"),
             figures=("head_maps", "effect_bars", "layer_curves", "sweep_panels"),
         ),
-        Analysis(
+        _done(
             "patching",
             "activation patching over layers, positions and heads; path patching",
             f"{_CAUSAL}:Patching",
+            ("recovered", "effect"),
             figures=("head_maps", "position_maps", "layer_curves", "effect_bars"),
         ),
         Analysis(
@@ -111,10 +112,11 @@ ANALYSES: Table[Analysis] = Table(
             f"{_CAUSAL}:Attribution",
             figures=("head_maps", "effect_bars", "estimates"),
         ),
-        Analysis(
+        _done(
             "circuit",
             "pruning to a circuit, its evaluation, transfer and random controls",
             f"{_CAUSAL}:Circuit",
+            ("faithfulness", "random_faithfulness", "size"),
             figures=("circuit_graph", "effect_bars"),
         ),
         Analysis(

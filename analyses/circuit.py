@@ -1,0 +1,335 @@
+"""Circuits: pruned from all nodes or given, and held against random ones of their size.
+
+1. A node is a head (`L4H10`) or an MLP (`MLP4`). What a circuit leaves out is ablated.
+2. Pruning goes through the nodes in passes and leaves out each without which the metric stays
+   above a share of the full model's, until a pass changes nothing. An emptied circuit stays empty.
+3. Each circuit is measured on its own set and others, and random circuits of its size on the same.
+
+Source: Lan, Torr & Barez 2024, Towards interpretable sequence continuation (two-way pruning);
+Mueller et al. 2025, MIB (CPR and CMD).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from patchclamp.analyses.context import Context
+from patchclamp.analyses.effects import require_baseline
+from patchclamp.analyses.paths import node
+from patchclamp.analyses.readings import Change, Condition, MetricReading, ModelShape, Readings
+from patchclamp.analyses.units import parts
+from patchclamp.registry import METRICS
+from patchclamp.registry.errors import AnalysisError
+from patchclamp.specs.analyses_causal import Circuit, Given, Pass, Prune
+
+Measuring = Generator[Readings, Mapping[str, xr.Dataset], "NDArray[np.float64]"]
+"""Yields readings, is sent their datasets, and returns values (condition, stimulus)."""
+
+Pruning = Generator[Readings, Mapping[str, xr.Dataset], frozenset[str]]
+
+SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Shares of nodes at which the faithfulness curve is measured."""
+
+
+def nodes_of(entry: Circuit, shape: ModelShape) -> dict[str, Change]:
+    """Return every node that a circuit may have, with the change that ablates it."""
+    for units in entry.units:
+        if units.site not in ("z", "mlp_out"):
+            raise AnalysisError(
+                f"nodes of a circuit are heads (site z) and MLPs (site mlp_out); got {units.site!r}"
+            )
+    do = cast("str", entry.with_)
+    return {node(change): change for units in entry.units for _, change in parts(units, shape, do)}
+
+
+def readings(entry: Circuit, shape: ModelShape) -> Readings:
+    """Return each node alone ablated on the set of the analysis, and all nodes on every set."""
+    nodes = nodes_of(entry, shape)
+    alone = [Condition((("node", name),), (change,)) for name, change in nodes.items()]
+    empty = Condition((("node", "all"),), tuple(nodes.values()))
+    found: Readings = {"own": _reading(entry, cast("str", entry.stimuli), (*alone, empty))}
+    for name in entry.transfer:
+        found[f"transfer.{name}"] = _reading(entry, name, (empty,))
+    return found
+
+
+def _reading(entry: Circuit, stimuli: str, conditions: Iterable[Condition]) -> MetricReading:
+    return MetricReading(stimuli, entry.metric.kind, tuple(conditions))
+
+
+@dataclass
+class Search:
+    """What is known while circuits are looked for: nodes by name, and every step taken."""
+
+    entry: Circuit
+    nodes: Mapping[str, Change]
+    full: float
+    trace: list[tuple[str, str, float, bool]] = field(default_factory=list)
+    """Circuit, node, the metric without it as a share of the full model's, whether it was left
+    out."""
+
+    def measure(self, stimuli: str, circuits: Sequence[frozenset[str]]) -> Measuring:
+        """Measure a set with everything outside each circuit ablated."""
+        conditions = [
+            Condition((("number", i),), tuple(c for n, c in self.nodes.items() if n not in kept))
+            for i, kept in enumerate(circuits)
+        ]
+        data = yield {"circuits": _reading(self.entry, stimuli, conditions)}
+        return np.asarray(data["circuits"]["value"].to_numpy())
+
+    def prune(
+        self, name: str, how: Prune
+    ) -> Generator[Readings, Mapping[str, xr.Dataset], frozenset[str]]:
+        """Return the nodes that stay; see the module."""
+        kept = frozenset(self.nodes)
+        stimuli = cast("str", self.entry.stimuli)
+        while True:
+            before = kept
+            for one in how.passes:
+                for candidate in order(self.nodes, one):
+                    if candidate not in kept or candidate in how.protect:
+                        continue
+                    values = yield from self.measure(stimuli, [kept - {candidate}])
+                    share = float(values.mean()) / self.full
+                    out = share > how.keep_above
+                    self.trace.append((name, candidate, share, out))
+                    kept = kept - {candidate} if out else kept
+            if how.until == "once" or kept == before:
+                return kept
+
+
+def order(nodes: Mapping[str, Change], how: Pass) -> Iterator[str]:
+    """Yield nodes in the order of a pass: by layer, and within it MLPs and heads as it says."""
+    layers = sorted({change.layer for change in nodes.values()})
+    for layer in layers if how.layers == "ascending" else reversed(layers):
+        for sort in how.within:
+            for name, change in nodes.items():
+                if change.layer == layer and (change.head is not None) == (sort == "heads"):
+                    yield name
+
+
+def analyse(
+    entry: Circuit, data: Mapping[str, xr.Dataset], context: Context
+) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
+    """Find, evaluate and transfer circuits; yields what has to be measured.
+
+    With m(C) the mean metric over stimuli when every node outside C is ablated, N all nodes:
+
+        faithfulness        = m(C) / m(N)                 as the study of sequence continuation
+        random_faithfulness   of random circuits of the same size (control)
+        share_of_gap        = (m(C) - m({})) / (m(N) - m({}))
+
+    Raises `AnalysisError` where m(N) is not reliably positive on a set.
+    """
+    own = data["own"]
+    changes = _known_changes(entry, own)
+    clean = own["clean"]
+    metric = METRICS[entry.metric.kind]
+    groups = own["group"].to_numpy() if "group" in own.coords else None
+    require_baseline(metric.name, clean.to_numpy(), groups, context.seeds)
+    search = Search(entry, changes, float(clean.mean()))
+    circuits: dict[str, frozenset[str]] = {}
+    for name, how in entry.circuits.items():
+        if isinstance(how, Prune):
+            circuits[name] = yield from search.prune(name, how)
+        else:
+            circuits[name] = _given(name, how, changes)
+    rng = context.seeds.generator("random circuits")
+    drawn = {
+        name: _random(rng, list(changes), len(kept), entry.random)
+        for name, kept in circuits.items()
+    }
+    columns: dict[str, list[xr.DataArray]] = {}
+    sets = {cast("str", entry.stimuli): own, **{n: data[f"transfer.{n}"] for n in entry.transfer}}
+    for stimuli, measured in sets.items():
+        found = yield from _evaluate(search, stimuli, measured, (circuits, drawn))
+        for key, column in found.items():
+            columns.setdefault(key, []).append(column)
+    result = xr.Dataset({key: xr.concat(found, "set") for key, found in columns.items()})
+    result = result.assign_coords(set=list(sets))
+    result = result.assign(_nodes(circuits, changes)).assign(_trace(search.trace))
+    result = result.assign(_alone(own, metric.name, metric.units))
+    if entry.members:
+        result = result.assign((yield from _members(search, circuits)))
+    if entry.faithfulness:
+        result = result.assign((yield from _curve(search, own)))
+    return result.assign_attrs(intervention=str(entry.with_), metric=metric.name)
+
+
+def _known_changes(entry: Circuit, own: xr.Dataset) -> dict[str, Change]:
+    """Return the changes of nodes, from the labels that the readings gave them."""
+    found = {}
+    for name in own["node"].to_numpy().tolist():
+        if name == "all":
+            continue
+        layer, _, head = name.removeprefix("L").removeprefix("MLP").partition("H")
+        units = next(u for u in entry.units if (u.site == "z") == bool(head))
+        number = int(head) if head else None
+        do = cast("str", entry.with_)
+        found[name] = Change(do, units.site, int(layer), number, positions=units.positions)
+    return found
+
+
+def _given(name: str, how: Given, nodes: Mapping[str, Change]) -> frozenset[str]:
+    unknown = sorted(set(how.nodes) - set(nodes))
+    if unknown:
+        raise AnalysisError(
+            f"circuit {name!r} has the node {unknown[0]!r}, which is none of the analysis's units"
+        )
+    return frozenset(how.nodes)
+
+
+def _random(
+    rng: np.random.Generator, nodes: list[str], size: int, count: int
+) -> list[frozenset[str]]:
+    return [frozenset(rng.choice(nodes, size=size, replace=False).tolist()) for _ in range(count)]
+
+
+def _evaluate(
+    search: Search,
+    stimuli: str,
+    measured: xr.Dataset,
+    what: tuple[Mapping[str, frozenset[str]], Mapping[str, Sequence[frozenset[str]]]],
+) -> Generator[Readings, Mapping[str, xr.Dataset], dict[str, xr.DataArray]]:
+    """Measure circuits and their random controls on one set."""
+    circuits, drawn = what
+    metric = METRICS[search.entry.metric.kind]
+    full = float(measured["clean"].mean())
+    empty = float(measured["value"].isel(condition=measured["node"].to_numpy() == "all").mean())
+    names = list(circuits)
+    values = yield from search.measure(stimuli, list(circuits.values()))
+    means = values.mean(axis=1)
+    coords = {"circuit": names}
+    attrs = {"units": "1", "estimand": f"faithfulness_{metric.estimand}", "scale": 1.0}
+
+    def labelled(column: NDArray[np.float64], dims: tuple[str, ...], what: str) -> xr.DataArray:
+        return xr.DataArray(column, dims=dims, coords=coords, attrs={**attrs, "long_name": what})
+
+    found = {
+        "faithfulness": labelled(
+            means / full, ("circuit",), "metric of the circuit / of the model"
+        ),
+        "share_of_gap": labelled(
+            (means - empty) / (full - empty),
+            ("circuit",),
+            "metric of the circuit, where 0 is nothing kept and 1 the model",
+        ),
+    }
+    if search.entry.random:
+        controls = []
+        for name in names:
+            values = yield from search.measure(stimuli, drawn[name])
+            controls.append(values.mean(axis=1) / full)
+        found["random_faithfulness"] = labelled(
+            np.stack(controls),
+            ("circuit", "draw"),
+            "metric of random circuits of the same size / of the model",
+        ).assign_coords(draw=np.arange(search.entry.random, dtype=np.int32))
+    return found
+
+
+def _nodes(circuits: Mapping[str, frozenset[str]], nodes: Mapping[str, Change]) -> xr.Dataset:
+    member = [[name in kept for name in nodes] for kept in circuits.values()]
+    data = xr.Dataset(coords={"circuit": list(circuits), "node": list(nodes)})
+    about = {"units": "1", "long_name": "1 where the circuit has the node"}
+    data["member"] = (("circuit", "node"), np.asarray(member, dtype=np.int8), about)
+    sizes = np.asarray([len(kept) for kept in circuits.values()], dtype=np.int32)
+    data["size"] = ("circuit", sizes, {"units": "node", "long_name": "nodes of the circuit"})
+    return data
+
+
+def _trace(trace: Sequence[tuple[str, str, float, bool]]) -> xr.Dataset:
+    """Return the steps of pruning, in order."""
+    if not trace:
+        return xr.Dataset()
+    names, nodes, shares, out = zip(*trace, strict=True)
+    data = xr.Dataset(coords={"step": np.arange(len(trace), dtype=np.int32)})
+    said = {
+        "step_circuit": (np.asarray(names), "text", "circuit that is pruned"),
+        "step_node": (np.asarray(nodes), "text", "node that is tried"),
+        "step_share": (np.asarray(shares), "1", "metric without it as a share of the model's"),
+        "step_removed": (np.asarray(out, np.int8), "1", "1 where it was left out"),
+    }
+    for name, (column, units, long_name) in said.items():
+        data[name] = ("step", column, {"units": units, "long_name": long_name})
+    return data
+
+
+def _alone(own: xr.Dataset, metric: str, units: str) -> xr.Dataset:
+    """Return the effect of each node ablated alone."""
+    alone = own.isel(condition=own["node"].to_numpy() != "all")
+    effect = (alone["value"] - alone["clean"]).mean("stimulus").to_numpy()
+    about = {"units": units, "long_name": f"mean change of {metric} when the node alone is ablated"}
+    return xr.Dataset(
+        {"effect": ("node", effect, {**about, "scale": float(np.abs(own["clean"]).max())})},
+        coords={"node": alone["node"].to_numpy()},
+    )
+
+
+def _members(
+    search: Search, circuits: Mapping[str, frozenset[str]]
+) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
+    """Remove each member of a circuit from it."""
+    shares = np.full((len(circuits), len(search.nodes)), np.nan)
+    names = list(search.nodes)
+    for number, kept in enumerate(circuits.values()):
+        members = [name for name in names if name in kept]
+        if not members:
+            continue
+        stimuli = cast("str", search.entry.stimuli)
+        values = yield from search.measure(stimuli, [kept - {name} for name in members])
+        for name, share in zip(members, values.mean(axis=1) / search.full, strict=True):
+            shares[number, names.index(name)] = share
+    about = {"units": "1", "long_name": "metric of the circuit without the node / of the model"}
+    coords = {"circuit": list(circuits), "node": names}
+    return xr.Dataset({"faithfulness_without": (("circuit", "node"), shares, about)}, coords=coords)
+
+
+def _curve(
+    search: Search, own: xr.Dataset
+) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
+    """Keep the nodes whose ablation lowers the metric most, so many at a time; CPR and CMD."""
+    alone = own.isel(condition=own["node"].to_numpy() != "all")
+    effect = (alone["value"] - alone["clean"]).mean("stimulus").to_numpy()
+    names = np.asarray(alone["node"].to_numpy())
+    ranked = names[np.argsort(effect, kind="stable")].tolist()
+    counts = [round(share * len(ranked)) for share in SIZES]
+    stimuli = cast("str", search.entry.stimuli)
+    kept = [frozenset(ranked[:count]) for count in counts]
+    values = yield from search.measure(stimuli, kept)
+    empty = float(own["value"].isel(condition=own["node"].to_numpy() == "all").mean())
+    curve = (values.mean(axis=1) - empty) / (search.full - empty)
+    cpr, cmd = areas(SIZES, curve)
+    gap = "metric, where 0 is nothing kept and 1 the model"
+    return xr.Dataset(
+        {
+            "curve": (
+                "share",
+                curve,
+                {"units": "1", "long_name": f"{gap}, by share of nodes kept"},
+            ),
+            "cpr": ((), cpr, {"units": "1", "long_name": "area under the curve (CPR)"}),
+            "cmd": ((), cmd, {"units": "1", "long_name": "area between the curve and 1 (CMD)"}),
+        },
+        coords={"share": np.asarray(SIZES)},
+    )
+
+
+def areas(sizes: Sequence[float], curve: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the areas under a faithfulness curve and between it and 1.
+
+    `sizes` (share,) of nodes that are kept, `curve` (share,) with 1 for the full model. CPR is the
+    integral of f, CMD that of |1 - f|, over a linear axis of shares by the trapezoid rule.
+    Source: Mueller et al. 2025, MIB: a mechanistic interpretability benchmark.
+
+    >>> cpr, cmd = areas(SIZES, np.ones(10))
+    >>> round(cpr, 9), cmd
+    (0.999, 0.0)
+    """
+    return float(np.trapezoid(curve, sizes)), float(np.trapezoid(np.abs(1 - curve), sizes))
