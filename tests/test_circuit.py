@@ -57,9 +57,7 @@ analyses:
     ],
     ids=["one", "none", "linear", "step", "root", "twice"],
 )
-def test_areas_have_their_closed_forms(
-    curve: Callable[[Any], Any], cpr: float, cmd: float
-) -> None:
+def test_areas_have_their_closed_forms(curve: Callable[[Any], Any], cpr: float, cmd: float) -> None:
     found = areas(SIZES, curve(np.asarray(SIZES)))
     assert found == (pytest.approx(cpr, abs=1e-7), pytest.approx(cmd, abs=1e-7))
 
