@@ -1,0 +1,197 @@
+"""CPU time of sweeps of interventions, against a plain-hooks forward for each of them.
+
+One process does both, on one thread, in process time (user and system). The model has
+GPT-2-small's shape and random weights: what a weight holds changes no time. The plain loop is what
+one writes by hand: a forward of the same prompt for each intervention, with one PyTorch hook that
+puts the value in place, and the logits of the last token read. Ours is the time of measuring the
+answers of a planned spec, guards and files included, with the model and means there already.
+
+    python benchmarks/ablation.py [--prompts 1] [--tokens 16] [--backend nnsight]
+
+Tasks: all 144 heads, mean-ablated at every position; the same at the last position; patching the
+residual stream at every layer and position from another prompt. `work` is how many whole passes
+the planner's passes are worth; the numbers are held against the loop's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
+
+from patchclamp.engine.answering import changed_passes
+from patchclamp.engine.measure import Measured, dataset_of, measure_answers, measure_clean
+from patchclamp.engine.plan import make_plan
+from patchclamp.engine.records import open_cache
+from patchclamp.engine.rig import rig_of
+from patchclamp.specs.load import load
+
+TASKS = {
+    "heads": "kind: ablation, with: mean, units: {site: z}",
+    "heads, last position": "kind: ablation, with: mean, units: {site: z, positions: last}",
+    "residual grid": "kind: patching, clean: words, corrupt: others, direction: denoising, "
+    "units: {site: resid_post}",
+}
+
+SPEC = """\
+patchclamp: 1
+name: sweep
+model: {{id: {model}}}
+stimuli:
+  words: {{kind: jsonl, path: words.jsonl, text: "{{text}}", groups: none, answer: {answer}}}
+  others: {{kind: jsonl, path: others.jsonl, text: "{{text}}", groups: none, partners: {of}}}
+interventions:
+  mean: {{kind: ablate, value: {{mean_over: others, per: position}}}}
+analyses:
+  sweep: {{{task}, metric: logit_diff}}
+run: {{backend: {backend}, threads: 1, optimise: {optimise}}}
+"""
+
+
+def make_model(folder: Path) -> None:
+    """Write GPT-2-small's shape with random weights, and a tokenizer of words."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(GPT2Config()).save_pretrained(folder)
+    words = {f"w{number}": number for number in range(50257)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
+
+
+def write_texts(folder: Path, prompts: int, tokens: int) -> None:
+    """Write prompts of random words, and others of equal length."""
+    rng = np.random.default_rng(0)
+    for name in ("words", "others"):
+        rows = [
+            {"id": f"s{i}", "text": " ".join(f"w{w}" for w in rng.integers(1, 50257, tokens))}
+            for i in range(prompts)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def ours(folder: Path, task: str, backend: str, *, optimise: bool) -> dict[str, Any]:
+    """Measure the conditions of a planned spec; model, means and clean answers are there."""
+    spec = folder / "sweep.yaml"
+    made = SPEC.format(
+        model=folder / "model",
+        task=TASKS[task],
+        backend=backend,
+        optimise=str(optimise).lower(),
+        answer='{correct: " w1", foil: " w2"}',
+        of="{of: words, by: id}",
+    )
+    spec.write_text(made)
+    cache = open_cache(Path(tempfile.mkdtemp()))
+    plan = make_plan(load(spec), cache)
+    with rig_of(plan, cache, lambda *_: None) as rig, torch.no_grad():
+        measured = Measured()
+        measure_clean(rig, measured, plan.answered())
+        started = process_time()
+        measure_answers(rig, measured, plan.conditions())
+        seconds = process_time() - started
+        (reading,) = (r for r in plan.metric_readings().values() if r.conditions)
+        values = dataset_of(rig, measured, reading)["value"].to_numpy()
+        means = None if task == "residual grid" else np.stack(_means(rig, measured))
+        return {
+            "seconds": seconds,
+            "values": values,
+            "work": changed_passes(plan)[1],
+            "ids": {n: np.array(of.tokens.ids) for n, of in plan.sets.items()},
+            "module": rig.module,
+            "means": means,
+        }
+
+
+def _means(rig: Any, measured: Any) -> list[np.ndarray]:
+    from patchclamp.engine.datasets import capture_dataset
+
+    (capture,) = measured.internal
+    data = capture_dataset(rig.plan, capture, measured.captures[capture.name])
+    return [data["mean_over_stimulus"].sel(layer=layer).to_numpy() for layer in range(12)]
+
+
+def loop(task: str, found: dict[str, Any]) -> tuple[float, np.ndarray]:
+    """Do the same by hand: a forward with one hook for each intervention."""
+    module, ids = found["module"], {n: torch.from_numpy(v) for n, v in found["ids"].items()}
+    grid = task == "residual grid"
+    run, source = (ids["others"], ids["words"]) if grid else (ids["words"], None)
+    streams: list[torch.Tensor] = []
+    values = []
+
+    def forward() -> None:
+        logits = module(run, use_cache=False).logits[:, -1]
+        values.append((logits[:, 1] - logits[:, 2]).double().numpy())
+
+    with torch.no_grad():
+        if grid:
+            handles = [
+                block.register_forward_hook(lambda _, __, output: streams.append(output))
+                for block in module.transformer.h
+            ]
+            module(source, use_cache=False)
+            for handle in handles:
+                handle.remove()
+        started = process_time()
+        for layer, block in enumerate(module.transformer.h):
+            for number in range(run.shape[1] if grid else 12):
+                if grid:
+
+                    def put(_: Any, __: Any, output: Any, p: int = number, n: int = layer) -> Any:
+                        output = output.clone()
+                        output[:, p] = streams[n][:, p]
+                        return output
+
+                    handle = block.register_forward_hook(put)
+                else:
+                    mean = torch.from_numpy(found["means"][layer][number]).float()
+
+                    def cut(_: Any, args: Any, h: int = number, mean: torch.Tensor = mean) -> Any:
+                        z = args[0].clone()
+                        where = slice(-1, None) if "last" in task else slice(None)
+                        z[:, where, 64 * h : 64 * (h + 1)] = mean[where]
+                        return (z, *args[1:])
+
+                    handle = block.attn.c_proj.register_forward_pre_hook(cut)
+                forward()
+                handle.remove()
+        return process_time() - started, np.stack(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--backend", default="nnsight")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp())
+    make_model(folder / "model")
+    write_texts(folder, max(2, arguments.prompts), arguments.tokens)
+    for task in TASKS:
+        quick = ours(folder, task, arguments.backend, optimise=True)
+        seconds, values = loop(task, quick)
+        worst = float(np.abs(quick["values"] - values).max() / np.abs(values).max())
+        sys.stdout.write(
+            f"{task}: plain hooks {seconds:.2f} s, ours {quick['seconds']:.2f} s, "
+            f"{seconds / quick['seconds']:.1f} times; {len(values)} interventions are worth "
+            f"{quick['work']:.1f} passes; largest difference {worst:.1g} of scale\n"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
