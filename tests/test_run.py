@@ -267,3 +267,16 @@ def test_a_device_that_is_not_there_is_an_error(folder: Path) -> None:
     (folder / "t.yaml").write_text(text.replace("device: cpu", "device: cuda"))
     with pytest.raises(ModelError, match="device 'cuda' is not available here"):
         run(folder / "t.yaml", out=folder / "runs")
+
+
+def test_a_label_that_a_result_would_overwrite_is_refused(tmp_path: Path) -> None:
+    items = "[{t: one two, accuracy: high}, {t: two three, accuracy: low}]"
+    (tmp_path / "t.yaml").write_text(
+        "patchclamp: 1\nname: t\nmodel: bundled:sequences\nstimuli:\n"
+        f"  words: {{kind: items, text: '{{t}}', labels: [accuracy], items: {items},\n"
+        "    answer: {correct: ' four', foil: ' five'}}\n"
+        "analyses: {solved: {kind: choice, stimuli: words}}\n"
+    )
+    message = "analyses.solved: the label 'accuracy' is also the name of a number that this"
+    with pytest.raises(AnalysisError, match=message):
+        run(tmp_path / "t.yaml", out=tmp_path / "runs")
