@@ -172,15 +172,23 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
 
 
 def _check_names(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) -> None:
-    """Refuse a result in which a variable has taken the place of a label."""
-    if "stimulus" not in result.dims:
-        return
-    labels = {str(label) for part in data.values() for label in part.coords}
-    for taken in sorted(labels & set(map(str, result.data_vars))):
-        raise AnalysisError(
-            f"analyses.{name}: the label {taken!r} is also the name of a number that this analysis "
-            "gives; rename the column"
-        )
+    """Refuse a result in which a number has taken the place of a label."""
+    for part in data.values():
+        for label, given in part.coords.items():
+            if given.dims != ("stimulus",) or "stimulus" not in result.dims:
+                continue
+            if label not in result.variables or label == "stimulus":
+                continue
+            same = result[label].dims == given.dims
+            if (
+                label in result.data_vars
+                or not same
+                or result[label].dtype.kind != given.dtype.kind
+            ):
+                raise AnalysisError(
+                    f"analyses.{name}: the label {label!r} is also the name of a number that this "
+                    "analysis gives; rename the column"
+                )
 
 
 def _converse(
