@@ -175,16 +175,11 @@ def _check_names(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) 
     """Refuse a result in which a number has taken the place of a label."""
     for part in data.values():
         for label, given in part.coords.items():
-            if given.dims != ("stimulus",) or "stimulus" not in result.dims:
+            kept = result.variables.get(label)
+            if label == "stimulus" or given.dims != ("stimulus",) or kept is None:
                 continue
-            if label not in result.variables or label == "stimulus":
-                continue
-            same = result[label].dims == given.dims
-            if (
-                label in result.data_vars
-                or not same
-                or result[label].dtype.kind != given.dtype.kind
-            ):
+            overwritten = kept.dims != given.dims or kept.dtype.kind != given.dtype.kind
+            if "stimulus" in result.dims and (overwritten or label in result.data_vars):
                 raise AnalysisError(
                     f"analyses.{name}: the label {label!r} is also the name of a number that this "
                     "analysis gives; rename the column"
