@@ -41,9 +41,14 @@ class StoredResult:
     @cached_property
     def made(self) -> Mapping[str, Any]:
         """The provenance; of a result of several runs, with what they share in its place."""
-        parts = self.provenance.get("cells") or self.provenance.get("merged", {}).get("runs", [])
-        done = [part for part in parts if "failed" not in part]
-        return {**(common(done) if done else {}), **self.provenance}
+        cells = [cell["provenance"] for cell in self.cells if "provenance" in cell]
+        parts = cells or self.provenance.get("merged", {}).get("runs", [])
+        return {**(common(parts) if parts else {}), **self.provenance}
+
+    @property
+    def cells(self) -> Sequence[Mapping[str, Any]]:
+        """The cells of a matrix, each with its `label`, and `failed` where it did."""
+        return tuple(self.provenance.get("cells", ()))
 
     @property
     def spec(self) -> Mapping[str, Any]:

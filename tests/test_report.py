@@ -196,6 +196,30 @@ def test_methods_say_what_was_done_and_found(
         assert sentence in text, sentence
 
 
+def test_cells_of_a_matrix_are_told(tmp_path: Path) -> None:
+    whole = provenance()
+    parts = []
+    for seed in (0, 1):
+        part = provenance(seed=seed)
+        parts.append({"label": {"seed": seed}, "digest": str(seed), "provenance": part})
+    parts.append({"label": {"seed": 2}, "digest": "2", "failed": "a NaN"})
+    made = {"spec": SPEC, "resolved": whole["resolved"], "cells": parts, "guards": whole["guards"]}
+    data = groups()
+    data["/analyses/decode"] = xr.concat(
+        [data["/analyses/decode"]] * 2, xr.DataArray([0, 1], dims="seed", name="seed")
+    )
+    with open_result(write(tmp_path / "r.nc", data, made)) as result:
+        assert result.made["device"] == "cpu"
+        assert "seed" not in result.made
+        text = methods(result)
+        assert "We studied bundled:sequences (revision main, float32, weights with sha256" in text
+        assert "A matrix of 3 cells varied seed (0, 1, 2); 1 of them failed." in text
+        top = page(result).split("<nav>")[0]
+    assert "2 of 3 have a result" in top
+    assert "a NaN" in top
+    assert "at all 2 places" in top
+
+
 @pytest.mark.parametrize("make", drawable.ALL)
 def test_every_analysis_has_methods_and_a_page(make: Any, tmp_path: Path) -> None:
     data = make()

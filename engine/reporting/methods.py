@@ -33,11 +33,27 @@ def _model(result: StoredResult) -> str:
     sha = str(model.get("weights_sha256", "")).removeprefix("random:")[:12]
     if not model:
         return "The model is not stated."
-    return (
-        f"We studied {model.get('id')} (revision {model.get('revision')}, {model.get('dtype')}, "
-        f"{weights} with sha256 {sha or 'not stated'}), run on {made.get('device', 'a device')} "
-        f"with seed {made.get('seed', 'not stated')}."
-    )
+    differ = f"{weights} that differ by cell"
+    told = differ if result.cells and not sha else f"{weights} with sha256 {sha or 'not stated'}"
+    about = [str(model.get("dtype", "several dtypes")), told]
+    about = [f"revision {model['revision']}", *about] if "revision" in model else about
+    seed = f" with seed {made['seed']}" if "seed" in made else ""
+    text = f"We studied {model.get('id', 'several models')} ({', '.join(about)})"
+    text += f", run on {made.get('device', 'a device')}{seed}."
+    return f"{text} {_cells(result)}" if result.cells else text
+
+
+def _cells(result: StoredResult) -> str:
+    """Return what a matrix varied, and whether all of its cells have a result."""
+    labels = [cell.get("label", {}) for cell in result.cells]
+    paths = dict.fromkeys(path for label in labels for path in label)
+    parts = [
+        f"{path} ({', '.join(dict.fromkeys(str(label.get(path)) for label in labels))})"
+        for path in paths
+    ]
+    failed = sum("failed" in cell for cell in result.cells)
+    text = f"A matrix of {count(len(labels), 'cell')} varied {' and '.join(parts)}"
+    return f"{text}; {failed} of them failed." if failed else f"{text}."
 
 
 def _sets(result: StoredResult) -> Iterator[str]:

@@ -76,6 +76,8 @@ def _cards(result: StoredResult, claims: Sequence[Claim]) -> Iterator[str]:
     yield '<section class="cards">'
     yield _guards(made.get("guards", []))
     yield _claims(claims)
+    if result.cells:
+        yield _cells(result.cells)
     yield _card("Run", _settings(made))
     yield _card("Cost", _cost(result))
     yield "</section>"
@@ -95,6 +97,14 @@ def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
     listed = "".join(f"<li>{escape(row)}</li>" for row in rows)
     return _card("Guards", [], big, f"<details><summary>what was checked</summary><ul>{listed}</ul>"
                  "</details>")  # fmt: skip
+
+
+def _cells(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many cells of a matrix there are, and which of them failed and why."""
+    failed = [cell for cell in cells if "failed" in cell]
+    kind, done = ("bad" if failed else "good"), len(cells) - len(failed)
+    big = f'<span class="{kind}">{done} of {len(cells)} have a result</span>'
+    return _card("Cells", [f"{cell['label']}: {cell['failed']}" for cell in failed], big)
 
 
 def _claims(claims: Sequence[Claim]) -> str:
