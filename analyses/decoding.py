@@ -114,22 +114,43 @@ def held_out(
     strengths, taken = np.empty(len(folds)), np.empty(len(folds))
     for number, fold in enumerate(folds):
         train, test = Part(patterns, fold.train), Part(other, fold.test)
-        split = estimator.split(train, test)
-        inside = labellings[:, fold.train]
-        chosen = chosen_strengths(split, inside, fold.inner, estimator)
-        linear = _fit_each(split, inside, chosen, estimator)
-        found = linear.decisions(split.test)
-        predicted[:, fold.test] = predicted_classes(found)
-        decisions[fold.test], strengths[number] = found[0], chosen[0]
+        found = read_out(train, test, labellings, fold.inner, estimator)
+        predicted[:, fold.test] = predicted_classes(found.decisions)
+        decisions[fold.test], strengths[number] = found.decisions[0], found.strengths[0]
         if erasing:
-            rest, taken[number] = erase(split, inside[0], n_classes)
-            again = estimator.fit(rest, inside[:1], chosen[0])
-            first = Linear(linear.weights[:, :1], linear.intercepts[:1])
-            again = silent(rest, again, split, first)
+            inside = labellings[:1, fold.train]
+            rest, taken[number] = erase(found.split, inside[0], n_classes)
+            again = estimator.fit(rest, inside, found.strengths[0])
+            again = silent(rest, again, found.split, found.linear.of(slice(0, 1)))
             erased[fold.test] = predicted_classes(again.decisions(rest.test))[0]
     if not erasing:
         return HeldOut(predicted, decisions, strengths)
     return HeldOut(predicted, decisions, strengths, erased, taken)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Read-outs of one training part: `decisions` (labelling, tested stimulus, class), and how."""
+
+    decisions: Array
+    strengths: Array
+    linear: Linear
+    split: Split
+
+
+def read_out(
+    train: Part,
+    test: Part,
+    labellings: Labellings,
+    inner: NDArray[np.int64],
+    estimator: Estimator,
+) -> Read:
+    """Return what read-outs of a training part, one for each labelling, say of a test part."""
+    split = estimator.split(train, test)
+    inside = labellings[:, train.rows]
+    strengths = chosen_strengths(split, inside, inner, estimator)
+    linear = _fit_each(split, inside, strengths, estimator)
+    return Read(linear.decisions(split.test), strengths, linear, split)
 
 
 def direction(

@@ -90,7 +90,8 @@ class _Places:
         return moved.reshape(*self.question.tested.sizes, *moved.shape[1:])
 
 
-def _score(name: str, remark: str = "") -> dict[str, str]:
+def score_meaning(name: str, remark: str = "") -> dict[str, str]:
+    """Return the attributes of a score, with a remark at the end of what it means."""
     units, title = SCORES[name]
     return meaning(units, title + remark, f"probe_{name}/1")
 
@@ -102,9 +103,9 @@ def _scores(places: _Places, answers: Sequence[Answer]) -> Variables:
         draws = places.stack([answer.scores[name] for answer in answers])
         low, high = np.quantile(draws[..., 1:], INTERVAL, axis=-1)
         over = "of the bootstrap over groups"
-        found[name] = (places.dims, draws[..., 0], _score(name))
-        found[f"{name}_low"] = (places.dims, low, _score(name, f", 2.5 % {over}"))
-        found[f"{name}_high"] = (places.dims, high, _score(name, f", 97.5 % {over}"))
+        found[name] = (places.dims, draws[..., 0], score_meaning(name))
+        found[f"{name}_low"] = (places.dims, low, score_meaning(name, f", 2.5 % {over}"))
+        found[f"{name}_high"] = (places.dims, high, score_meaning(name, f", 97.5 % {over}"))
     return found
 
 
@@ -159,8 +160,8 @@ def _controls(
     accuracy = np.stack([places.stack([p[0] for p in pairs]) for pairs in found.values()])
     balanced = np.stack([places.stack([p[1] for p in pairs]) for pairs in found.values()])
     return {
-        "control_accuracy": (dims, accuracy, _score("accuracy", remark)),
-        "control_balanced_accuracy": (dims, balanced, _score("balanced_accuracy", remark)),
+        "control_accuracy": (dims, accuracy, score_meaning("accuracy", remark)),
+        "control_balanced_accuracy": (dims, balanced, score_meaning("balanced_accuracy", remark)),
     }
 
 
@@ -201,7 +202,7 @@ def _null(question: Question, places: _Places, answers: Sequence[Answer]) -> Var
     scores = (("accuracy", accuracy[..., 1:]), ("balanced_accuracy", null))
     return {
         **{name: (at, values, {**attrs, **about}) for name, (at, values, attrs) in tests.items()},
-        **{f"null_{n}": (dims, moved(x), {**_score(n, remark), **step}) for n, x in scores},
+        **{f"null_{n}": (dims, moved(x), {**score_meaning(n, remark), **step}) for n, x in scores},
     }
 
 
@@ -226,12 +227,12 @@ def _erased(question: Question, places: _Places, answers: Sequence[Answer]) -> V
         "erased_accuracy": (
             places.dims,
             places.stack([p[0] for p in pairs]),
-            _score("accuracy", remark),
+            score_meaning("accuracy", remark),
         ),
         "erased_balanced_accuracy": (
             places.dims,
             places.stack([p[1] for p in pairs]),
-            _score("balanced_accuracy", remark),
+            score_meaning("balanced_accuracy", remark),
         ),
         "erased_variance": (
             places.dims,

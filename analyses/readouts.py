@@ -45,6 +45,10 @@ class Linear:
     weights: Array
     intercepts: Array
 
+    def of(self, labellings: slice) -> Linear:
+        """Return the read-outs of some labellings."""
+        return Linear(self.weights[:, labellings], self.intercepts[labellings])
+
     def decisions(self, columns: Array) -> Array:
         """Return (labelling, stimulus, class) for patterns given in the columns of a split."""
         found = np.tensordot(columns, self.weights, axes=1) + self.intercepts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from patchclamp.analyses.splits import Array, Split
+from patchclamp.analyses.splits import CONSTANT, Array, Split
 
 
 def fit_ridge(split: Split, targets: Array, strength: float) -> tuple[Array, Array]:
@@ -26,3 +26,26 @@ def fit_ridge(split: Split, targets: Array, strength: float) -> tuple[Array, Arr
     factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     weights = cho_solve(factor, right, check_finite=False)
     return np.asarray(weights).reshape(-1, *targets.shape[1:]), np.asarray(intercept)
+
+
+def ridge_decisions(train: Array, test: Array, targets: Array, strength: float) -> Array:
+    """Return the decisions of fits that have patterns of their own, few units each: (fit, test).
+
+    `train` (fit, stimulus, unit) and `test` (fit, tested stimulus, unit), any units; `targets`
+    (fit, stimulus). As `fit_ridge`, after units are standardised by each fit's training part.
+
+    >>> x = np.array([[[1.0], [2.0], [3.0]]])
+    >>> ridge_decisions(x, x[:, :1], np.array([[-1.0, 0.0, 1.0]]), 0.0).round(6)
+    array([[-1.]])
+    """
+    mean = train.mean(axis=1, keepdims=True)
+    largest = np.abs(train).max(axis=1, keepdims=True)
+    centred = train - mean
+    deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
+    deviation = np.where(deviation > CONSTANT * largest, deviation, np.inf)
+    x, y = centred / deviation, targets - targets.mean(axis=1, keepdims=True)
+    turned = x.transpose(0, 2, 1)
+    matrix = turned @ x + strength * np.eye(x.shape[2])
+    weights = np.linalg.solve(matrix, turned @ y[..., None])
+    found = ((test - mean) / deviation) @ weights
+    return np.asarray(found[..., 0] + targets.mean(axis=1, keepdims=True))

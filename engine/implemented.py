@@ -122,6 +122,8 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     representation.Contrast: frozenset(
         {"kind", "of", "column", "classes", "factors", "correct", "test"}
     ),
+    representation.Selection: frozenset({"kind", "column", "target", "methods", "k", "cv", "test"}),
+    representation.Method: frozenset({"kind", "of", "pattern"}),
     descriptive.Choice: frozenset({"kind", "stimuli", "by", "bins"}),
     representation.LayerTarget: frozenset({"kind", "layers"}),
     representation.PositionTarget: frozenset({"kind"}),

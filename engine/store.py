@@ -50,7 +50,7 @@ DIMS = (
     "other",
     "component",
     "control",
-    "method",
+    "chosen_by",
     "versus",
     "effect",
     "model",

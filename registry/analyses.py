@@ -86,10 +86,11 @@ ANALYSES: Table[Analysis] = Table(
             ("d", "d_low", "d_high", "t", "p", "p_fdr", "p_max"),
             figures=("effect_bars", "unit_maps", "position_maps"),
         ),
-        Analysis(
+        _done(
             "selection",
             "ways of choosing units, compared on held-out data",
             f"{_REPRESENTATION}:Selection",
+            ("accuracy", "accuracy_low", "accuracy_high", "stability", "p", "p_max"),
             figures=("method_comparison",),
         ),
         _done(

@@ -133,7 +133,9 @@ class Method(Model):
     """One way of scoring units."""
 
     kind: Literal["discriminative", "categorical", "contrast", "maximum", "l1", "random"]
-    """The two RSA contrasts per unit, Welch t, the largest mean activation, an L1 probe, chance."""
+    """The two RSA contrasts of each unit's time courses, |Welch t|, the largest activation of any
+    stimulus, the first units of an L1 path, chance. All but the first two go by means over
+    positions."""
     of: CaptureRef
     """The capture whose units are scored."""
     pattern: Literal["positions"] | None = None
@@ -165,3 +167,12 @@ class Selection(Model):
     """Choosing and fitting happen inside the training part."""
     test: LabelPermutation | None = None
     """Whether held-out accuracy is tested against permuted labels."""
+
+    @model_validator(mode="after")
+    def _same_column(self) -> Self:
+        if self.test is not None and self.test.permute != self.column:
+            raise ValueError(
+                f"the test permutes {self.test.permute!r}, and units are chosen for "
+                f"{self.column!r}: permute that"
+            )
+        return self

@@ -15,7 +15,8 @@ from patchclamp.specs.template import TemplateError, columns_of
 RESERVED = frozenset({
     "stimulus", "layer", "head", "kv_head", "position", "query", "key", "unit", "neuron", "channel",
     "token", "feature", "fold", "permutation", "condition", "model", "revision", "seed",
-    "model_rdm", "control", "class", "text", "group", "mask", "answer", "correct", "foil",
+    "model_rdm", "chosen_by", "versus", "effect", "control", "class", "text", "group", "mask",
+    "answer", "correct", "foil",
     "option", "variant", "bin", "activation", "clean", "value", "rank", "logsumexp", "logit_option",
     "logit_answers", "logit_max", "logit_variant", "right_option", "chosen_option",
 })

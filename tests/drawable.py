@@ -73,12 +73,16 @@ def selection() -> xr.Dataset:
     accuracy = np.array([0.62, 0.81, 0.79, 0.9, 0.33])
     return xr.Dataset(
         {
-            "accuracy": ("method", accuracy, about("accuracy of a read-out of the chosen units")),
-            "accuracy_low": ("method", accuracy - 0.07, about("lower bound")),
-            "accuracy_high": ("method", accuracy + 0.05, about("upper bound")),
+            "accuracy": (
+                "chosen_by",
+                accuracy,
+                about("accuracy of the chosen units"),
+            ),
+            "accuracy_low": ("chosen_by", accuracy - 0.07, about("lower bound")),
+            "accuracy_high": ("chosen_by", accuracy + 0.05, about("upper bound")),
             "chance": ((), 1 / 3, about("chance")),
         },
-        coords={"method": ["categorical", "discriminative", "welch_t", "l1_probe", "random"]},
+        coords={"chosen_by": ["categorical", "discriminative", "welch_t", "l1_probe", "random"]},
         attrs={"kind": "selection", "n_stimuli": STIMULI, "n_folds": 5},
     )
 

@@ -16,6 +16,9 @@ from patchclamp.engine.figures.variables import headline, unit_name
 TOP = 15
 """Effects that are shown; the maps show all."""
 
+BY = ("chosen_by",)
+"""The dim of methods that are compared."""
+
 PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit")
 """Dims that say which part of a model an effect is of."""
 
@@ -87,9 +90,9 @@ def _filled(
 def method_comparison(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return methods side by side by what they reach on held-out data, a panel for each measure.
 
-    Each variable over `method` alone, with its interval; `chance` and `base_rate` are levels.
+    Each variable over `chosen_by` alone, with its interval; `chance` and `base_rate` are levels.
     """
-    names = [n for n in headline(data) if set(squeezed(data[n], ("method",)).dims) == {"method"}]
+    names = [n for n in headline(data) if set(squeezed(data[n], BY).dims) == {"chosen_by"}]
     if not names:
         return ()
     panels = tuple(_method_panel(data, name) for name in names)
@@ -103,12 +106,12 @@ def method_comparison(data: xr.Dataset) -> tuple[Sketch, ...]:
 
 
 def _method_panel(data: xr.Dataset, name: str) -> Panel:
-    values = squeezed(data[name], keep=("method",))
+    values = squeezed(data[name], keep=BY)
     order = np.argsort(-values.to_numpy(), kind="stable")
     low, high = (_over_methods(data.get(f"{name}_{end}"), order) for end in ("low", "high"))
     marked = significant(data, name)
-    filled = None if marked is None else squeezed(marked, ("method",)).to_numpy()[order]
-    names = tuple(str(m).replace("_", " ") for m in values["method"].to_numpy()[order])
+    filled = None if marked is None else squeezed(marked, BY).to_numpy()[order]
+    names = tuple(str(m).replace("_", " ") for m in values["chosen_by"].to_numpy()[order])
     layers: list[Layer] = [Bars(names, values.to_numpy()[order], low, high, filled)]
     for level in ("chance", "base_rate"):
         if level in data and data[level].ndim == 0:
@@ -119,7 +122,7 @@ def _method_panel(data: xr.Dataset, name: str) -> Panel:
 
 
 def _over_methods(values: xr.DataArray | None, order: NDArray[np.intp]) -> Array | None:
-    return None if values is None else np.asarray(squeezed(values, ("method",)).to_numpy()[order])
+    return None if values is None else np.asarray(squeezed(values, BY).to_numpy()[order])
 
 
 def share_bars(data: xr.Dataset) -> tuple[Sketch, ...]:

@@ -1,0 +1,230 @@
+"""Ways of choosing units, compared by what held-out stimuli say of the units that they choose.
+
+Choosing is part of learning. Units chosen with a look at the stimuli that they are then tested on
+read a label out of noise; so every method chooses anew inside every training part, for every
+permuted labelling too, and the test part is used for nothing but the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from patchclamp.analyses.bootstrap import group_weights
+from patchclamp.analyses.choosing import choose, choose_l1, choose_random, held_out_chosen
+from patchclamp.analyses.context import Context
+from patchclamp.analyses.decoding import Estimator, Fold, direction
+from patchclamp.analyses.patterns import Capture, checked_capture
+from patchclamp.analyses.permutation import permuted_labels
+from patchclamp.analyses.places import SHARE, Place, at_place, place_dims, places, size
+from patchclamp.analyses.probe_design import Design
+from patchclamp.analyses.probe_folds import fold_numbers, make_folds
+from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
+from patchclamp.analyses.scores import balanced_accuracy, scores
+from patchclamp.analyses.selection_result import Comparison, Outcome, selection_result
+from patchclamp.analyses.unit_scores import LEAST_POSITIONS, SCORES, Block
+from patchclamp.registry.errors import AnalysisError, UndefinedError, hint
+from patchclamp.specs.analyses_representation import Method, Selection
+
+DRAWS = 1000
+"""Bootstrap draws of the interval of every score and difference."""
+
+ROWS = ("stimulus", "position")
+"""What units are scored over; what else a capture has are its places."""
+
+ESTIMATOR = Estimator("ridge", (1.0,))
+"""What reads the label out of chosen units: the same for all methods, and exact."""
+
+
+def readings(entry: Selection, shape: ModelShape) -> Readings:
+    """Return what a selection needs measured: the capture of every method."""
+    del shape
+    return {f"methods.{name}": CaptureReading(m.of) for name, m in entry.methods.items()}
+
+
+def analyse(entry: Selection, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
+    """Return how well units chosen in different ways tell a class from the others, held out.
+
+    `data["methods.NAME"]`: `activation(stimulus, layer, [head], [position], unit or feature)`,
+    the same stimuli and layers for all methods. A unit is scored, and the label read out of its
+    mean over positions, at each layer (and head) alone. Methods:
+
+    * `discriminative`, `categorical`: the RSA contrast of the unit's time courses, in Fisher z,
+      within the target class against its pairs with the others, or against the others' own;
+    * `contrast`: |Welch's t| of the target class against the others;
+    * `maximum`: the largest value that any stimulus has; no label enters;
+    * `l1`: the units that first enter an L1 path of least squares;
+    * `random`: chance.
+
+    Results have the dim `chosen_by`, the name of a method (xarray's `sel` takes `method` for
+    something else), and layer and head where there are any:
+
+    * `accuracy`, `balanced_accuracy`, `auroc` over the held-out predictions of ridge read-outs
+      (penalty 1, units standardised in training), each with `_low` and `_high`, a 95 % percentile
+      interval from whole groups drawn again; with `test`, `p`, `p_max` and `p_fdr` of balanced
+      accuracy, over all methods and places, and its `null`;
+    * `difference(chosen_by, versus)` in accuracy with `difference_low` and `difference_high`, from
+      the same draws for both: what one method is better by, if anything;
+    * `chosen_in_fold(chosen_by, fold, rank)`, `stability`, the mean Jaccard index of what two
+      training parts choose, and `stability_chance`, that of two random choices;
+    * `chosen(chosen_by, rank)`, `score` and `weight`: what is chosen from all stimuli, and the
+      weights of its read-out, per unit of activation, for use on the model: they have no test of
+      their own. `n_undefined` units could not be scored.
+
+    A tie at the border of what is chosen, fewer units than are to be chosen, and what makes folds
+    or permutations impossible raise `AnalysisError`; activations that are not finite raise
+    `UndefinedError`.
+    """
+    captures = {name: checked_capture(data[f"methods.{name}"]) for name in entry.methods}
+    comparison = _comparison(entry, captures, context)
+    with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
+        outcomes = {
+            name: [
+                at_place(place, capture.ids, partial(_outcome, comparison, name, place))
+                for place in _places(capture, context.memory)
+            ]
+            for name, capture in captures.items()
+        }
+    return selection_result(comparison, outcomes)
+
+
+def _comparison(entry: Selection, captures: Mapping[str, Capture], context: Context) -> Comparison:
+    """Return what all methods share: stimuli, folds, labellings and bootstrap draws."""
+    seeds = context.seeds
+    _need_same(captures)
+    design = _design(entry, next(iter(captures.values())))
+    folds = make_folds(design, entry.cv, seeds, choosing=False)
+    labellings = design.codes[None]
+    if entry.test is not None:
+        rng = seeds.generator("permutation")
+        strata = fold_numbers(folds, len(design.codes)) if entry.cv.stratify else None
+        drawn = permuted_labels(design.codes, design.blocks, entry.test.n, rng, strata)
+        labellings = np.concatenate([labellings, drawn])
+    draws = group_weights(design.units, design.codes, DRAWS, seeds.generator("bootstrap"))
+    weights = np.concatenate([np.ones((1, len(design.codes))), draws])
+    return Comparison(entry, design, folds, labellings, weights, captures, context)
+
+
+def _design(entry: Selection, capture: Capture) -> Design:
+    """Return the design of telling the target class from all others."""
+    labels, groups = capture.labels(entry.column), capture.groups()
+    if entry.target not in labels.classes:
+        raise AnalysisError(
+            f"column {labels.column!r} has no class {entry.target!r}"
+            f"{hint(entry.target, labels.classes)}"
+        )
+    if len(labels.classes) < 2:
+        raise AnalysisError(
+            f"column {labels.column!r} has one class, {entry.target!r}: nothing to tell it from"
+        )
+    n = len(capture.ids)
+    return Design(
+        capture,
+        ("stimulus",),
+        entry.column,
+        ("(others)", entry.target),
+        (labels.codes == labels.classes.index(entry.target)).astype(np.int64),
+        np.arange(n) if groups is None else groups,
+        capture.ids if groups is None else list(capture.labels("group").classes),
+        groups,
+        capture.ids,
+    )
+
+
+def _need_same(captures: Mapping[str, Capture]) -> None:
+    """Refuse methods that score units of other stimuli, or at other layers and heads."""
+    (name, first), *others = captures.items()
+    for other, capture in others:
+        if capture.ids != first.ids:
+            raise AnalysisError(
+                f"methods {name!r} and {other!r} have captures of different stimuli: nothing that "
+                "they choose can be compared"
+            )
+        ours, theirs = (_labels(one) for one in (first, capture))
+        if ours != theirs:
+            raise AnalysisError(
+                f"methods {name!r} and {other!r} have captures at different places "
+                f"({_said(ours)}; {_said(theirs)}): capture the same layers and heads"
+            )
+
+
+def _labels(capture: Capture) -> dict[str, list[object]]:
+    return {dim: capture.data[dim].values.tolist() for dim in place_dims(capture, ROWS)}
+
+
+def _said(labels: Mapping[str, list[object]]) -> str:
+    return ", ".join(f"{dim} {', '.join(map(str, of))}" for dim, of in labels.items()) or "no layer"
+
+
+def _places(capture: Capture, memory: int) -> Iterator[Place]:
+    rows = tuple(dim for dim in ROWS if dim == "stimulus" or dim in capture.dims)
+    return places(capture, rows=rows, memory=memory)
+
+
+def _outcome(comparison: Comparison, name: str, place: Place) -> Outcome:
+    """Return what one method chooses at one place, and what can be read out of it."""
+    entry, design, folds = comparison.entry, comparison.design, comparison.folds
+    method, memory = entry.methods[name], comparison.context.memory
+    _need_memory(place, len(design.codes), memory)
+    parts = [*(fold.train for fold in folds), np.arange(len(design.codes))]
+    blocks = partial(_blocks, place, len(design.codes), memory)
+    means = np.concatenate([block.means for block in blocks()], axis=1)
+    rng = comparison.context.seeds.generator(f"random.{name}.{place.words}")
+    if method.kind == "random":
+        chosen = choose_random(means.shape[1], len(parts), entry.k, rng)
+    elif method.kind == "l1":
+        chosen = choose_l1(means, comparison.labellings, parts, entry.k)
+    else:
+        _need_positions(method, place, len(design.codes))
+        score = SCORES[method.kind]
+        chosen = choose(blocks(), score, comparison.labellings, parts, entry.k)
+    held = held_out_chosen(means, comparison.labellings, folds, ESTIMATOR, chosen)
+    final = chosen.of(len(folds), 0)
+    every = np.arange(len(design.codes))
+    whole = Fold(every, every[:0], np.zeros_like(every))
+    weights, _, _ = direction(means[:, final], design.codes, whole, ESTIMATOR)
+    return Outcome(
+        scores(held.decisions, design.codes, comparison.weights, n_classes=2, chances=False),
+        held.predicted[0],
+        balanced_accuracy(held.predicted, comparison.labellings, 2),
+        chosen,
+        weights[:, 0],
+        means.shape[1],
+    )
+
+
+def _blocks(place: Place, n: int, memory: int) -> Iterator[Block]:
+    """Yield blocks of units with their time courses, of one position if there is one."""
+    rows, units = place.shape
+    step = max(1, memory // (8 * SHARE * max(rows, n * n)))
+    for start in range(0, units, step):
+        values = place[:, start : start + step]
+        block = Block(values.reshape(n, rows // n, -1))
+        wrong = np.flatnonzero(~np.isfinite(block.courses).all(axis=(1, 2)))
+        if wrong.size:
+            raise UndefinedError(
+                f"{wrong.size} of {n} patterns hold NaN or infinite values", tuple(wrong.tolist())
+            )
+        yield block
+
+
+def _need_memory(place: Place, n: int, memory: int) -> None:
+    needed = 8 * 2 * n * place.shape[1]
+    if needed > memory:
+        raise AnalysisError(
+            f"{n} stimuli of {place.shape[1]} units need {size(needed)} to choose from, and "
+            f"run.budget.memory allows {size(memory)}: allow more, or take fewer stimuli"
+        )
+
+
+def _need_positions(method: Method, place: Place, n: int) -> None:
+    positions = place.shape[0] // n
+    if method.pattern == "positions" and positions < LEAST_POSITIONS:
+        raise AnalysisError(
+            f"a time course of {positions} positions has no correlation that could be compared: "
+            f"method kind {method.kind!r} needs a capture of at least {LEAST_POSITIONS} positions"
+        )
