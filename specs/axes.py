@@ -8,10 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice, product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.diagnostics import Path, Problem, dotted
@@ -27,8 +26,7 @@ SEED: Path = ("seed",)
 """Where a list of values makes cells without a matrix."""
 
 
-@dataclass(frozen=True)
-class Swept:
+class Swept(NamedTuple):
     """A path that a matrix sets, and where in the spec its values stand."""
 
     name: str
@@ -46,8 +44,7 @@ Axes = tuple[tuple[Swept, ...], ...]
 """What varies by itself: a path of `grid`, or all paths of `zip` together."""
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """The cells of a matrix: for each, the number of a step on each axis."""
 
     axes: Axes

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from patchclamp.specs.codes import CODES
 
@@ -54,8 +54,7 @@ class Span:
     source: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True)
-class Fix:
+class Fix(NamedTuple):
     """A replacement of a stretch of text that mends a mistake without a choice of anybody's."""
 
     span: Span

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -28,8 +28,7 @@ EXPANDED = 20_000
 """Most values that aliases may repeat; nine lines of YAML can ask for 387 million."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A text that a document is made of; `folder` is what its relative paths are relative to."""
 
     name: str

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, JsonValue, PlainSerializer, PlainValidator
 
@@ -27,8 +26,7 @@ _LOOSE = re.compile(r"((?:[0-9]{1,3}(?:[_,][0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\s*([
 _QUOTED = 40
 
 
-@dataclass(frozen=True)
-class _Sort:
+class _Sort(NamedTuple):
     """A sort of quantity: its units, largest last, and how a message speaks of it."""
 
     name: str

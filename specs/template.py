@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from patchclamp.registry.errors import UnknownNameError
 
@@ -29,8 +28,7 @@ class TemplateError(ValueError):
         super().__init__(message)
 
 
-@dataclass(frozen=True)
-class _Hole:
+class _Hole(NamedTuple):
     """A pair of braces: a plain column name, or an expression over columns."""
 
     piece: str
