@@ -229,6 +229,30 @@ def check_identities(passes: Passes, module: torch.nn.Module) -> list[Verdict]:
     ids = plan.sets[name].tokens.ids[0][:_TOKENS]
     found = check_sites(plan.model, module, passes.backend, ids)
     return [
+        note_precision(plan, module),
+        *_judge_sites(plan, found),
+    ]
+
+
+def note_precision(plan: Plan, module: torch.nn.Module) -> Verdict:
+    """Note the share of parameters that are not in the precision that the spec asks for.
+
+    Some models keep norms or routers in float32; it is no error, and it is written down.
+    """
+    dtype = plan.model.choice.dtype
+    wanted = getattr(torch, dtype)
+    sizes = {
+        kind: sum(p.numel() for p in module.parameters() if p.dtype == kind)
+        for kind in sorted({p.dtype for p in module.parameters()}, key=str)
+    }
+    others = ", ".join(str(kind).removeprefix("torch.") for kind in sizes if kind != wanted)
+    share = 1 - sizes.get(wanted, 0) / sum(sizes.values())
+    on = f"weights in {dtype}" + (f", some in {others}" if others else "")
+    return Verdict("precision", on, share, float("inf"))
+
+
+def _judge_sites(plan: Plan, found: Iterable[Identity]) -> list[Verdict]:
+    return [
         _judge(
             "site identity",
             identity,

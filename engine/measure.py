@@ -45,7 +45,7 @@ from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import ratings_dataset
-from patchclamp.engine.recording import outstanding, record_clean
+from patchclamp.engine.recording import distinct, outstanding, record_clean
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.rig import Rig
 from patchclamp.engine.screen import screen, screened_sets
@@ -88,7 +88,8 @@ def measure_clean(
             work = outstanding(plan, cache, asked, captures)
             if work:
                 record_clean(rig.open(), work, cache)
-            _finish_captures(rig, [c for c in captures if cache.find(plan.record(c)) is None])
+            once = distinct(plan, captures)
+            _finish_captures(rig, [c for c in once if cache.find(plan.record(c)) is None])
             for one in asked:
                 if cache.find(one.record) is None:
                     _finish_answers(rig, one, {})

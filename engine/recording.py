@@ -49,7 +49,7 @@ def outstanding(
     gradients, each of its own number, take a pass each.
     """
     lacking: list[tuple[CapturePlan | Asking, frozenset[int]]] = []
-    for capture in plan.captures if captures is None else captures:
+    for capture in distinct(plan, plan.captures if captures is None else captures):
         rows = frozenset(capture.chosen.rows)
         lacking.append((capture, rows - _done(plan.record(capture), rows, cache)))
     for one in asked:
@@ -64,6 +64,14 @@ def outstanding(
         for need, rows_ in by_need.items():
             work += _works(name, [lacking[i][0] for i in need], tuple(rows_))
     return work
+
+
+def distinct(plan: Plan, captures: Sequence[CapturePlan]) -> list[CapturePlan]:
+    """Return one capture of each content: two names for the same are recorded once."""
+    found: dict[str, CapturePlan] = {}
+    for capture in captures:
+        found.setdefault(plan.record(capture).key, capture)
+    return list(found.values())
 
 
 def _done(record: Record, rows: frozenset[int], cache: Cache) -> frozenset[int]:

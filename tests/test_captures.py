@@ -335,3 +335,11 @@ def test_what_has_no_meaning_is_refused(
         return
     with pytest.raises(SpecError, match=message.replace("(", r"\(").replace("{", r"\{")):
         measure(model, tmp_path, text=text)
+
+
+def test_two_names_for_the_same_are_recorded_once(model: Path, tmp_path: Path) -> None:
+    text = "  a: {site: resid_post, positions: all}\n  b: {site: resid_post, positions: all}\n"
+    tree = measure(model, tmp_path, text=text, tokens=9)
+    xr.testing.assert_equal(tree["captures/a"].to_dataset(), tree["captures/b"].to_dataset())
+    records = [*(tmp_path / "cache-9-nnsight" / "captures").glob("*/data.nc")]
+    assert len(records) == 1

@@ -14,7 +14,13 @@ import torch
 import tiny
 from patchclamp.engine.answering import ask_all, asking, clean_asking, collect
 from patchclamp.engine.backend import Step, open_backend
-from patchclamp.engine.guards import check_answers, check_captures, check_identities
+from patchclamp.engine.guards import (
+    Verdict,
+    check_answers,
+    check_captures,
+    check_identities,
+    note_precision,
+)
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.recording import outstanding, record_clean
@@ -98,6 +104,7 @@ def test_a_right_measurement_passes_every_guard(plan: Plan) -> None:
         "intervention had effect",
         "batched = alone",
         "site identity",
+        "precision",
     }
     identities = {v.on for v in verdicts if v.guard == "site identity"}
     assert "z W_O + b_O = attn_out" in identities
@@ -131,3 +138,14 @@ def test_a_site_table_that_does_not_fit_the_model_is_caught(
     spoilt = replace(plan, model=model)
     with pytest.raises(GuardError, match=rf"guard 'site identity' failed on {identity}"):
         judge(spoilt, Spoilt(spoilt))
+
+
+def test_weights_in_another_precision_are_noted(plan: Plan) -> None:
+    module = load_weights(plan.model, "cpu")
+    assert note_precision(plan, module) == Verdict(
+        "precision", "weights in float32", 0.0, float("inf")
+    )
+    module.gpt_neox.layers[0].to(torch.bfloat16)
+    noted = note_precision(plan, module)
+    assert noted.on == "weights in float32, some in bfloat16"
+    assert 0.1 < noted.value < 0.9

@@ -136,6 +136,7 @@ def test_the_result_says_how_it_was_made(folder: Path) -> None:
         "intervention had effect",
         "batched = alone",
         "site identity",
+        "precision",
     }
     assert all(g["verdict"] == "ok" and g["value"] <= g["limit"] for g in made["guards"])
     (run_folder,) = (folder / "runs" / "tiny").iterdir()
