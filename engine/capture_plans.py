@@ -30,7 +30,7 @@ def plan_capture(
     if "layer" not in SITES[entry.site].dims:
         layers = (0,)
     layers, heads, named = split_heads(entry.heads, layers)
-    _check_reductions(entry, (*here, "reduce"), problems)
+    _check_kept(entry, (*here, "reduce"), model, problems)
     if chosen is None or len(problems) > before:
         return None
     codes, classes = {}, {}
@@ -62,20 +62,17 @@ def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
     return of_set.table.labels[label]
 
 
-_MAP_ONLY = ("column_mean", "first_share")
-
-
-def _check_reductions(entry: Capture, path: tuple[str | int, ...], problems: Problems) -> None:
-    """P423: a reduction has a meaning at its site."""
-    is_map = "query" in SITES[entry.site].dims
+def _check_kept(
+    entry: Capture, path: tuple[str | int, ...], model: ModelSource, problems: Problems
+) -> None:
+    """P421: `topk` keeps no more units than there are."""
+    last, size = SITES[entry.site].dims[-1], int(model.config.hidden_size)
+    if last == "channel":
+        size = int(getattr(model.config, "head_dim", None) or size // model.shape.heads)
     for how in entry.reduce:
-        if how.kind in _MAP_ONLY and entry.site != "attn_pattern":
-            problems.add(
-                path, "P423", f"{how.kind!r} is of attention patterns, and {entry.site!r} is none"
-            )
-        if how.kind in ("norm", "absmax", "topk") and is_map:
-            message = f"{how.kind!r} is over units, which an attention map does not have"
-            problems.add(path, "P423", message)
+        if how.kind == "topk" and how.k > size:
+            message = f"{model.choice.id!r} has {size} {last}s at {entry.site!r}; k is {how.k}"
+            problems.add(path, "P421", message)
 
 
 def elsewhere(

@@ -322,6 +322,7 @@ def test_batches_and_backends_change_no_capture(
         ("{site: attn_pattern, gradient: {of: logit_diff}}", "has no gradient of its own"),
         ("{site: z, gradient: {of: logit_diff, at: each}}", "it needs 'of: cross_entropy'"),
         ("{site: z, gradient: {of: accuracy}}", "'accuracy' has no gradient; those that have: "),
+        ("{site: z, reduce: {kind: topk, k: 13}}", "has 12 channels at 'z'; k is 13"),
         ("{site: z, positions: [one, first]}", None),
         ("{site: z, positions: [all, first]}", "'all' is 7 tokens in 'w1 w2"),
     ],
