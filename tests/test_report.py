@@ -212,7 +212,10 @@ def test_cells_of_a_matrix_are_told(tmp_path: Path) -> None:
         assert result.made["device"] == "cpu"
         assert "seed" not in result.made
         text = methods(result)
-        assert "We studied bundled:sequences (revision main, float32, weights with sha256" in text
+        assert (
+            "We studied bundled:sequences (revision main, float32, weights that differ by cell"
+            in text
+        )
         assert "A matrix of 3 cells varied seed (0, 1, 2); 1 of them failed." in text
         top = page(result).split("<nav>")[0]
     assert "2 of 3 have a result" in top
