@@ -317,7 +317,7 @@ def _curve(
             "cpr": ((), cpr, {"units": "1", "long_name": "area under the curve (CPR)"}),
             "cmd": ((), cmd, {"units": "1", "long_name": "area between the curve and 1 (CMD)"}),
         },
-        coords={"share": np.asarray(SIZES)},
+        coords={"kept": np.asarray(SIZES)},
     )
 
 

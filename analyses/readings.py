@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Intervention
 from patchclamp.specs.positions import ALL, Positions
 from patchclamp.specs.rdms import Ratings
@@ -90,12 +91,14 @@ class CaptureReading:
     """The activations of a capture, in the clean condition.
 
     `stimuli` names another set than the capture's own, recorded in the same way; `twin` asks for
-    the untrained twin of the model: the same architecture with seeded random weights.
+    the untrained twin of the model: the same architecture with seeded random weights. `entry` is
+    a capture that the analysis makes itself, and `capture` then only what it is called.
     """
 
     capture: str
     stimuli: str | None = None
     twin: bool = False
+    entry: Capture | None = None
 
     @property
     def name(self) -> str:

@@ -180,7 +180,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     make_model(folder / "model")
-    write_texts(folder, max(2, arguments.prompts), arguments.tokens)
+    write_texts(folder, arguments.prompts, arguments.tokens)
     for task in TASKS:
         quick = ours(folder, task, arguments.backend, optimise=True)
         seconds, values = loop(task, quick)

@@ -81,16 +81,22 @@ def elsewhere(
     sets: Mapping[str, SetPlan],
     problems: Problems,
 ) -> Iterator[CapturePlan]:
-    """Yield the captures that analyses want of other sets than their own."""
+    """Yield the captures that analyses want of other sets than their own, or make themselves."""
     asked = {
         reading
         for parts in readings.values()
         for reading in parts.values()
-        if isinstance(reading, CaptureReading) and reading.stimuli in sets
+        if isinstance(reading, CaptureReading)
+        and (reading.stimuli in sets or reading.entry is not None)
     }
     for reading in sorted(asked, key=lambda reading: reading.name):
-        entry = problems.loaded.spec.captures[reading.capture]
-        entry = entry.model_copy(update={"of": reading.stimuli})
+        if reading.entry is not None:
+            entry = reading.entry
+        else:
+            entry = problems.loaded.spec.captures[reading.capture]
+            entry = entry.model_copy(update={"of": reading.stimuli})
+        if str(entry.of) not in sets:
+            continue  # told as what it is: no partners
         planned = plan_capture(reading.name, entry, model, (sets[str(entry.of)], problems))
         if planned is not None:
             yield replace(planned, internal=True)

@@ -159,6 +159,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "normalise",
         }
     ),
+    causal.Attribution: frozenset({"kind", "clean", "corrupt", "units", "metric", "verify"}),
     causal.Circuit: frozenset(
         {
             "kind",
@@ -192,6 +193,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
+    (causal.Attribution, "gradient_at"): ("clean", "corrupt"),
     (interventions.Vector, "normalise"): ("unit",),
     (interventions.Replace, "by"): ("noise",),
 }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ class ModelSource:
 
     def tokenizer_digest(self) -> str:
         """sha256 of the tokenizer's rules and vocabulary."""
+        return self._tokenizer_digest
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         text = (
             backend.to_str()

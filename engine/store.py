@@ -40,7 +40,7 @@ DIMS = (
     "set",
     "draw",
     "step",
-    "share",
+    "kept",
     "class",
     "option",
     "variant",

@@ -81,7 +81,7 @@ class Values:
         where = (change.site, change.layer, change.head, change.units, at, change.aside)
         if source is not None:
             capture = find(source, change.layer, self.captures)
-            key = None if capture is None else self.plan.record(capture).key
+            key = None if capture is None else self._key(capture)
             if source.mean is not None:
                 groups = self.plan.sets[name].table.groups if source.mean.per == "group" else None
                 return (*where, "mean", source.mean.per, key, groups)
@@ -98,6 +98,12 @@ class Values:
         if isinstance(entry, Replace):
             return (*where, "noise", loaded.spec.seed, self.plan.sets[name].table.ids)
         return (*where, "zero")
+
+    def _key(self, capture: CapturePlan) -> str:
+        if ("key", capture.name) not in self.held:
+            self.held["key", capture.name] = self.plan.record(capture).key
+        key: str = self.held["key", capture.name]
+        return key
 
     def chosen(self, change: Change, name: str) -> Chosen:
         """Return the places that a change's positions have in a set."""

@@ -107,10 +107,11 @@ ANALYSES: Table[Analysis] = Table(
             ("recovered", "effect"),
             figures=("head_maps", "position_maps", "layer_curves", "effect_bars"),
         ),
-        Analysis(
+        _done(
             "attribution",
             "gradient estimates of patching effects, at nodes or edges, verified by patching",
             f"{_CAUSAL}:Attribution",
+            ("score", "exact"),
             figures=("head_maps", "effect_bars", "estimates"),
         ),
         _done(
