@@ -122,7 +122,11 @@ def analyse(
         long_name = about[name]["long_name"].replace("when it is patched", f"when {what}")
         result[part] = found.assign_attrs(about[name], long_name=long_name)
         result[part].attrs |= {"estimand": f"attribution_of_{metric.estimand}"}
-    attrs = {"gradient_at": entry.gradient_at, "into": _into(entry), "source": _source(entry)}
+    attrs: dict[str, str | float] = {
+        "gradient_at": entry.gradient_at,
+        "into": _into(entry),
+        "source": _source(entry),
+    }
     if entry.verify:
         result = result.assign((yield from _verified(entry, result["score"], changes, context)))
         attrs |= _agreement(result)
