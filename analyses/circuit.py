@@ -310,7 +310,7 @@ def _curve(
     return xr.Dataset(
         {
             "curve": (
-                "share",
+                "kept",
                 curve,
                 {"units": "1", "long_name": f"{gap}, by share of nodes kept"},
             ),

@@ -41,7 +41,6 @@ DIMS = (
     "draw",
     "step",
     "kept",
-    "class",
     "option",
     "variant",
     "bin",
