@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.analyses.circuit_tables import SIZES, alone, areas, members, steps
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import require_baseline
 from patchclamp.analyses.paths import node
@@ -32,9 +33,6 @@ Measuring = Generator[Readings, Mapping[str, xr.Dataset], "NDArray[np.float64]"]
 """Yields readings, is sent their datasets, and returns values (condition, stimulus)."""
 
 Pruning = Generator[Readings, Mapping[str, xr.Dataset], frozenset[str]]
-
-SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Shares of nodes at which the faithfulness curve is measured."""
 
 
 def nodes_of(entry: Circuit, shape: ModelShape) -> dict[str, Change]:
@@ -153,8 +151,8 @@ def analyse(
             columns.setdefault(key, []).append(column)
     result = xr.Dataset({key: xr.concat(found, "set") for key, found in columns.items()})
     result = result.assign_coords(set=list(sets))
-    result = result.assign(_nodes(circuits, changes)).assign(_trace(search.trace))
-    result = result.assign(_alone(own, metric.name, metric.units))
+    result = result.assign(members(circuits, list(changes))).assign(steps(search.trace))
+    result = result.assign(alone(own, metric.name, metric.units))
     if entry.members:
         result = result.assign((yield from _members(search, circuits)))
     if entry.faithfulness:
@@ -234,44 +232,6 @@ def _evaluate(
     return found
 
 
-def _nodes(circuits: Mapping[str, frozenset[str]], nodes: Mapping[str, Change]) -> xr.Dataset:
-    member = [[name in kept for name in nodes] for kept in circuits.values()]
-    data = xr.Dataset(coords={"circuit": list(circuits), "node": list(nodes)})
-    about = {"units": "1", "long_name": "1 where the circuit has the node"}
-    data["member"] = (("circuit", "node"), np.asarray(member, dtype=np.int8), about)
-    sizes = np.asarray([len(kept) for kept in circuits.values()], dtype=np.int32)
-    data["size"] = ("circuit", sizes, {"units": "node", "long_name": "nodes of the circuit"})
-    return data
-
-
-def _trace(trace: Sequence[tuple[str, str, float, bool]]) -> xr.Dataset:
-    """Return the steps of pruning, in order."""
-    if not trace:
-        return xr.Dataset()
-    names, nodes, shares, out = zip(*trace, strict=True)
-    data = xr.Dataset(coords={"step": np.arange(len(trace), dtype=np.int32)})
-    said = {
-        "step_circuit": (np.asarray(names), "text", "circuit that is pruned"),
-        "step_node": (np.asarray(nodes), "text", "node that is tried"),
-        "step_share": (np.asarray(shares), "1", "metric without it as a share of the model's"),
-        "step_removed": (np.asarray(out, np.int8), "1", "1 where it was left out"),
-    }
-    for name, (column, units, long_name) in said.items():
-        data[name] = ("step", column, {"units": units, "long_name": long_name})
-    return data
-
-
-def _alone(own: xr.Dataset, metric: str, units: str) -> xr.Dataset:
-    """Return the effect of each node ablated alone."""
-    alone = own.isel(condition=own["node"].to_numpy() != "all")
-    effect = (alone["value"] - alone["clean"]).mean("stimulus").to_numpy()
-    about = {"units": units, "long_name": f"mean change of {metric} when the node alone is ablated"}
-    return xr.Dataset(
-        {"effect": ("node", effect, {**about, "scale": float(np.abs(own["clean"]).max())})},
-        coords={"node": alone["node"].to_numpy()},
-    )
-
-
 def _members(
     search: Search, circuits: Mapping[str, frozenset[str]]
 ) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
@@ -319,17 +279,3 @@ def _curve(
         },
         coords={"kept": np.asarray(SIZES)},
     )
-
-
-def areas(sizes: Sequence[float], curve: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the areas under a faithfulness curve and between it and 1.
-
-    `sizes` (share,) of nodes that are kept, `curve` (share,) with 1 for the full model. CPR is the
-    integral of f, CMD that of |1 - f|, over a linear axis of shares by the trapezoid rule.
-    Source: Mueller et al. 2025, MIB: a mechanistic interpretability benchmark.
-
-    >>> cpr, cmd = areas(SIZES, np.ones(10))
-    >>> round(cpr, 9), cmd
-    (0.999, 0.0)
-    """
-    return float(np.trapezoid(curve, sizes)), float(np.trapezoid(np.abs(1 - curve), sizes))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from patchclamp.analyses.circuit import SIZES, areas
+from patchclamp.analyses.circuit_tables import SIZES, areas
 from patchclamp.engine import run
 from patchclamp.registry.errors import AnalysisError
 
