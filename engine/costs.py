@@ -8,6 +8,7 @@ an estimate: weights, what one batch holds, and what an analysis may hold.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -22,6 +23,7 @@ from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import Chosen
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache
+from patchclamp.registry.errors import StoreError
 from patchclamp.specs.captures import Reduction
 from patchclamp.specs.quantities import said
 
@@ -161,9 +163,25 @@ def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:
     """Return the most bytes that a run adds to the disk: shards, and the largest file of them."""
-    due = [c for c in plan.captures if cache.find(plan.record(c)) is None]
+    due = due_captures(plan, cache)
     largest = max((file_bytes(plan, capture) for capture in due), default=0)
-    return sum(capture_bytes(plan, capture) for capture in due) + largest
+    return sum(shard_bytes(plan, capture) for capture in due) + largest
+
+
+def due_captures(plan: Plan, cache: Cache) -> list[CapturePlan]:
+    """Return the captures that are not recorded yet."""
+    return [c for c in plan.captures if cache.find(plan.record(c)) is None]
+
+
+def shard_bytes(plan: Plan, capture: CapturePlan) -> int:
+    """Return the bytes of a capture's shards: batches are as wide as their longest stimulus."""
+    whole = capture_bytes(plan, capture)
+    if any(variable.partial for variable in capture.variables()):
+        return whole * plan.batches(capture.stimuli)
+    if not capture.chosen.every:
+        return whole
+    lengths = plan.sets[capture.stimuli].lengths / plan.sets[capture.stimuli].tokens.longest
+    return int(whole * (lengths ** (2 if capture.is_map else 1)).mean())
 
 
 def check_budget(plan: Plan, cache: Cache) -> None:
@@ -175,9 +193,25 @@ def check_budget(plan: Plan, cache: Cache) -> None:
             continue
         if (need := needed(plan, cache)) > allowed:
             message = f"the run needs {said(need)} of {key} and may have {said(allowed)}"
-            due = [c for c in plan.captures if cache.find(plan.record(c)) is None]
+            due = due_captures(plan, cache)
             problems.add(("run", "budget", key), "P425", f"{message}{_largest(plan, due)}")
     problems.raise_if_any()
+
+
+def check_space(plan: Plan, cache: Cache) -> None:
+    """Raise `StoreError` if the disk of the cache has not the space for what is still to come."""
+    there = sum(
+        file.stat().st_size
+        for capture in plan.captures
+        for file in cache.shards(plan.record(capture)).iterdir()
+    )
+    need, free = disk_bytes(plan, cache) - there, shutil.disk_usage(cache.root).free
+    if need > free:
+        largest = _largest(plan, due_captures(plan, cache))
+        raise StoreError(
+            f"the run needs {said(need)} of disk in {str(cache.root)!r}, where {said(free)} are "
+            f"free{largest}. Nothing more has been run; PATCHCLAMP_CACHE names another folder"
+        )
 
 
 def _largest(plan: Plan, due: Sequence[CapturePlan]) -> str:

@@ -39,6 +39,7 @@ from patchclamp.engine.answering import (
 )
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.costs import check_space
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
@@ -87,6 +88,7 @@ def measure_clean(
         with cache.locked(records, rig.wait):
             work = outstanding(plan, cache, asked, captures)
             if work:
+                check_space(plan, cache)
                 record_clean(rig.open(), work, cache)
             once = distinct(plan, captures)
             _finish_captures(rig, [c for c in once if cache.find(plan.record(c)) is None])

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import xarray as xr
 
+from patchclamp.engine.beside import DATA, with_data
 from patchclamp.engine.store import ENGINE
 from patchclamp.registry.errors import StoreError, hint
 
@@ -70,8 +71,17 @@ class StoredResult:
         return self._group("analyses", name)
 
     def capture(self, name: str) -> xr.Dataset:
-        """Return a capture, which is read from the file where it is used."""
-        return self._group("captures", name)
+        """Return a capture, which is read from the file where it is used.
+
+        A large one lies in a file beside the result; raises `StoreError` where that is missing.
+        """
+        data = self._group("captures", name)
+        if not data.data_vars and DATA in data.attrs:
+            raise StoreError(
+                f"the numbers of capture {name!r} are not in {str(self.path)!r} but in "
+                f"{data.attrs[DATA]!r} beside it, which is not there: copy the whole folder"
+            )
+        return data
 
     def stimuli(self, name: str) -> xr.Dataset:
         """Return a stimulus set: texts, labels and tokens."""
@@ -121,7 +131,9 @@ class StoredResult:
         return f"<b>{title}</b><div>{escape(self._about())}</div><table>{rows}</table>"
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and those of captures beside it."""
+        for data in self.groups.values():
+            data.close()
         self._tree.close()
 
     def __enter__(self) -> Self:
@@ -149,6 +161,9 @@ def open_result(given: str | Path) -> StoredResult:
         raise StoreError(f"cannot read {str(path)!r} as a result: {reason}") from error
     groups = {
         node.path: node.to_dataset() for node in tree.subtree if node.data_vars or not node.children
+    }
+    groups = {
+        name: with_data(data, path) if DATA in data.attrs else data for name, data in groups.items()
     }
     attrs = {str(name): value for name, value in tree.attrs.items()}
     return StoredResult(path, attrs, groups, tree)

@@ -13,6 +13,7 @@ import xarray as xr
 from patchclamp.analyses.context import MEMORY, Context
 from patchclamp.analyses.readings import Readings, answered_by
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.beside import put_beside
 from patchclamp.engine.costs import check_budget
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.measure import (
@@ -95,10 +96,11 @@ def run(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a plan has come to: its groups, and how they were made."""
+    """What a plan has come to: its groups, the records of captures, and how they were made."""
 
     plan: Plan
     groups: Mapping[str, xr.Dataset]
+    files: Mapping[str, Path]
     made: Mapping[str, Any]
 
 
@@ -113,18 +115,14 @@ def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
         measure_clean(rig, measured, plan.answered())
         measure_answers(rig, measured, known(plan.loaded, plan.conditions()))
         analyses = _analyse(rig, measured)
+        captures = {f"/captures/{c.name}": c for c in plan.captures if not c.internal}
+        files = {group: measured.captures[c.name] for group, c in captures.items()}
         groups = {
             **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.given},
-            **{
-                f"/captures/{capture.name}": capture_dataset(
-                    plan, capture, measured.captures[capture.name]
-                )
-                for capture in plan.captures
-                if not capture.internal
-            },
+            **{group: capture_dataset(plan, c, files[group]) for group, c in captures.items()},
             **{f"/analyses/{name}": data for name, data in analyses.items()},
         }
-        return Outcome(plan, groups, rig.account(measured.origins))
+        return Outcome(plan, groups, files, rig.account(measured.origins))
 
 
 def _measure_cells(
@@ -213,7 +211,8 @@ def _write_one(outcome: Outcome, out: Path) -> Result:
     folder = _folder(plan.loaded, out, digest(spec))
     write_whole(folder / "resolved.yaml", dump(resolved(spec)).encode())
     path = folder / "result.nc"
-    write_tree(outcome.groups, path, root_attributes(plan, outcome.made))
+    groups = put_beside(outcome.groups, outcome.files, result=path, folder="captures")
+    write_tree(groups, path, root_attributes(plan, outcome.made))
     return Result(path, plan.loaded, outcome.groups, tuple(outcome.made["guards"]))
 
 
@@ -232,7 +231,10 @@ def _write_cells(
             continue
         attributes = root_attributes(outcome.plan, outcome.made)
         file = f"cells/{cell.digest[:8]}.nc"
-        write_tree(outcome.groups, folder / file, attributes)
+        within = put_beside(
+            outcome.groups, outcome.files, result=folder / file, folder=cell.digest[:8]
+        )
+        write_tree(within, folder / file, attributes)
         told.append({**said, "file": file, "provenance": json.loads(attributes["provenance"])})
         guards += [{**guard, "cell": name_of(cell.label)} for guard in outcome.made["guards"]]
         kept = {path: of for path, of in outcome.groups.items() if "/captures/" not in path}

@@ -1,0 +1,284 @@
+"""What a run survives, tried out: kills, full disks, two runs at once, and too little memory.
+
+    python tests/survive.py kill [--times 30] [--seed 0]
+    python tests/survive.py disk [--tmpfs]            tmpfs mounts one, for which it must be root
+    python tests/survive.py together
+    python tests/survive.py memory [--stimuli 2000]
+
+Runs of a tiny model in forked processes; each trial says what it saw, and the first thing that is
+not as it should be ends it with an error. The test suite calls the same functions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import xarray as xr
+
+import tiny
+from patchclamp.engine import run
+from patchclamp.engine.passes import Passes
+from patchclamp.engine.results import open_result
+from patchclamp.registry.errors import PatchclampError
+
+SPEC = """\
+patchclamp: 1
+name: survive
+model: {model}
+stimuli:
+  words:
+    kind: csv
+    path: words.csv
+    text: "{{text}}"
+    labels: [sort]
+    groups: none
+    answer: {{correct: " w40", foil: " w41"}}
+captures:
+  whole: {{site: resid_post, positions: all}}
+  heads: {{site: z, positions: last}}
+  mean: {{site: mlp_out, positions: all, reduce: {{kind: mean, over: stimulus}}}}
+{analyses}
+run: {{device: cpu, threads: 1, batch: {{tokens: {tokens}}}{budget}}}
+"""
+ABLATION = """\
+interventions:
+  zero: {kind: ablate, value: zero}
+analyses:
+  heads: {kind: ablation, with: zero, units: {site: z, layers: 1}, metric: {kind: logit_diff}}
+"""
+
+
+@dataclass
+class Place:
+    """A folder with a model and a spec, in which runs are tried out."""
+
+    folder: Path
+    name: str = "llama"
+
+    def write(
+        self, *, stimuli: int = 120, tokens: int = 64, analyses: str = ABLATION, budget: str = ""
+    ) -> Place:
+        """Write a model and a spec over so many stimuli of 3 to 14 tokens."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "model").exists():
+            tiny.make(self.name, self.folder / "model")
+        rng = np.random.default_rng(0)
+        lines = ["id,text,sort"]
+        for number in range(stimuli):
+            words = " ".join(f"w{i}" for i in rng.integers(0, 60, size=rng.integers(3, 15)))
+            lines.append(f"s{number},{words},{'xy'[number % 2]}")
+        (self.folder / "words.csv").write_text("\n".join(lines) + "\n")
+        given = {"model": self.folder / "model", "tokens": tokens, "budget": budget}
+        (self.folder / "t.yaml").write_text(SPEC.format(analyses=analyses, **given))
+        return self
+
+    def start(
+        self, cache: str, *, out: str = "runs", before: Callable[[], None] = lambda: None
+    ) -> int:
+        """Start a run in a process of its own; `before` is done in it first. Returns its id."""
+        child = os.fork()
+        if child:
+            return child
+        code = 1
+        with (self.folder / "said").open("w") as said:
+            try:
+                before()
+                self._count(cache)
+                run(self.folder / "t.yaml", out=self.folder / out, cache=self.folder / cache)
+                code = 0
+            except PatchclampError as error:
+                said.write(str(error))
+                code = 3
+            except BaseException:
+                traceback.print_exc(file=said)
+        os._exit(code)
+
+    def _count(self, cache: str) -> None:
+        """Note every batch that is put through the model, from whatever process."""
+        log = os.open(self.folder / f"{cache}.passes", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+        once = Passes.run
+
+        def counted(passes, name, batch, prepare):  # type: ignore[no-untyped-def]
+            os.write(log, f"{name} {min(batch.rows)}\n".encode())
+            yield from once(passes, name, batch, prepare)
+
+        Passes.run = counted  # type: ignore[method-assign]
+
+    def finish(self, child: int) -> int:
+        """Wait for a run; returns its exit code, negative for a signal."""
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def passes(self, cache: str) -> int:
+        """Return how many batches runs with a cache have put through the model."""
+        log = self.folder / f"{cache}.passes"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    @property
+    def said(self) -> str:
+        """The message that the last run ended with."""
+        return (self.folder / "said").read_text()
+
+    def result(self, out: str = "runs") -> dict[str, xr.Dataset]:
+        """Return the groups of a result, read into memory."""
+        with open_result(self.folder / out / "survive") as found:
+            return {name: data.load() for name, data in found.groups.items()}
+
+
+def expect(true: bool, message: str) -> None:
+    if not true:
+        raise SystemExit(f"NOT AS IT SHOULD BE: {message}")
+
+
+def expect_same(a: dict[str, xr.Dataset], b: dict[str, xr.Dataset]) -> None:
+    """Two results hold the same, bit by bit."""
+    expect(set(a) == set(b), f"groups {set(a) ^ set(b)}")
+    for name, data in a.items():
+        expect(data.identical(b[name]), f"{name} differs")
+
+
+def kill(folder: Path, times: int, seed: int) -> str:
+    """Kill runs at random moments and run again, until one is through."""
+    place = Place(folder).write()
+    started = time.monotonic()
+    expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
+    seconds = time.monotonic() - started
+    expected, due = place.result("whole"), place.passes("whole")
+    rng, kills, rounds, lost = random.Random(seed), 0, 0, 0
+    while kills < times:
+        cache, before = f"cache{rounds}", kills
+        while True:
+            child = place.start(cache, out=cache)
+            if kills < times:
+                time.sleep(rng.uniform(0.05, 0.6) * seconds)
+                os.kill(child, signal.SIGKILL)
+            code = place.finish(child)
+            if code == -signal.SIGKILL:
+                kills += 1
+                continue
+            expect(code == 0, place_said(place))
+            break
+        rounds += 1
+        expect_same(place.result(cache), expected)
+        again = place.passes(cache) - due
+        expect(again <= kills - before, f"{again} batches lost by {kills - before} kills")
+        lost += max(again, 0)
+        left = [file for file in (folder / cache).rglob("*") if file.suffix == ".tmp"]
+        expect(not left, f"left behind: {left}")
+        shards = list((folder / cache).rglob("*/shards/*"))
+        expect(not shards, f"left behind: {shards}")
+    return (
+        f"{kills} kills in {rounds} runs of {due} batches: every result equal bit by bit to one "
+        f"that was not killed; {lost} batches were run again, at most one for each kill"
+    )
+
+
+def place_said(place: Place) -> str:
+    return f"a run failed: {place.said}"
+
+
+def limited(size: int) -> Callable[[], None]:
+    """Return what makes a process unable to write files larger than so many bytes."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def disk(folder: Path) -> str:
+    """Run out of disk in the midst of shards, and of the finished file; then run again."""
+    place = Place(folder).write()
+    expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
+    seen = []
+    for what, size in (("a shard", 20_000), ("the file", 120_000)):
+        cache = f"cache{size}"
+        code = place.finish(place.start(cache, out=cache, before=limited(size)))
+        expect(code == 3, f"exit code {code}: {place.said}")
+        words = "the disk is full" if what == "a shard" else "safe in its shards"
+        expect(words in place.said, place.said)
+        expect("run the same command again" in place.said, place.said)
+        seen.append(place.said)
+        expect(place.finish(place.start(cache, out=cache)) == 0, place_said(place))
+        expect_same(place.result(cache), place.result("whole"))
+        again = place.passes(cache) - place.passes("whole")
+        expect(again <= 1, f"{again} batches were run again")
+    return "\n".join(seen)
+
+
+def tmpfs(folder: Path) -> str:
+    """Run on a file system of 1 MB until it is full, then with more of it."""
+    place = Place(folder).write(stimuli=200)
+    expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
+    small = folder / "small"
+    small.mkdir()
+    with mounted(small, "1m"):
+        code = place.finish(place.start("small", out="small"))
+        expect(code == 3, f"exit code {code}: {place.said}")
+        said = place.said
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        expect(place.finish(place.start("small", out="out")) == 0, place_said(place))
+        expect_same(place.result("out"), place.result("whole"))
+    return f"{said}\nafter it had grown, the run went on and gave the same"
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    """Mount an empty file system of memory."""
+    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "patchclamp", str(folder)]
+    subprocess.run(options, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def together(folder: Path) -> str:
+    """Run one spec twice at once, with one cache and one folder of results."""
+    place = Place(folder).write()
+    expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
+    children = [place.start("shared", out="shared") for _ in range(2)]
+    codes = [place.finish(child) for child in children]
+    expect(codes == [0, 0], f"exit codes {codes}: {place.said}")
+    expect_same(place.result("shared"), place.result("whole"))
+    due, ran = place.passes("whole"), place.passes("shared")
+    expect(ran == due, f"{ran} batches instead of {due}")
+    return f"two runs at once: both finished, and {ran} batches were run as by one alone"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["kill", "disk", "together"])
+    parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tmpfs", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        match given.what:
+            case "kill":
+                said = kill(Path(folder), given.times, given.seed)
+            case "disk":
+                said = tmpfs(Path(folder)) if given.tmpfs else disk(Path(folder))
+            case _:
+                said = together(Path(folder))
+    sys.stdout.write(said + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,388 @@
+"""What a run survives: `survive.py` tries it out in processes of their own, a little of each here.
+
+    python tests/survive.py kill --times 30
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import tiny
+from patchclamp.engine import run
+from patchclamp.engine.assemble import assemble
+from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.positions import Chosen
+from patchclamp.engine.records import Cache, Record, file_digest
+from patchclamp.engine.results import open_result
+from patchclamp.engine.shards import open_shards, write_shard
+from patchclamp.registry.errors import GuardError, ModelError, StoreError
+from survive import Place, expect_same
+
+assembly = sys.modules["patchclamp.engine.assemble"]
+beside = sys.modules["patchclamp.engine.beside"]
+costs = sys.modules["patchclamp.engine.costs"]
+passes = sys.modules["patchclamp.engine.passes"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as Linux has them")
+def test_kills_full_disks_company_and_little_memory() -> None:
+    script = Path(__file__).with_name("survive.py")
+    command = [sys.executable, str(script), "all", "--times", "3", "--stimuli", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills" in done.stdout
+    assert "the disk is full: a batch of" in done.stdout
+    assert "What was measured is safe in its shards" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A spec that has been run once, with its records in `cache` and its result in `whole`."""
+    place = Place(tmp_path_factory.mktemp("survival")).write(stimuli=30)
+    again(place, cache="cache", out="whole")
+    return place
+
+
+def again(place: Place, *, cache: str = "copy", out: str = "runs") -> list[str]:
+    """Run the spec in this process; returns what was put through the model."""
+    seen: list[str] = []
+    run(
+        place.folder / "t.yaml",
+        out=place.folder / out,
+        cache=place.folder / cache,
+        progress=lambda what, done, total: seen.append(what),
+    )
+    return seen
+
+
+@pytest.fixture
+def copy(place: Place) -> Path:
+    """A copy of the records, to be damaged."""
+    folder = place.folder / "copy"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(place.folder / "cache", folder, copy_function=shutil.copy2)
+    return folder
+
+
+def flip(file: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "flipped": flip,
+    "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),
+    "empty": lambda file: os.truncate(file, 0),
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", ["captures/*/data.nc", "answers/*/data.safetensors", "*/*/key.json"])
+def test_a_damaged_record_is_measured_again(
+    place: Place, copy: Path, file: str, damage: str
+) -> None:
+    for path in copy.glob(file):
+        DAMAGE[damage](path)
+    assert again(place), "nothing was measured"
+    expect_same(place.result(), place.result("whole"))
+
+
+def test_records_that_are_there_are_not_measured_again(place: Place, copy: Path) -> None:
+    assert again(place) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_measured_again(place: Place, tmp_path: Path, damage: str) -> None:
+    parts = {"activation/0": torch.arange(12.0).view(3, 4).bfloat16()}
+    kept = write_shard(tmp_path, [4, 2, 9], parts)
+    lost = write_shard(tmp_path, [1], {"activation/0": torch.ones(1, 4)})
+    shutil.copy(kept, tmp_path / f"{kept.name}.tmp")
+    DAMAGE[damage](lost)
+    shards = open_shards(tmp_path)
+    assert shards.done == {2, 4, 9}
+    (((places, (found,))),) = shards.block(["activation/0"], [9, 4])
+    assert places.tolist() == [0, 1]
+    assert torch.equal(found, parts["activation/0"][[2, 0]])
+    with pytest.raises(StoreError, match="1 of 2 rows are in no shard any more, row 1 first"):
+        list(shards.block(["activation/0"], [2, 1]))
+
+
+def test_a_digest_is_believed_only_if_it_is_intact(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"weights")
+    right = file_digest(file, tmp_path)
+    (memory,) = (tmp_path / "digests").iterdir()
+    for text in (memory.read_text().replace(right[:8], "00000000"), "", "\xff"):
+        memory.write_text(text)
+        assert file_digest(file, tmp_path) == right
+    memory.unlink()
+    memory.mkdir()  # it cannot be written
+    assert file_digest(file, tmp_path) == right
+
+
+@pytest.mark.parametrize("sort", ["captures", "answers"])
+def test_damage_that_a_file_does_not_show_is_named(place: Place, copy: Path, sort: str) -> None:
+    """A bit that the disk has lost changes neither size nor time; checksums tell, in our words."""
+    (file,) = [
+        path
+        for path in copy.glob(f"{sort}/*/data.*")
+        if '"name": "whole"' in (path.parent / "key.json").read_text() or sort == "answers"
+    ][:1]
+    assert again(place) == []  # and its digest is remembered
+    state = file.stat()
+    data = bytearray(file.read_bytes())
+    data[-200] ^= 1
+    with file.open("r+b") as stream:
+        stream.write(data)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(StoreError, match="was damaged after it had been written.*Run the same"):
+        again(place)
+    assert again(place)
+    expect_same(place.result(), place.result("whole"))
+
+
+def test_looking_for_a_record_changes_nothing(place: Place, copy: Path) -> None:
+    cache = Cache(copy)
+    (folder,) = [f for f in (copy / "captures").iterdir() if f.is_dir()][:1]
+    made = json.loads((folder / "key.json").read_text())
+    parts = {name: part for name, part in made["parts"].items() if name != "algorithm"}
+    record = Record("captures", made["name"], parts)
+    assert cache.folder(record) == folder
+    assert cache.find(record) == made
+    flip(folder / "data.nc")
+    before = sorted(folder.rglob("*"))
+    assert cache.find(record) is None
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_second_run_waits_for_the_first_and_removes_what_a_killed_one_left(
+    tmp_path: Path,
+) -> None:
+    cache, record, waited = Cache(tmp_path), Record("captures", "a", {"site": "z"}), []
+    left = cache.shards(record) / ".00000000-abc.tmp"
+    left.write_bytes(b"half")
+    with cache.locked([record], lambda: waited.append(True)):
+        assert not left.exists()
+        child = os.fork()
+        if not child:
+            with Cache(tmp_path).locked([record], lambda: (tmp_path / "waited").touch()):
+                os._exit(0)
+        while not (tmp_path / "waited").exists():
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not waited
+
+
+def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file")
+    with pytest.raises(StoreError, match="cannot write to the cache"):
+        with cache.locked([Record("captures", "a", {})]):
+            pass
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_space_on_disk_is_checked_before_the_first_batch(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: Usage(10**6, 10**6, 10_000))
+    with pytest.raises(StoreError, match=r"the run needs \S+ kB of disk in .* where 10 kB are free"):
+        again(place, cache="empty")
+    assert not list((place.folder / "empty").rglob("*.safetensors"))
+
+
+def test_nan_is_named_and_what_a_guard_refuses_is_not_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guards = sys.modules["patchclamp.engine.guards"]
+    monkeypatch.setattr(guards, "TOLERANCE", {"float32": 0.0})
+    with pytest.raises(GuardError, match="guard 'batched = alone' failed|guard 'site identity'"):
+        again(place, cache="refused")
+    assert not list((place.folder / "refused" / "captures").glob("*/*"))
+
+
+MESSAGES = {
+    "cpu": "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+    "memory: you tried to allocate 79456665600 bytes. Error code 12 (Cannot allocate memory)",
+    "cuda": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB",
+    "mps": "MPS backend out of memory (MPS allocated: 18.13 GB, other allocations: 1.2 MB)",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_a_batch_without_memory_is_halved(
+    place: Place, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    sizes: list[int] = []
+    forward = passes.Passes.forward
+
+    def limited(self: Any, ids: Sequence[Sequence[int]], steps: list[Any]) -> Any:
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise RuntimeError(message)
+        return forward(self, ids, steps)
+
+    monkeypatch.setattr(passes.Passes, "forward", limited)
+    shutil.rmtree(place.folder / "halved", ignore_errors=True)
+    again(place, cache="halved", out="halves")
+    assert max(sizes) > 3
+    # Once it has run out, larger batches are no longer tried: not one failure for each of them.
+    assert sum(size > 3 for size in sizes) < 12
+    ours, whole = place.result("halves"), place.result("whole")
+    for name, data in whole.items():
+        for variable in data.data_vars:
+            if data[variable].dtype.kind == "f":
+                np.testing.assert_allclose(ours[name][variable], data[variable], atol=2e-4)
+
+
+def test_one_stimulus_without_memory_is_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Any, ids: Any, steps: Any) -> Any:
+        raise RuntimeError(MESSAGES["cpu"])
+
+    monkeypatch.setattr(passes.Passes, "forward", never)
+    with pytest.raises(ModelError, match="not enough memory for stimulus 's.*' of 'words' alone"):
+        again(place, cache="never")
+
+
+def test_other_errors_of_a_pass_are_no_lack_of_memory(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, ids: Any, steps: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(passes.Passes, "forward", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        again(place, cache="broken")
+
+
+def plan_of(rows: int, positions: int, *, site: str = "resid_post") -> CapturePlan:
+    index = np.tile(np.arange(positions, dtype=np.int32), (rows, 1))
+    labels = tuple(range(positions))
+    chosen = Chosen(tuple(range(rows)), index, labels, "first", every=True)
+    return CapturePlan("it", "words", site, (0, 3), chosen)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_file_holds_the_shards_in_order_and_padded(tmp_path: Path, precision: str) -> None:
+    rng, width, rows = np.random.default_rng(0), 5, 37
+    expected = np.full((rows, 2, width, 6), np.nan, dtype=np.float32)
+    order = rng.permutation(rows)
+    for at in range(0, rows, 7):
+        some, size = order[at : at + 7], int(rng.integers(1, width + 1))
+        values = torch.from_numpy(rng.normal(size=(2, len(some), size, 6))).float()
+        values = values.to(getattr(torch, precision))
+        expected[some, :, :size] = values.float().movedim(0, 1).numpy()
+        parts = {"activation/0": values[0], "activation/3": values[1]}
+        write_shard(tmp_path, some.tolist(), parts)
+    plan, path = plan_of(rows, width), tmp_path / "data.nc"
+    assemble(plan, open_shards(tmp_path), path, keys=width, precision=precision)
+    with xr.open_dataset(path, engine="netcdf4") as data:
+        np.testing.assert_array_equal(data["activation"], expected)
+        assert data["activation"].attrs["precision"] == precision
+    with netCDF4.Dataset(path) as file:
+        filters = file["activation"].filters()
+        assert filters["fletcher32"]
+        assert filters["zlib"] is filters["shuffle"] is (precision == "bfloat16")
+
+
+def test_assembly_takes_the_same_memory_for_more_stimuli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "_BLOCK", 1 << 16)
+    peaks = []
+    for rows in (40, 4000):
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        for at in range(0, rows, 40):
+            parts = {f"activation/{layer}": torch.rand(40, 8, 16) for layer in (0, 3)}
+            write_shard(folder, range(at, at + 40), parts)
+        shards = open_shards(folder)
+        tracemalloc.start()
+        assemble(plan_of(rows, 8), shards, folder / "data.nc", keys=8, precision="float32")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # The whole is 4 MB; what grows is where each row is, 16 bytes of it.
+    assert peaks[1] < peaks[0] + 4000 * 100 + (1 << 17)
+
+
+def test_a_large_capture_lies_beside_its_result(
+    place: Place, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "LARGE", 20_000)
+    again(place, out="large")
+    (folder,) = (place.folder / "large" / "survive").iterdir()
+    assert [file.name for file in (folder / "captures").iterdir()] == ["whole.nc"]
+    (source,) = [f for f in copy.glob("captures/*/data.nc") if f.samefile(folder / "captures/whole.nc")]
+    assert source.stat().st_nlink == 2
+    # As docs/schema.md joins them, without us.
+    labels = xr.open_dataset(folder / "result.nc", group="captures/whole", engine="netcdf4")
+    assert not labels.data_vars
+    assert labels.attrs["data"] == "captures/whole.nc"
+    with xr.open_dataset(folder / labels.attrs["data"], engine="netcdf4") as numbers:
+        joined = numbers.assign_coords(labels.coords).load()
+    whole = place.result("whole")["/captures/whole"]
+    xr.testing.assert_identical(joined["activation"], whole["activation"])
+    with open_result(folder) as found:
+        xr.testing.assert_identical(found.capture("whole")["activation"].load(), whole["activation"])
+        assert found.capture("heads").data_vars
+    again(place, out="large")  # over what is there
+    shutil.rmtree(folder / "captures")
+    with open_result(folder) as found:
+        assert found.analyses
+        with pytest.raises(StoreError, match=r"'captures/whole\.nc' beside it, which is not there"):
+            found.capture("whole")
+
+
+def test_a_large_capture_is_copied_where_it_cannot_be_linked(
+    place: Place, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(beside, "LARGE", 20_000)
+    monkeypatch.setattr(beside.os, "link", refuse)
+    again(place, out="copied")
+    expect_same(place.result("copied"), {
+        name: data.assign_attrs(data="captures/whole.nc") if name == "/captures/whole" else data
+        for name, data in place.result("whole").items()
+    })
+    (file,) = (place.folder / "copied").rglob("whole.nc")
+    assert file.stat().st_nlink == 1
+
+
+@pytest.mark.skipif(shutil.which("ncdump") is None, reason="needs netcdf-bin")
+def test_ncdump_reads_results_and_records(place: Place) -> None:
+    files = [*place.folder.glob("whole/*/*/result.nc"), *place.folder.glob("cache/captures/*/data.nc")]
+    assert len(files) == 4
+    for file in files:
+        done = subprocess.run(
+            ["ncdump", str(file)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "activation" in done.stdout or "mean_over_stimulus" in done.stdout
+
+
+def test_tiny_models_are_what_is_tried(place: Place) -> None:
+    assert set(tiny.CONFIGS) >= {place.name}
