@@ -30,7 +30,7 @@ _CHUNK = 4 << 20
 """Most bytes in a chunk; from 0.4 to 4 MB reading and writing are fastest."""
 _LEAST = 512 << 10
 """Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
-_BLOCK = 64 << 20
+_BLOCK = 8 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
 """Stimuli in a chunk, unless they are small."""
@@ -69,22 +69,25 @@ def assemble(
         temporary.unlink(missing_ok=True)
 
 
-Block = tuple[slice, NDArray[Any], tuple[int, ...]]
-"""Which entries of the first dim, their values, and the shape of the whole variable."""
+Block = tuple[tuple[slice | int, ...], NDArray[Any], tuple[int, ...]]
+"""Which entries of the first dims, their values, and the shape of the whole variable."""
 
 
 def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int) -> Iterator[Block]:
-    """Yield a variable block by block of stimuli, padded, in the order of the stimuli."""
+    """Yield a variable block by block of stimuli, padded, in the order of the stimuli.
+
+    A block's values are overwritten by the next one's.
+    """
     if variable.partial:
         name = variable.name.removesuffix("_count")
         main = next(other for other in capture.variables() if other.name == name)
         parts = merged(capture, main, shards)
         whole: NDArray[Any] = parts[name != variable.name]
-        yield slice(0, len(whole)), whole, whole.shape
+        yield (slice(0, len(whole)),), whole, whole.shape
         return
     rows, names = capture.chosen.rows, capture.stored(variable)
     layered = "layer" in variable.dims
-    _, (sample, *_) = next(shards.block(names, rows[:1]))
+    _, (sample,) = next(shards.block(names[:1], rows[:1]))
     width = capture.chosen.index.shape[1]
     padded = {"position": width, "query": width, "key": keys}
     inner = [dim for dim in variable.dims[1:] if dim != "layer"]
@@ -92,18 +95,19 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     full = (len(rows), len(names), *shape) if layered else (len(rows), *shape)
     dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
     chunk = _chunks(variable.dims, full, 4)[0]
-    step = max(chunk, _BLOCK // (4 * math.prod(full[1:])) // chunk * chunk)
+    step = max(chunk, _BLOCK // (4 * math.prod(shape)) // chunk * chunk)
+    buffer = np.empty((min(step, len(rows)), *shape), dtype)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        values = np.empty((len(names), len(some), *shape), dtype)
-        for places, found in shards.block(names, some):
-            for layer, part in zip(values, found, strict=True):
+        place = slice(start, start + len(some))
+        for layer, name in enumerate(names):
+            values = buffer[: len(some)]
+            for places, (part,) in shards.block([name], some):
                 if part.shape[1:] != shape:
-                    layer[places] = none
+                    values[places] = none
                 within: Any = (places, *(slice(0, size) for size in part.shape[1:]))
-                layer[within] = (part if variable.whole else part.float()).numpy()
-        block = np.moveaxis(values, 0, 1) if layered else values[0]
-        yield slice(start, start + len(some)), block, full
+                values[within] = (part if variable.whole else part.float()).numpy()
+            yield (place, layer) if layered else (place,), values, full
 
 
 def merged(
@@ -195,6 +199,5 @@ def _check(written: Any, blocks: Iterator[Block], path: Path) -> None:
     """Read every block back; a full disk can be swallowed on the way."""
     for place, values, _ in blocks:
         bits = f"i{values.dtype.itemsize}"  # bit by bit: NaN is NaN, and -0 is not 0
-        back = np.ascontiguousarray(written[place]).view(bits)
-        if not np.array_equal(back, np.ascontiguousarray(values).view(bits)):
+        if not np.array_equal(written[place].view(bits), values.view(bits)):
             raise StoreError(f"{written.name} did not survive being written to {path}")

@@ -138,12 +138,27 @@ def parameters(model: ModelSource) -> int:
     return count
 
 
+def analysis_memory(plan: Plan) -> int:
+    """Return the bytes of activations that an analysis may hold: the budget, less the weights."""
+    budget = plan.loaded.spec.run.budget.memory
+    if budget is None:
+        return MEMORY
+    return max(_AT_LEAST, int(budget) - _weight_bytes(plan))
+
+
+_AT_LEAST = 1 << 20
+"""Bytes that an analysis may always hold; a budget below that is refused for the weights alone."""
+
+
+def _weight_bytes(plan: Plan) -> int:
+    return parameters(plan.model) * _ITEM[plan.model.choice.dtype]
+
+
 def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
     """Estimate the most memory that a run holds: weights, one batch, and one analysis."""
     spec, config = plan.loaded.spec, plan.model.config
     item = _ITEM[plan.model.choice.dtype]
     del cache
-    weights = parameters(plan.model) * item
     batch = 0
     for name, of_set in plan.sets.items():
         longest = of_set.tokens.longest
@@ -156,9 +171,8 @@ def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
         )
         answers = rows * longest * config.vocab_size * item if name in plan.answered() else 0
         batch = max(batch, width * item + kept + answers)
-    held = int(spec.run.budget.memory or MEMORY)
     largest = max((file_bytes(plan, capture) for capture in plan.captures), default=0)
-    return weights + max(int(batch), min(held, largest))
+    return _weight_bytes(plan) + max(int(batch), min(analysis_memory(plan), largest))
 
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:
@@ -203,7 +217,7 @@ def check_space(plan: Plan, cache: Cache) -> None:
     there = sum(
         file.stat().st_size
         for capture in plan.captures
-        for file in cache.shards(plan.record(capture)).iterdir()
+        for file in (cache.folder(plan.record(capture)) / "shards").glob("*")
     )
     need, free = disk_bytes(plan, cache) - there, shutil.disk_usage(cache.root).free
     if need > free:

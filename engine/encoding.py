@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 
+_AT_ONCE = 1000
+"""Texts that the tokenizer is given at once: what it says of each is several times their size."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -49,17 +52,22 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
         return Encoded((), (), ())
     # A chat template writes its own special tokens.
     special = choice.bos != "never" and choice.chat == "none"
-    # What is longer than the model reads is for the caller to refuse; the library would only log.
-    batch = tokenizer(
-        list(texts),
-        add_special_tokens=special,
-        return_offsets_mapping=tokenizer.is_fast,
-        verbose=False,
-    )
-    ids = [tuple(map(int, row)) for row in batch["input_ids"]]
-    places = [((0, 0),) * len(row) for row in ids]
-    if tokenizer.is_fast:
-        places = [tuple((int(a), int(b)) for a, b in row) for row in batch["offset_mapping"]]
+    ids: list[tuple[int, ...]] = []
+    places: list[tuple[tuple[int, int], ...]] = []
+    for at in range(0, len(texts), _AT_ONCE):
+        # What is longer than the model reads is for the caller to refuse; the library would log.
+        batch = tokenizer(
+            list(texts[at : at + _AT_ONCE]),
+            add_special_tokens=special,
+            return_offsets_mapping=tokenizer.is_fast,
+            verbose=False,
+        )
+        some = [tuple(map(int, row)) for row in batch["input_ids"]]
+        ids += some
+        if tokenizer.is_fast:
+            places += [tuple((int(a), int(b)) for a, b in row) for row in batch["offset_mapping"]]
+        else:
+            places += [((0, 0),) * len(row) for row in some]
     bos = tokenizer.bos_token_id
     if choice.bos == "always":
         lacking = [row for row, tokens in enumerate(ids) if tokens[:1] != (bos,)]

@@ -99,6 +99,7 @@ def measure_clean(
         record = plan.record(capture)
         made = cache.find(record)
         assert made is not None, "it was finished above"
+        cache.tidy(record)
         measured.captures[capture.name] = cache.folder(record) / made["file"]
         measured.origins[f"captures.{capture.name}"] = _origin(made)
     for one in asked:
@@ -197,6 +198,7 @@ def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
 def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
     made = rig.cache.find(asked.record)
     assert made is not None, "it was finished before"
+    rig.cache.tidy(asked.record)
     rig.cache.refuse_damaged(asked.record)
     for key, array in load_file(rig.cache.folder(asked.record) / made["file"]).items():
         number, _, name = key.partition("/")

@@ -111,10 +111,10 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
                 for capture in part.captures:
                     tensors, rows = gather(passes.plan, capture, batch.rows, found)
                     if rows:
-                        write_shard(folders[capture.name], rows, tensors)
+                        write_shard(folders[capture.name], rows, tensors, cache.intact)
                 if part.asked is not None:
                     folder = cache.shards(part.asked.record)
-                    write_shard(folder, batch.rows, answers_in(found))
+                    write_shard(folder, batch.rows, answers_in(found), cache.intact)
 
 
 def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:

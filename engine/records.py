@@ -4,6 +4,8 @@
     <cache>/<sort>/<key>/data.nc      the finished record, or data.safetensors
     <cache>/<sort>/<key>/shards/      what is there of one that is not finished
     <cache>/<sort>/<key>.lock         held by the run that measures it
+    <cache>/results/<path>.lock       held by the run that writes a result there
+    <cache>/digests/                  digests of files that have not changed
 
 A name, a path, a batch size or a device is no part of a key; weights, precision, tokens, site,
 layers, positions and reductions are. So two specs share what they both need, and a run that was
@@ -94,6 +96,14 @@ class Cache:
         write_whole(folder / "key.json", text.encode())
         shutil.rmtree(folder / "shards", ignore_errors=True)
 
+    def tidy(self, record: Record) -> None:
+        """Remove the shards of a finished record that a run, killed as it finished, has left."""
+        left = self.folder(record) / "shards"
+        if left.exists():
+            with self.locked([record]):
+                if self.find(record) is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+
     def discard(self, record: Record) -> None:
         """Remove what is there of a record, of which its holder has found that it is wrong."""
         shutil.rmtree(self.folder(record), ignore_errors=True)
@@ -123,24 +133,40 @@ class Cache:
         `waiting` is called if another run holds one. What a killed run left half written is
         removed.
         """
+        # In one order for everybody, so that no two runs wait for each other.
+        folders = sorted({self.folder(record) for record in records})
         with ExitStack() as held:
-            try:
-                # In one order for everybody, so that no two runs wait for each other.
-                for folder in sorted({self.folder(record) for record in records}):
-                    (folder / "shards").mkdir(parents=True, exist_ok=True)
-                    lock = FileLock(folder.with_suffix(".lock"))
-                    try:
-                        lock.acquire(timeout=0)
-                    except Timeout:
-                        waiting()
-                        lock.acquire()
-                    held.callback(lock.release)
-                    for left in (*folder.glob(".*.tmp"), *folder.glob("shards/.*.tmp")):
-                        left.unlink(missing_ok=True)
-            except OSError as error:
-                message = f"cannot write to the cache {str(self.root)!r}: {error}"
-                raise StoreError(message) from error
+            for folder in folders:
+                held.enter_context(self._holding(folder.with_suffix(".lock"), waiting))
+                for left in (*folder.glob(".*.tmp"), *folder.glob("shards/.*.tmp")):
+                    left.unlink(missing_ok=True)
             yield
+
+    @contextmanager
+    def writing(self, folder: Path) -> Iterator[None]:
+        """Hold the folder of a result, made anew, against other runs that write to it."""
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+        with self._holding(self.root / "results" / f"{name}.lock", lambda: None):
+            for left in folder.rglob(".*.tmp"):
+                left.unlink(missing_ok=True)
+            yield
+
+    @contextmanager
+    def _holding(self, path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache {str(self.root)!r}: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def why_not(self, record: Record) -> str:
         """Say how a record that is not there differs from the most similar one that is."""
@@ -202,8 +228,9 @@ def file_digest(path: Path, root: Path) -> str:
     digest = digest_of_file(path)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, f"{digest} {_check(known, digest)}".encode())
-    except (OSError, StoreError):
+        # Not whole or not at all: what is torn does not pass its check.
+        memory.write_text(f"{digest} {_check(known, digest)}")
+    except OSError:
         pass  # a cache that cannot be written makes it slower, not wrong
     return digest
 

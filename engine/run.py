@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from patchclamp.analyses.context import MEMORY, Context
+from patchclamp.analyses.context import Context
 from patchclamp.analyses.readings import Readings, answered_by
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.beside import put_beside
-from patchclamp.engine.costs import check_budget
+from patchclamp.engine.costs import analysis_memory, check_budget
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.measure import (
     Measured,
@@ -90,8 +91,13 @@ def run(
     check_weights(plans, problems)
     problems.raise_if_any()
     if len(plans) == 1:
-        return _write_one(_measure(plans[0], records, progress), Path(out))
-    return _write_cells(loaded, _measure_cells(loaded, plans, records, progress), Path(out))
+        outcome = _measure(plans[0], records, progress)
+        with _folder(loaded, records, Path(out), digest(outcome.plan.loaded.spec)) as folder:
+            return _write_one(outcome, folder)
+    outcomes = _measure_cells(loaded, plans, records, progress)
+    whole = digest_of([cell.digest for cell in loaded.cells])
+    with _folder(loaded, records, Path(out), whole) as folder:
+        return _write_cells(loaded, outcomes, folder)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
     """Do every analysis on the datasets that answer its readings."""
     spec = rig.plan.loaded.spec
     results = measured.results
-    memory = int(spec.run.budget.memory or MEMORY)
+    memory = analysis_memory(rig.plan)
     for name in analyses_in_order(spec):
         entry = spec.analyses[name]
         measure_answers(rig, measured, conditions_of(rig.plan.readings[name].values()))
@@ -205,10 +211,9 @@ def _datasets(rig: Rig, measured: Measured, readings: Readings) -> dict[str, xr.
     return {part: dataset_of(rig, measured, reading) for part, reading in readings.items()}
 
 
-def _write_one(outcome: Outcome, out: Path) -> Result:
-    """Write `<out>/<name>/<digest8>/`: the spec, the resolved spec, and the result."""
+def _write_one(outcome: Outcome, folder: Path) -> Result:
+    """Write the resolved spec and the result."""
     plan, spec = outcome.plan, outcome.plan.loaded.spec
-    folder = _folder(plan.loaded, out, digest(spec))
     write_whole(folder / "resolved.yaml", dump(resolved(spec)).encode())
     path = folder / "result.nc"
     groups = put_beside(outcome.groups, outcome.files, result=path, folder="captures")
@@ -217,11 +222,9 @@ def _write_one(outcome: Outcome, out: Path) -> Result:
 
 
 def _write_cells(
-    loaded: Loaded, outcomes: Sequence[tuple[Cell, Outcome | PatchclampError]], out: Path
+    loaded: Loaded, outcomes: Sequence[tuple[Cell, Outcome | PatchclampError]], folder: Path
 ) -> Result:
     """Write each cell's result under `cells/`, and all of them as one, without captures."""
-    whole = digest_of([cell.digest for cell in loaded.cells])
-    folder = _folder(loaded, out, whole)
     (folder / "cells").mkdir(exist_ok=True)
     done, told, guards = [], [], []
     for cell, outcome in outcomes:
@@ -240,6 +243,7 @@ def _write_cells(
         kept = {path: of for path, of in outcome.groups.items() if "/captures/" not in path}
         done.append((cell, kept))
     groups = together(loaded, done)
+    whole = digest_of([cell.digest for cell in loaded.cells])
     attributes = sweep_attributes(loaded, whole, told, guards)
     write_tree(groups, folder / "result.nc", attributes, axes=loaded.dims.values())
     failed = tuple(
@@ -250,9 +254,11 @@ def _write_cells(
     return Result(folder / "result.nc", loaded, groups, tuple(guards), failed)
 
 
-def _folder(loaded: Loaded, out: Path, identity: str) -> Path:
-    """Make the folder of a result, with the spec as it was written."""
+@contextmanager
+def _folder(loaded: Loaded, cache: Cache, out: Path, identity: str) -> Iterator[Path]:
+    """Make `<out>/<name>/<digest8>/` and hold it, with the spec in it as it was written."""
     folder = out / loaded.spec.name / identity[:8]
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "spec.yaml", loaded.document.text.encode())
-    return folder
+    with cache.writing(folder):
+        write_whole(folder / "spec.yaml", loaded.document.text.encode())
+        yield folder

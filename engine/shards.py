@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,16 @@ State = tuple[str, int, int, int]
 """A file as it was seen: name, size, time of change and inode."""
 
 
-def write_shard(folder: Path, rows: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write what a batch gave, with its row numbers, so that it is there whole or not at all."""
+def write_shard(
+    folder: Path,
+    rows: Sequence[int],
+    tensors: Mapping[str, torch.Tensor],
+    intact: set[State] | None = None,
+) -> Path:
+    """Write what a batch gave, with its row numbers, so that it is there whole or not at all.
+
+    `intact`, the files that need not be looked through, is added to.
+    """
     data = serialised({ROWS: torch.tensor(rows, dtype=torch.int64), **tensors})
     digest = hashlib.sha256()
     for part in data:
@@ -65,7 +74,14 @@ def write_shard(folder: Path, rows: Sequence[int], tensors: Mapping[str, torch.T
             f"{str(folder)!r}, where {said(free)} are free; {safe} finished batches are "
             "safe. Free some space and run the same command again: it goes on where it stopped"
         ) from error
+    if intact is not None:
+        intact.add(_state(path))
     return path
+
+
+def _state(file: Path) -> State:
+    seen = file.stat()
+    return (str(file), seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
 
 def serialised(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
@@ -132,7 +148,9 @@ class Shards:
         cuts = np.flatnonzero(np.diff(file[order])) + 1
         for places in np.split(order, cuts):
             with safe_open(self.files[file[places[0]]], framework="pt") as shard:
-                chosen = torch.from_numpy(entry[places])
+                chosen: Any = torch.from_numpy(entry[places])
+                if (np.diff(entry[places]) == 1).all():
+                    chosen = slice(int(entry[places[0]]), int(entry[places[-1]]) + 1)
                 yield places, [shard.get_tensor(name)[chosen] for name in names]
 
     @cached_property
@@ -167,8 +185,7 @@ def open_shards(folder: Path, intact: set[State] | None = None) -> Shards:
 def _rows(file: Path, intact: set[State]) -> NDArray[np.int64] | None:
     """Return the rows of a shard; None unless its content is what its name says."""
     try:
-        seen = file.stat()
-        state = (str(file), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+        state = _state(file)
         if state not in intact:
             digest = digest_of_file(file)[:32]
             if digest != file.name.removesuffix(SUFFIX).partition("-")[2]:

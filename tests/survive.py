@@ -3,7 +3,8 @@
     python tests/survive.py kill [--times 30] [--seed 0]
     python tests/survive.py disk [--tmpfs]            tmpfs mounts one, for which it must be root
     python tests/survive.py together
-    python tests/survive.py memory [--stimuli 2000]
+    python tests/survive.py memory [--stimuli 20000]
+    python tests/survive.py all [--times 3] [--stimuli 2000]
 
 Runs of a tiny model in forked processes; each trial says what it saw, and the first thing that is
 not as it should be ends it with an error. The test suite calls the same functions.
@@ -22,7 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import xarray as xr
+from transformers import AutoTokenizer, GPT2Config
 
 import tiny
 from patchclamp.engine import run
@@ -223,19 +225,27 @@ def disk(folder: Path) -> str:
 
 
 def tmpfs(folder: Path) -> str:
-    """Run on a file system of 1 MB until it is full, then with more of it."""
+    """Run on a small file system that something else fills meanwhile, and again when it is not."""
     place = Place(folder).write(stimuli=200)
     expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
-    small = folder / "small"
-    small.mkdir()
-    with mounted(small, "1m"):
-        code = place.finish(place.start("small", out="small"))
+    (folder / "small").mkdir()
+    with mounted(folder / "small", "8m"):
+        child = place.start("small", out="small")
+        while place.passes("small") < 10:
+            time.sleep(0.001)
+        ballast = folder / "small" / "ballast"
+        with ballast.open("wb", buffering=0) as stream, suppress(OSError):
+            while True:
+                stream.write(bytes(1 << 12))
+        code = place.finish(child)
         expect(code == 3, f"exit code {code}: {place.said}")
         said = place.said
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        ballast.unlink()
         expect(place.finish(place.start("small", out="out")) == 0, place_said(place))
         expect_same(place.result("out"), place.result("whole"))
-    return f"{said}\nafter it had grown, the run went on and gave the same"
+        again = place.passes("small") - place.passes("whole")
+        expect(again <= 1, f"{again} batches were run again")
+    return f"{said}\nwith space again, the run went on and gave the same"
 
 
 @contextmanager
@@ -262,22 +272,100 @@ def together(folder: Path) -> str:
     return f"two runs at once: both finished, and {ran} batches were run as by one alone"
 
 
+BUFFERS = 160
+"""MiB that reading and writing take at the most: blocks of 16, a few copies of each, and up to 64
+of a capture that is copied into its result."""
+
+
+def memory(folder: Path, stimuli: int) -> str:
+    """Capture a tenth and a hundredth of the stimuli, and all of them."""
+    place, seen, peaks = Place(folder).write(), [], []
+    for count in (stimuli // 100, stimuli // 10, stimuli):
+        place.write(stimuli=count, tokens=512, analyses="")
+        child = place.start(f"cache{count}", out=f"runs{count}")
+        _, status, usage = os.wait4(child, 0)
+        expect(status == 0, place_said(place))
+        peaks.append(usage.ru_maxrss / 1024)
+        size = sum(f.stat().st_size for f in (folder / f"cache{count}").rglob("data.nc")) / 2**20
+        seen.append(f"{count} stimuli, files of {size:.0f} MiB: {peaks[-1]:.0f} MiB at the peak")
+    expect(max(peaks) - min(peaks) < BUFFERS, "; ".join(seen))
+    return "; ".join(seen)
+
+
+WIDE = """\
+patchclamp: 1
+name: survive
+model: {{id: {model}, weights: random}}
+stimuli:
+  words: {{kind: csv, path: words.csv, text: "{{text}}", labels: [sort], groups: none}}
+captures:
+  wide: {{site: mlp_act, positions: {{align: left, size: 8, short: error}}}}
+analyses:
+  apart: {{kind: rsa, of: wide, against: {{sort: {{kind: category, column: sort}}}}}}
+  decode:
+    kind: probe
+    of: wide
+    target: sort
+    estimator: {{kind: ridge, strengths: [1.0]}}
+    cv: {{folds: 2}}
+    controls: [majority]
+run: {{device: cpu, threads: 1, batch: {{tokens: 256}}, budget: {{memory: {budget}}}}}
+"""
+
+
+def larger(folder: Path, *, stimuli: int = 400, limit: int = 80 << 20) -> str:
+    """Capture and analyse more than a process may have memory for."""
+    place = Place(folder).write()
+    model = folder / "wide"
+    GPT2Config(
+        vocab_size=len(tiny.WORDS), n_positions=64, n_embd=512, n_layer=4, n_head=8
+    ).save_pretrained(model)
+    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(model)
+    rng = np.random.default_rng(0)
+    lines = [
+        f"s{i},{' '.join(f'w{w}' for w in rng.integers(0, 60, size=8))},{'xy'[i % 2]}"
+        for i in range(stimuli)
+    ]
+    (folder / "words.csv").write_text("\n".join(["id,text,sort", *lines]) + "\n")
+    spec = WIDE.format(model=model, budget=f"{(limit >> 20) + 32}MiB")
+    (folder / "t.yaml").write_text(spec)
+    size = stimuli * 4 * 8 * 2048 * 4
+    expect(size > limit, f"the capture, {size}, is no larger than {limit}")
+    before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    weights = 4 * 12 * 512**2 * 4
+
+    def limit_memory() -> None:
+        whole = before + weights + limit
+        resource.setrlimit(resource.RLIMIT_AS, (whole, whole))
+
+    expect(place.finish(place.start("small", out="small", before=limit_memory)) == 0, place.said)
+    expect(place.finish(place.start("large", out="large")) == 0, place_said(place))
+    expect_same(place.result("small"), place.result("large"))
+    return (
+        f"a capture of {size >> 20} MiB, captured and analysed by rsa and probe in a process that "
+        f"may have {limit >> 20} MiB beside its weights"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["kill", "disk", "together"])
+    parser.add_argument("what", choices=["all", "kill", "disk", "together", "memory"])
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stimuli", type=int, default=20_000)
     parser.add_argument("--tmpfs", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        match given.what:
-            case "kill":
-                said = kill(Path(folder), given.times, given.seed)
-            case "disk":
-                said = tmpfs(Path(folder)) if given.tmpfs else disk(Path(folder))
-            case _:
-                said = together(Path(folder))
-    sys.stdout.write(said + "\n")
+    tries: dict[str, Callable[[Path], str]] = {
+        "kill": lambda folder: kill(folder, given.times, given.seed),
+        "disk": tmpfs if given.tmpfs else disk,
+        "together": together,
+        "memory": lambda folder: f"{memory(folder / 'many', given.stimuli)}\n{larger(folder)}",
+    }
+    for name, tried in tries.items():
+        if given.what in (name, "all"):
+            with tempfile.TemporaryDirectory() as folder:
+                sys.stdout.write(f"{tried(Path(folder))}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":
