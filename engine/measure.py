@@ -11,7 +11,7 @@ records of a run are held against other runs, which wait and then find them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
-from patchclamp.registry.errors import GuardError
+from patchclamp.registry.errors import GuardError, StoreError
 
 
 @dataclass
@@ -234,18 +234,17 @@ def _origin(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def damage_named(rig: Rig) -> Iterator[None]:
+def damage_named(cache: Cache, plan: Callable[[], Plan]) -> Iterator[None]:
     """Say which capture's file is damaged, where that is why something cannot be read.
 
     Its checksums let no wrong number through, but the library's error only says "HDF error".
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        for capture in rig.plan.captures:
-            record = rig.plan.record(capture)
-            if rig.cache.find(record) is not None:
-                rig.cache.refuse_damaged(record, error)
+    except (OSError, RuntimeError, StoreError) as error:
+        for record in map(plan().record, plan().captures):
+            if cache.find(record) is not None:
+                cache.refuse_damaged(record, error)
         raise
 
 

@@ -92,7 +92,10 @@ def run(
     problems.raise_if_any()
     if len(plans) == 1:
         outcome = _measure(plans[0], records, progress)
-        with _folder(loaded, records, Path(out), digest(outcome.plan.loaded.spec)) as folder:
+        with (
+            _folder(loaded, records, Path(out), digest(outcome.plan.loaded.spec)) as folder,
+            damage_named(records, lambda: outcome.plan),
+        ):
             return _write_one(outcome, folder)
     outcomes = _measure_cells(loaded, plans, records, progress)
     whole = digest_of([cell.digest for cell in loaded.cells])
@@ -112,7 +115,7 @@ class Outcome:
 
 def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
     """Measure what a plan needs and analyse it."""
-    with rig_of(plan, records, progress) as rig, damage_named(rig):
+    with rig_of(plan, records, progress) as rig, damage_named(records, lambda: rig.plan):
         measured = Measured()
         screen_stimuli(rig, measured)
         plan = rig.plan
