@@ -323,7 +323,7 @@ run: {{device: cpu, threads: 1, batch: {{tokens: 256}}, budget: {{memory: {budge
 END = {"bos_token_id": 1, "eos_token_id": 1}
 
 
-def larger(folder: Path, *, stimuli: int = 400, limit: int = 80 << 20) -> str:
+def larger(folder: Path, *, stimuli: int = 600, limit: int = 128 << 20) -> str:
     """Capture and analyse more than a process may have memory for."""
     place = Place(folder).write()
     model = folder / "wide"
@@ -331,14 +331,17 @@ def larger(folder: Path, *, stimuli: int = 400, limit: int = 80 << 20) -> str:
         vocab_size=len(tiny.WORDS), n_positions=64, n_embd=512, n_layer=4, n_head=8, **END
     ).save_pretrained(model)
     AutoTokenizer.from_pretrained(folder / "model").save_pretrained(model)
-    rng = np.random.default_rng(0)
-    lines = [
-        f"s{i},{' '.join(f'w{w}' for w in rng.integers(0, 60, size=8))},{'xy'[i % 2]}"
-        for i in range(stimuli)
-    ]
-    (folder / "words.csv").write_text("\n".join(["id,text,sort", *lines]) + "\n")
-    spec = WIDE.format(model=model, budget=f"{(limit >> 20) + 32}MiB")
+    spec = WIDE.format(model=model, budget=f"{(limit >> 20) + 64}MiB")
     (folder / "t.yaml").write_text(spec)
+    for count in (40, stimuli):
+        rng = np.random.default_rng(0)
+        lines = [
+            f"s{i},{' '.join(f'w{w}' for w in rng.integers(0, 60, size=8))},{'xy'[i % 2]}"
+            for i in range(count)
+        ]
+        (folder / "words.csv").write_text("\n".join(["id,text,sort", *lines]) + "\n")
+        if count < stimuli:  # in this process, so that all that is imported is there
+            run(folder / "t.yaml", out=folder / "first", cache=folder / "first")
     size = stimuli * 4 * 8 * 2048 * 4
     expect(size > limit, f"the capture, {size}, is no larger than {limit}")
     before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
