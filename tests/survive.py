@@ -302,7 +302,7 @@ model: {{id: {model}, weights: random}}
 stimuli:
   words: {{kind: csv, path: words.csv, text: "{{text}}", labels: [sort], groups: none}}
 captures:
-  wide: {{site: mlp_act, positions: {{align: left, size: 8, short: error}}}}
+  wide: {{site: mlp_act, positions: {{align: left, size: 16, short: error}}}}
 analyses:
   apart:
     kind: rsa
@@ -316,14 +316,14 @@ analyses:
     estimator: {{kind: ridge, alpha: 1.0}}
     cv: {{folds: 2}}
     controls: [majority]
-run: {{device: cpu, threads: 1, batch: {{tokens: 256}}, budget: {{memory: {budget}}}}}
+run: {{device: cpu, threads: 1, batch: {{tokens: 512}}, budget: {{memory: {budget}}}}}
 """
 
 
 END = {"bos_token_id": 1, "eos_token_id": 1}
 
 
-def larger(folder: Path, *, stimuli: int = 600, limit: int = 128 << 20) -> str:
+def larger(folder: Path, *, stimuli: int = 300, limit: int = 128 << 20) -> str:
     """Capture and analyse more than a process may have memory for."""
     place = Place(folder).write()
     model = folder / "wide"
@@ -331,18 +331,18 @@ def larger(folder: Path, *, stimuli: int = 600, limit: int = 128 << 20) -> str:
         vocab_size=len(tiny.WORDS), n_positions=64, n_embd=512, n_layer=4, n_head=8, **END
     ).save_pretrained(model)
     AutoTokenizer.from_pretrained(folder / "model").save_pretrained(model)
-    spec = WIDE.format(model=model, budget=f"{(limit >> 20) + 64}MiB")
+    spec = WIDE.format(model=model, budget=f"{limit >> 20}MiB")
     (folder / "t.yaml").write_text(spec)
     for count in (40, stimuli):
         rng = np.random.default_rng(0)
         lines = [
-            f"s{i},{' '.join(f'w{w}' for w in rng.integers(0, 60, size=8))},{'xy'[i % 2]}"
+            f"s{i},{' '.join(f'w{w}' for w in rng.integers(0, 60, size=16))},{'xy'[i % 2]}"
             for i in range(count)
         ]
         (folder / "words.csv").write_text("\n".join(["id,text,sort", *lines]) + "\n")
         if count < stimuli:  # in this process, so that all that is imported is there
             run(folder / "t.yaml", out=folder / "first", cache=folder / "first")
-    size = stimuli * 4 * 8 * 2048 * 4
+    size = stimuli * 4 * 16 * 2048 * 4
     expect(size > limit, f"the capture, {size}, is no larger than {limit}")
     before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     weights = 4 * 12 * 512**2 * 4
