@@ -159,6 +159,37 @@ def permuted_labels(
     return drawn[:, unit]
 
 
+def permuted_stimuli(
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    n: int,
+    rng: np.random.Generator,
+    strata: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64] | None:
+    """Return for each stimulus the one whose place it takes, as labels may be exchanged.
+
+    As `permuted_labels`, whose labellings these are: `codes[result]`, (permutation, stimulus).
+    Groups that change places as a whole must be of one size; None where they are not.
+
+    >>> codes, groups = np.repeat([0, 1], 8), np.repeat(np.arange(8), 2)
+    >>> permuted_stimuli(codes, groups, 1, np.random.default_rng(0)).tolist()
+    [[4, 5, 8, 9, 6, 7, 12, 13, 10, 11, 0, 1, 2, 3, 14, 15]]
+    """
+    first, unit, block = _units(codes, groups, strata)
+    order = np.argsort(unit, kind="stable")
+    size, rest = divmod(len(unit), len(first))
+    if rest or (np.bincount(unit) != size).any():
+        return None
+    members = order.reshape(len(first), size)
+    drawn = np.tile(np.arange(len(first)), (n, 1))
+    for number in range(int(block.max()) + 1):
+        inside = np.flatnonzero(block == number)
+        drawn[:, inside] = rng.permuted(drawn[:, inside], axis=1)
+    rank = np.empty(len(unit), dtype=np.int64)
+    rank[order] = np.tile(np.arange(size), len(first))
+    return np.asarray(members[drawn[:, unit], rank])
+
+
 def p_value(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     """Return the permutation p of each observed value, upper tail: (k + 1) / (n + 1).
 

@@ -195,7 +195,7 @@ def _comparisons(
             questions[name] = CaptureSimilarity(comparison, values, where, design.labellings)
         else:
             table = models.table(name, design.codes)
-            questions[name] = Similarity(comparison, table, design.labellings)
+            questions[name] = Similarity(comparison, table, design.labellings, design.stimuli)
     return questions, layers
 
 

@@ -18,7 +18,12 @@ from patchclamp.analyses.model_rdms import (
     ratings_table,
 )
 from patchclamp.analyses.patterns import Labels
-from patchclamp.analyses.permutation import description, permuted_labels, refuse_lone_groups
+from patchclamp.analyses.permutation import (
+    description,
+    permuted_labels,
+    permuted_stimuli,
+    refuse_lone_groups,
+)
 from patchclamp.analyses.rsa_items import Items
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError, hint
@@ -40,12 +45,14 @@ Tables = Mapping[str, xr.Dataset]
 class Design:
     """Codes of the items under every labelling, (labelling, item), the observed one first.
 
+    `stimuli`: the item whose place each takes, (labelling, item), where that is what is drawn;
     `attrs`: what a result must say of the permutations.
     """
 
     items: Items
     labellings: NDArray[np.int64]
     attrs: Mapping[str, str | int]
+    stimuli: NDArray[np.int64] | None = None
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -109,6 +116,12 @@ def _permuted(entry: Rsa, items: Items, what: _Exchanged, seeds: Seeds) -> Desig
     codes, strata, n = what.codes, what.strata, entry.test.n
     rng = seeds.generator("permutation")
     drawn = permuted_labels(codes, items.groups, n, rng, strata, named=what.named)
+    stimuli = None
+    if entry.partial:
+        rng = seeds.generator("permutation")
+        stimuli = permuted_stimuli(codes, items.groups, n, rng, strata)
+    if stimuli is not None:
+        drawn, stimuli = codes[stimuli], np.concatenate([np.arange(len(items))[None], stimuli])
     n_groups = len(items) if items.groups is None else len(np.unique(items.groups))
     attrs = {
         "n_stimuli": len(items.rows),
@@ -116,7 +129,7 @@ def _permuted(entry: Rsa, items: Items, what: _Exchanged, seeds: Seeds) -> Desig
         "n_groups": n_groups,
         **description(codes, items.groups, n, strata, named=what.named),
     }
-    return Design(items, np.concatenate([codes[None], drawn]), attrs)
+    return Design(items, np.concatenate([codes[None], drawn]), attrs, stimuli)
 
 
 def columns_of(model: ModelRdm, models: Mapping[str, ModelRdm]) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class Similarity:
     comparison: Comparison
     table: Array
     labellings: NDArray[np.int64]
+    stimuli: NDArray[np.int64] | None = None
     two_sided: bool = False
 
     @property
@@ -64,7 +65,8 @@ class Similarity:
 
     def scores(self, chunk: Chunk, values: Array) -> Array:
         """Compare with the model RDM of every labelling."""
-        return self.comparison.scores(chunk.values, values, self.table, self.labellings)
+        rdms, drawn = chunk.values, (self.labellings, self.stimuli)
+        return self.comparison.scores(rdms, values, self.table, *drawn)
 
     def draws(self, chunk: Chunk, values: Array, counts: NDArray[np.int64]) -> Array:
         """Compare in every draw of stimuli."""
@@ -114,7 +116,8 @@ class CaptureSimilarity:
         table = np.zeros((n, n))
         for (layer, place), rows in users.items():
             table[first, second] = table[second, first] = self.rdms[layer, place]
-            found = self.comparison.scores(chunk.values[rows], values[rows], table, self.labellings)
+            drawn = (self.labellings, self.labellings)  # its codes are the stimuli themselves
+            found = self.comparison.scores(chunk.values[rows], values[rows], table, *drawn)
             result[rows, layer if self._all else 0] = found
         return result if self._all else result[:, 0]
 

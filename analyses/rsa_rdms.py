@@ -46,7 +46,7 @@ def rdms(items: Items, how: Rdm, *, memory: int) -> Iterator[Chunk]:
     at: list[Mapping[str, int | str]] = []
     names = list(items.names)
     for place in places(items.capture, rows=("stimulus",), memory=memory):
-        source = PlaceRows(place.values, items.capture.order[items.rows])
+        source = PlaceRows(place.values.variable, items.capture.order[items.rows])
         held.append(at_place(place, names, lambda s=source: _rdm(s, items, how, memory)))  # type: ignore[misc]
         at.append(place.at)
         if len(held) == most:
@@ -60,7 +60,7 @@ def rdms(items: Items, how: Rdm, *, memory: int) -> Iterator[Chunk]:
 class PlaceRows:
     """Patterns of one place that are read when they are sliced: (stimulus, unit)."""
 
-    values: xr.DataArray
+    values: xr.Variable
     order: NDArray[np.intp]
 
     @property
@@ -70,7 +70,7 @@ class PlaceRows:
 
     def __getitem__(self, rows: slice) -> NDArray[np.floating]:
         """Return the patterns of some stimuli."""
-        return self.values.isel(stimulus=self.order[rows]).to_numpy()
+        return np.asarray(self.values.isel(stimulus=self.order[rows]).to_numpy())
 
 
 def _rdm(source: PlaceRows, items: Items, how: Rdm, memory: int) -> NDArray[np.float64]:

