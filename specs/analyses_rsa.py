@@ -123,8 +123,8 @@ class Rsa(Model):
     folds: int | None = Field(default=None, ge=2, le=100)
     """Parts of the stimuli, whole groups, that `nnls` is cross-validated over; 5 unless said."""
     partial: tuple[Name, ...] = ()
-    """Model RDMs whose linear influence (`spearman`: that of their ranks) is taken out first, of the
-    RDM and of the other model RDMs; a bent influence leaves something that is found."""
+    """Model RDMs whose linear influence (`spearman`: that of their ranks) is taken out first, of
+    the RDM and of the other model RDMs; a bent influence leaves something that is found."""
     contrast: Contrasting | None = None
     """A difference between mean similarities. Give this or `against`."""
     test: StimulusPermutation
