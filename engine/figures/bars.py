@@ -50,7 +50,7 @@ def effect_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
         f"{capital(str(values.attrs.get('long_name', name)))}: the {len(order)} largest of "
         f"{flat.sizes['place']} by size.{meaning}"
     )
-    title = f"Largest {name.replace('_', ' ')}s"
+    title = f"Largest by {name.replace('_', ' ')}"
     return (Sketch(f"effect_bars-{name}", title, sentence, (panel,), facts(data, name)),)
 
 

@@ -127,7 +127,8 @@ def _claims(claims: Sequence[Claim]) -> str:
 def _settings(made: Mapping[str, Any]) -> list[str]:
     """Return where and with what it was run."""
     model, versions, git = (made.get(key) or {} for key in ("model", "versions", "git"))
-    rows = [f"{model.get('dtype')}, {model.get('weights')} weights"] if model else []
+    known = [model.get("dtype"), f"{model['weights']} weights" if model.get("weights") else None]
+    rows = [", ".join(str(one) for one in known if one)] if any(known) else []
     rows += [f"{name} {made[name]}" for name in ("backend", "device") if made.get(name)]
     rows += [count(int(made["threads"]), "thread")] if made.get("threads") else []
     rows += [f"{n} {versions[n]}" for n in ("patchclamp", "torch", "transformers") if n in versions]
