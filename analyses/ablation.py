@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -24,11 +25,21 @@ from patchclamp.specs.analyses_causal import Ablation
 
 
 def readings(entry: Ablation, shape: ModelShape) -> Readings:
-    """Return one condition for each unit."""
-    found = list(parts(entry.units, shape, cast("str", entry.with_)))
+    """Return one condition for each unit, and for each dose where the intervention has several."""
+    name = cast("str", entry.with_)
+    doses = shape.doses.get(name, ())
+    found = [
+        ((*labels, ("dose", float(dose))), replace(change, dose=number))
+        for labels, change in parts(entry.units, shape, name)
+        for number, dose in enumerate(doses)
+    ]
+    if len(doses) < 2:
+        found = list(parts(entry.units, shape, name))
     conditions = []
     for number, (labels, change) in enumerate(found):
-        others = tuple(other for i, (_, other) in enumerate(found) if i != number)
+        others = tuple(
+            other for i, (_, other) in enumerate(found) if i != number and other.dose == change.dose
+        )
         conditions.append(Condition(labels, (change,) if entry.remove == "each" else others))
     reading = MetricReading(cast("str", entry.stimuli), entry.metric.kind, tuple(conditions))
     return {"effect": reading}

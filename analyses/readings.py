@@ -23,7 +23,7 @@ class ModelShape:
     """The sizes of a model that readings depend on; 0 heads of keys and values means as many.
 
     `sets` holds the stimulus set of each capture; `places` returns the places that positions have
-    in a stimulus set.
+    in a stimulus set. `doses` holds the values of each intervention that has several.
     """
 
     layers: int
@@ -33,6 +33,7 @@ class ModelShape:
     units: int = 0
     neurons: int = 0
     places: Callable[[str, Positions], tuple[Place, ...]] = _no_places
+    doses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import ANALYSES, METRICS
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.registry.table import load
+from patchclamp.specs.interventions import Add, Clamp
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import Positions
 
@@ -216,7 +217,12 @@ def _plan_readings(
         return tuple(zip(chosen.labels, chosen.names or ("",) * len(chosen.labels), strict=True))
 
     of_captures = {name: str(entry.of) for name, entry in problems.loaded.spec.captures.items()}
-    shape = replace(model.shape, sets=of_captures, places=places)
+    doses = {
+        name: entry.scale if isinstance(entry, Add) else entry.value
+        for name, entry in problems.loaded.spec.interventions.items()
+        if isinstance(entry, Add | Clamp)
+    }
+    shape = replace(model.shape, sets=of_captures, places=places, doses=doses)
     readings: dict[str, Readings] = {}
     for name, entry in problems.loaded.spec.analyses.items():
         reference = ANALYSES[entry.kind].readings

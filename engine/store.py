@@ -41,6 +41,7 @@ DIMS = (
     "draw",
     "step",
     "kept",
+    "dose",
     "option",
     "variant",
     "bin",

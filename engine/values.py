@@ -21,6 +21,7 @@ from patchclamp.engine.positions import Chosen, choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of
 from patchclamp.engine.sources import entry_of, find, source_of, stand_ins
+from patchclamp.registry import SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.interventions import Ablate, Add, Clamp, Mean, Replace
 from patchclamp.specs.positions import ALL
@@ -187,6 +188,11 @@ class Values:
 
     def _vector(self, change: Change, entry: Add) -> torch.Tensor:
         """Return the direction that another analysis found at a change's layer, (1, 1, unit)."""
+        if SITES[change.site].dims[-1] != "unit":
+            raise AnalysisError(
+                f"a direction of analyses.{entry.vector.of} is in the residual stream, and cannot "
+                f"be added to {change.site!r}: take a site with units, such as resid_post"
+            )
         result = self.results[entry.vector.of]
         names = [name for name in VECTORS if name in result]
         if not names:

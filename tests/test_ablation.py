@@ -101,3 +101,32 @@ def test_readings_name_every_head_of_every_chosen_layer() -> None:
         (("layer", layer), ("head", head)) for layer in (0, 2) for head in (0, 1)
     ]
     assert reading.conditions[3].changes == (Change("mean", "z", 2, 1),)
+
+
+def test_all_but_each_changes_every_other_unit() -> None:
+    shape = ModelShape(layers=3, heads=2)
+    each = readings(entry(), shape)["effect"].conditions
+    rest = readings(entry(remove="all_but_each"), shape)["effect"].conditions
+    every = {condition.changes[0] for condition in each}
+    for one, others in zip(each, rest, strict=True):
+        assert one.labels == others.labels
+        assert set(others.changes) == every - set(one.changes)
+
+
+def test_neurons_are_taken_in_groups() -> None:
+    units = {"site": "mlp_act", "layers": (1,), "group": 3}
+    conditions = readings(entry(units=units), ModelShape(2, 2, neurons=8))["effect"].conditions
+    assert [dict(c.labels)["neuron"] for c in conditions] == [0, 3, 6]
+    assert [c.changes[0].units for c in conditions] == [(0, 1, 2), (3, 4, 5), (6, 7)]
+
+
+@pytest.mark.parametrize("correct", ["max", "fdr"])
+def test_only_the_head_that_matters_passes_a_corrected_test(correct: str) -> None:
+    data = measured(CLEAN)
+    noise = np.random.default_rng(3).normal(0, 0.1, size=data["value"].shape)
+    result = analyse(entry(correct=correct), data.assign(value=data["value"] + noise))
+    p = result[f"p_{correct}"]
+    assert float(p.sel(layer=2, head=1)) < 0.01
+    others = p.where((p["layer"] != 2) | (p["head"] != 1))
+    assert float(others.min()) > 0.01
+    assert bool((p >= result["p"] - 1e-12).all())

@@ -225,3 +225,44 @@ analyses:
     units: {site: resid_post, positions: last}
     metric: logit_diff
 """
+
+
+ADDED = """\
+patchclamp: 1
+name: added
+model: {id: bundled:sequences}
+stimuli:
+  words:
+    kind: builtin
+    set: sequences
+    text: "{prompt}"
+    labels: [category]
+    groups: template
+    answer: {correct: " {next}", foil: " {last}"}
+    where: category == 'numerals' or category == 'months'
+    take: {n: 60}
+captures:
+  resid: {site: resid_post, layers: 1, positions: last}
+interventions:
+  push: {kind: add, vector: {of: decode, normalise: unit}, scale: [0.5, 1.0, -1.0]}
+analyses:
+  pushed:
+    kind: ablation
+    with: push
+    units: {site: resid_post, layers: 1, positions: last}
+    metric: logprob
+  decode: {kind: probe, of: resid, target: category, shuffles: 19, controls: []}
+"""
+
+
+def test_a_direction_is_added_after_the_analysis_that_finds_it(tmp_path: Path) -> None:
+    spec = tmp_path / "added.yaml"
+    spec.write_text(ADDED)
+    found = run(spec, out=tmp_path, cache=tmp_path / "cache").analysis("pushed")
+    assert found["dose"].to_numpy().tolist() == [-1.0, 0.5, 1.0]
+    effect = found["logprob"].isel(layer=0) - found["logprob_clean"]
+    # Half a dose does about half, a dose of the other sign the reverse: it is one direction.
+    whole, half = effect.sel(dose=1.0), effect.sel(dose=0.5)
+    assert np.corrcoef(whole, half)[0, 1] > 0.9
+    assert np.corrcoef(whole, effect.sel(dose=-1.0))[0, 1] < 0
+    assert float(np.abs(whole).max()) > 1e-3
