@@ -224,7 +224,7 @@ class Values:
         table, seeds = self.plan.sets[name].table, Seeds(self.plan.loaded.spec.seed, "noise")
         size = self._size(change)
         index = self.index(change, name)
-        tokens = self.plan.sets[name].tokens.longest if index is None else index.shape[1]
+        tokens = self.plan.sets[name].tokens.reach if index is None else index.shape[1]
         purpose = f"{change.site}.{change.layer}.{change.head}"
         drawn = [
             seeds.generator(f"{purpose}.{table.ids[row]}").standard_normal((tokens, size))

@@ -75,8 +75,8 @@ run: {{backend: {backend}, optimise: {optimise}, threads: 1}}
 CAUSAL = [name for name in tiny.TWINS if name != "bert"]
 
 
-def results(folder: Path, backend: str, optimise: str, model: str) -> Any:
-    text = SPEC.format(model=model, backend=backend, optimise=optimise)
+def results(folder: Path, backend: str, optimise: str, model: str, *, template: str = SPEC) -> Any:
+    text = template.format(model=model, backend=backend, optimise=optimise)
     spec = folder / f"{backend}-{optimise}.yaml"
     spec.write_text(text)
     return run(spec, out=folder / "runs", cache=folder / f"cache-{backend}-{optimise}")
@@ -105,6 +105,23 @@ def test_savings_change_no_number(
             )
         # The negative control: what is compared is not all the same.
         assert float(np.abs(expected["effect"]).max()) > 1e-4
+
+
+def test_savings_hold_where_answers_of_several_tokens_are_scored(
+    twin: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Each stimulus then takes several rows of a pass, which are longer than its text."""
+    forced = SPEC.replace(
+        'correct: " w1", foil: " w2"', 'correct: " w1 w3 w4", foil: " w2", tokens: teacher_forced'
+    ).replace("per: position", "per: all")
+    folder = str(twin("llama").folder)
+    oracle, quick = (
+        results(tmp_path, "hooks", optimise, folder, template=forced)
+        for optimise in ("false", "true")
+    )
+    for name, expected in oracle.analyses.items():
+        found = quick.analysis(name)["effect"]
+        np.testing.assert_allclose(found, expected["effect"], rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_nnsight_takes_the_same_savings(twin: Callable[[str], Any], tmp_path: Path) -> None:
