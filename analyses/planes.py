@@ -19,7 +19,7 @@ def classical_mds(rdms: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.floa
     Source: Torgerson 1952, Psychometrika 17, 401–419.
 
     >>> places, share = classical_mds([[[0.0, 3.0], [3.0, 0.0]]])
-    >>> places[0].tolist(), share[0].tolist()
+    >>> (places[0].round(3) + 0.0).tolist(), share[0].tolist()
     ([[1.5, 0.0], [-1.5, 0.0]], [1.0, 0.0])
     """
     squared = np.asarray(rdms, dtype=np.float64) ** 2

@@ -26,7 +26,7 @@ from patchclamp.engine.identities import (
     read_whole,
 )
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.steps import Place, place
+from patchclamp.engine.steps import Place, place, whole_step
 from patchclamp.registry import SITES
 
 Verdict = Literal["OK", "DEGRADED", "UNSUPPORTED", "WRONG"]
@@ -249,9 +249,7 @@ def _check_writes(under: Examination, backends: Sequence[Backend]) -> None:
         clean = _whole(under, backends[0], places)
         value = clean[site, layer]
         value = value.roll(1, 1 if value.shape[1] > 1 else 2)
-        edits = [{"head": None, "value": value}]
-        where = place(under.model, site, layer, write=True)
-        write: Step = {"do": "write", "place": where, "edits": edits, "rows": None}
+        write = whole_step(under.model, (site, layer), value)
         for backend in backends:
             try:
                 found = _whole(under, backend, places, [write])

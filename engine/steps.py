@@ -138,6 +138,12 @@ def _reduction(how: Reduction, capture: CapturePlan, rows: Sequence[int]) -> dic
     return {**plain, "codes": torch.from_numpy(codes[list(rows)]), "classes": kinds}
 
 
+def whole_step(model: ModelSource, where: Place, value: torch.Tensor) -> Step:
+    """Put a whole site's tensor in place, dims as in the site table, of every row alike."""
+    how = {"rows": None, "head": None, "units": None, "index": None, "how": "set", "value": value}
+    return {"do": "write", "place": place(model, *where, write=True), "edits": [how]}
+
+
 def write_steps(model: ModelSource, edits: Iterable[tuple[Change, Step]]) -> list[Step]:
     """Put values in place: what is said of each change; see `engine.body.write`."""
     places: dict[Place, list[Step]] = {}

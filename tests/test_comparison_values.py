@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,11 @@ def labelled(values: np.ndarray) -> xr.DataArray:
     )
 
 
+def rounded(values: object) -> str:
+    """Return values in words; sums in another order differ in their last digits."""
+    return re.sub(r"\d+\.\d+(e[-+]?\d+)?", lambda number: f"{float(number[0]):.9g}", repr(values))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 5)] * 3),
@@ -50,7 +56,7 @@ def test_blocks_labels_and_axes_make_no_difference(
     moved = b.isel({d: rng.permutation(n) for d, n in b.sizes.items()}).transpose(*DIMS[::-1])
     once = compare_values(pair(a, b), Tolerance(0.05, 0.0, ""), Scaling(along="layer"))
     again = compare_values(pair(a, moved), Tolerance(0.05, 0.0, ""), Scaling(along="layer"))
-    assert repr(once) == repr(again)
+    assert rounded(once) == rounded(again)
     x, y = a.to_numpy().astype("f8"), b.to_numpy().astype("f8")
     distance = np.abs(x - y)
     lacking = np.isnan(y)

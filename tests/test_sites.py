@@ -11,7 +11,7 @@ import torch
 import tiny
 from patchclamp.engine.batches import pad
 from patchclamp.engine.sites import put, take
-from patchclamp.engine.steps import in_order, place, read_step
+from patchclamp.engine.steps import in_order, read_step, whole_step
 from patchclamp.registry import SITES
 
 IDS = (3, 4, 5, 6, 7, 8, 9, 10, 11)
@@ -52,8 +52,7 @@ def reads(source: Any, sites: Iterable[str], layers: Iterable[int] = range(3)) -
 
 def write(source: Any, site: str, layer: int, value: torch.Tensor) -> dict[str, Any]:
     """Write a whole site of one row, dims as in the site table."""
-    where = place(source, site, layer, write=True)
-    return {"do": "write", "place": where, "edits": [{"head": None, "value": value}], "rows": None}
+    return whole_step(source, (site, layer), value)
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -150,10 +149,7 @@ def test_padding_that_sees_no_key_spoils_no_number(source: Any) -> None:
     ids = (IDS, OTHER)
     clean = run(source, reads(source, SITES), ids=ids)
     assert not any(value.isnan().any() for value in clean.values())
-    where = place(source, "attn_pattern", 1, write=True)
-    pattern = clean["attn_pattern.1"]
-    edit = {"head": None, "value": pattern[0]}
-    written = {"do": "write", "place": where, "edits": [edit], "rows": None}
+    written = write(source, "attn_pattern", 1, clean["attn_pattern.1"][0])
     steps = [written, *reads(source, ["logits"], [0])]
     found = run(source, steps, ids=ids)
     assert not found["logits.0"].isnan().any()

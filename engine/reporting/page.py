@@ -1,8 +1,7 @@
-"""The page of a run: one HTML file that needs nothing else.
+"""The page of a run: one HTML file that needs nothing else, in which nothing is computed.
 
-On top what a reader must know before believing anything: guards, expectations, what was run and
-what it cost. Then each analysis with its numbers, its figures, and the lines of the spec that made
-it. Nothing is computed here.
+Guards, expectations, what was run and its cost come first; then each analysis with its numbers, its
+figures, and the lines of the spec that made it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ ROWS = 12
 
 SHOWN = 5
 """Stimuli of a set that are shown."""
-
 WIDE = 6.0
 """Inches of a panel that is scrolled on a narrow screen rather than shrunk until unreadable."""
 
