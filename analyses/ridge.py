@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
 
 from patchclamp.analyses.splits import CONSTANT, Array, Split
 
@@ -24,8 +25,19 @@ def fit_ridge(split: Split, targets: Array, strength: float) -> tuple[Array, Arr
     matrix[np.diag_indices_from(matrix)] += strength
     right = flat if split.dual else split.train.T @ flat
     factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    weights = cho_solve(factor, right, check_finite=False)
+    if right.shape[1] > len(matrix):  # then one product with the inverse is less work
+        weights = _inverse(factor[0]) @ right
+    else:
+        weights = cho_solve(factor, right, check_finite=False)
     return np.asarray(weights).reshape(-1, *targets.shape[1:]), np.asarray(intercept)
+
+
+def _inverse(lower: Array) -> Array:
+    """Return the inverse of a matrix from its lower Cholesky factor."""
+    inverse, info = dpotri(lower, lower=True)
+    assert info == 0, "a Cholesky factor has no zero on its diagonal"
+    inverse = np.tril(inverse)
+    return np.asarray(inverse + np.tril(inverse, -1).T)
 
 
 def ridge_decisions(train: Array, test: Array, targets: Array, strength: float) -> Array:

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.linalg.blas import dgemm, dsyrk
 
 from patchclamp.registry.errors import UndefinedError
 
@@ -23,6 +24,9 @@ Array = NDArray[np.float64]
 
 BLOCK = 1 << 24
 """Numbers in the units that are read at once: 128 MB in float64."""
+
+CACHED = 1 << 17
+"""Numbers of a block that are worked on at once: 1 MB in float64, which caches hold."""
 
 CONSTANT = 1e-12
 """A unit whose standard deviation is this share of its largest value is constant in training;
@@ -45,22 +49,26 @@ class Patterns(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of some patterns; `rows` None means all of them."""
+    """Some rows of patterns."""
 
     patterns: Patterns
     rows: NDArray[np.intp]
 
     def block(self, start: int, stop: int) -> Array:
         """Return (stimulus, unit) of a block of units; `UndefinedError` where it is not finite."""
-        values = np.asarray(self.patterns[:, start:stop], dtype=np.float64)[self.rows]
-        finite = np.atleast_1d(np.isfinite(values).all(axis=1))
+        return self.taken(self.patterns[:, start:stop])
+
+    def taken(self, values: NDArray[np.floating]) -> Array:
+        """Return these rows of all patterns' values; `UndefinedError` where they are not finite."""
+        found = np.asarray(values, dtype=np.float64)[self.rows]
+        finite = np.atleast_1d(np.isfinite(found).all(axis=1))
         if not finite.all():
             wrong = self.rows[~finite]
             raise UndefinedError(
                 f"{wrong.size} of {len(finite)} patterns hold NaN or infinite values",
                 where=tuple(int(row) for row in wrong),
             )
-        return values
+        return found
 
 
 @dataclass(frozen=True)
@@ -143,13 +151,18 @@ def make_split(
     n_train, n_test, n_units = len(train.rows), len(test.rows), train.patterns.shape[1]
     dual = n_train <= n_units and not units
     if not dual:
-        ((_, x, y, _),) = _blocks(train, test, scale=scale, step=n_units)
+        blocks = list(_blocks(train, test, scale=scale, step=n_units))
+        x, y = (np.concatenate([block[side] for block in blocks], axis=1) for side in (1, 2))
         return Split(x, y, dual=False)
-    inner, cross = np.zeros((n_train, n_train)), np.zeros((n_test, n_train))
+    inner = np.zeros((n_train, n_train), order="F")
+    cross = np.zeros((n_train, n_test), order="F")
     for _, x, y, _ in _blocks(train, test, scale=scale, step=_step(train, test, block)):
-        inner += x @ x.T
-        cross += y @ x.T
-    return Split(inner, cross, dual=True)
+        # Added in place, and of the symmetric product one half only.
+        inner = dsyrk(1.0, x.T, beta=1.0, c=inner, trans=1, lower=1, overwrite_c=1)
+        if n_test:
+            cross = dgemm(1.0, x.T, y.T, beta=1.0, c=cross, trans_a=1, overwrite_c=1)
+    inner = np.tril(inner)
+    return Split(inner + np.tril(inner, -1).T, np.ascontiguousarray(cross.T), dual=True)
 
 
 def unit_weights(
@@ -177,21 +190,33 @@ def _step(train: Part, test: Part, block: int) -> int:
 def _blocks(
     train: Part, test: Part, *, scale: bool, step: int
 ) -> Iterator[tuple[int, Array, Array, tuple[Array, Array]]]:
-    """Yield the first unit of each block, both parts standardised, and by what."""
-    same = train.patterns is test.patterns
+    """Yield the first unit of each block, both parts standardised, and by what.
+
+    `step` units are read at once, and worked on in blocks that stay in the processor's cache.
+    """
+    both = Part(train.patterns, np.concatenate([train.rows, test.rows]))
+    same, n = train.patterns is test.patterns, len(train.rows)
+    inside = max(1, CACHED // max(1, len(both.rows)))
     for start in range(0, train.patterns.shape[1], step):
-        stop = start + step
-        if same:  # read once
-            both = Part(train.patterns, np.concatenate([train.rows, test.rows]))
-            x, y = np.split(both.block(start, stop), [len(train.rows)])
-        else:
-            x, y = train.block(start, stop), test.block(start, stop)
-        mean = x.mean(axis=0)
-        x, y = x - mean, y - mean
-        deviation = np.ones(len(mean))
-        if scale:
-            deviation = np.sqrt(np.einsum("su,su->u", x, x) / len(x))
-            largest = np.abs(x).max(axis=0, initial=0) + np.abs(mean)
-            deviation = np.where(deviation > CONSTANT * largest, deviation, np.inf)
-            x, y = x / deviation, y / deviation
-        yield start, x, y, (mean, deviation)
+        ours = np.asarray(train.patterns[:, start : start + step])
+        theirs = ours if same else np.asarray(test.patterns[:, start : start + step])
+        for first in range(0, ours.shape[1], inside):
+            some = slice(first, first + inside)
+            if same:
+                x, y = np.split(both.taken(ours[:, some]), [n])
+            else:
+                x, y = train.taken(ours[:, some]), test.taken(theirs[:, some])
+            yield start + first, *_standardised(x, y, scale=scale)
+
+
+def _standardised(x: Array, y: Array, *, scale: bool) -> tuple[Array, Array, tuple[Array, Array]]:
+    """Return both parts standardised by the first, and by what."""
+    largest = np.maximum(x.max(axis=0, initial=0), -x.min(axis=0, initial=0))
+    mean = x.mean(axis=0)
+    x, y = x - mean, y - mean
+    deviation = np.ones(len(mean))
+    if scale:
+        deviation = np.sqrt(np.einsum("su,su->u", x, x) / len(x))
+        deviation = np.where(deviation > CONSTANT * largest, deviation, np.inf)
+        x, y = x * (1 / deviation), y * (1 / deviation)
+    return x, y, (mean, deviation)
