@@ -19,7 +19,8 @@ BLOCK = 2**21
 """Numbers in a block of weights (16 MiB of float64): small enough for the last cache."""
 
 Weigh = Callable[[NDArray[np.int32], NDArray[np.int32]], NDArray[np.generic]]
-"""Weights (row, labelling) from the codes of the first stimulus, (labelling), and of the second."""
+"""Weights (pair, labelling) from the codes of the first stimulus, (labelling) where all pairs have
+the same or (pair, labelling), and those of the second, (pair, labelling)."""
 
 
 def stimuli_of(n_pairs: int) -> int:
@@ -81,6 +82,10 @@ def pair_sums(
     codes = np.ascontiguousarray(labellings.T, dtype=np.int32)
     n, drawn = codes.shape
     flat = values.reshape(-1, values.shape[-1])
+    if flat.shape[1] * drawn <= BLOCK:  # one block: no loop over rows
+        first, second = np.triu_indices(n, 1)
+        weights = np.asarray(weigh(codes[first], codes[second]), dtype=np.float64)
+        return np.asarray((flat @ weights).reshape(*values.shape[:-1], drawn))
     result = np.zeros((len(flat), drawn))
     size = max(1, BLOCK // drawn)
     weights = np.empty((min(size + n, flat.shape[1]), drawn))

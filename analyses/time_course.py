@@ -42,7 +42,8 @@ def course_dissimilarities(
                 u, p = which[begin : begin + step], pair[begin : begin + step]
                 difference = unit[u, first[p]] - unit[u, second[p]]
                 out[u, p] = np.vecdot(difference, difference) / 2
-        np.minimum(out, 2.0, out=out)
+        if np.fmax.reduce(out, axis=None, initial=0.0) > 2:
+            np.minimum(out, 2.0, out=out)  # opposite courses, but for rounding
     return result
 
 
