@@ -46,7 +46,7 @@ FORMATS = "human, line, json, github, sarif or junit"
 LOCKED = "refuse what is not pinned, or is not what `patchclamp lock` pinned"
 """What `--locked` does, for two commands."""
 
-USAGE, UNREADABLE, INTERRUPTED = 2, 3, 130
+USAGE, UNREADABLE, INTERRUPTED, UNHEARD = 2, 3, 130, 141
 
 GARBAGE = 50_000
 """Objects between two looks for garbage in circles; Python's 700 costs a tenth of checking many
@@ -56,7 +56,8 @@ specs, which makes no such garbage to speak of."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
-    0 fine, 1 findings, 2 usage, 3 something cannot be read or written, 130 interrupted.
+    0 fine, 1 findings, 2 usage, 3 something cannot be read or written, 130 interrupted,
+    141 the reader of its output has gone.
     """
     _never_fail_to_print()
     gc.set_threshold(GARBAGE)
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (`| head`) has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return UNHEARD  # never 0: nobody has heard what there may have been to say
     except SystemExit as stop:  # argparse, after --help, --version or a usage error of its own
         return stop.code if isinstance(stop.code, int) else USAGE
 

@@ -50,7 +50,7 @@ def join(parts: Sequence[Part], *, shared: bool = False) -> xr.Dataset:
     joined = xr.Dataset(variables, coords=dict(dims))
     joined = joined.assign_coords(_described(parts, expanded, dims, new))
     for dim in dims:
-        joined[dim].attrs = dict(next(e[dim].attrs for e in expanded if dim in e.dims))
+        joined[dim].attrs = _told([e[dim].attrs for e in expanded if dim in e.dims])
     return joined.assign_attrs(_common(one.attrs for one in expanded))
 
 
@@ -206,6 +206,18 @@ def _agreed(
     if merged.dtype.kind == "f" and coord.dtype.kind in "iub" and not np.isnan(merged).any():
         merged = merged.astype(coord.dtype)  # every label has its whole number now
     return xr.DataArray(merged, dims=before.dims, attrs=before.attrs)
+
+
+def _told(attrs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    """Return what parts say of a dim; where they differ, as on what positions count from, all."""
+    said: dict[str, dict[Any, None]] = {}
+    for one in attrs:
+        for name, value in one.items():
+            said.setdefault(str(name), {})[value] = None
+    return {
+        name: next(iter(values)) if len(values) == 1 else f"varies: {', '.join(map(str, values))}"
+        for name, values in said.items()
+    }
 
 
 def _common(attrs: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 
@@ -14,7 +15,8 @@ from patchclamp.engine.savings import Pack
 from patchclamp.registry.errors import ModelError
 
 Found = dict[str, torch.Tensor]
-Packs = Iterator[tuple[Pack, Found]]
+Together = TypeVar("Together", Batch, Pack)
+"""What goes through the model in one pass."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,29 @@ class Passes:
         self, name: str, batch: Batch, prepare: Callable[[Batch], Inputs]
     ) -> Iterator[tuple[Batch, Found]]:
         """Run a batch, or its halves where it does not fit into memory, and yield what is found."""
+        return self._run(name, batch, prepare, self._halves)
+
+    def run_pack(
+        self, name: str, pack: Pack, prepare: Callable[[Pack], Inputs]
+    ) -> Iterator[tuple[Pack, Found]]:
+        """Run a pack, or its halves where it does not fit into memory; see `run`."""
+        return self._run(name, pack, prepare, self._half_packs)
+
+    def _run(
+        self,
+        name: str,
+        one: Together,
+        prepare: Callable[[Together], Inputs],
+        halved: Callable[[str, Together, BaseException], list[Together]],
+    ) -> Iterator[tuple[Together, Found]]:
         try:
-            found = self.put_through(prepare(batch))
+            found = self.put_through(prepare(one))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            halves = self._halves(name, batch, error)
+            halves = halved(name, one, error)
         else:
-            yield batch, found
+            yield one, found
             # Only now has what it gave been kept.
             self.done += 1
             self.advance(name)
@@ -85,7 +102,7 @@ class Passes:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         for half in halves:
-            yield from self.run(name, half, prepare)
+            yield from self._run(name, half, prepare, halved)
 
     def forward(self, ids: Sequence[Sequence[int]], steps: list[Step]) -> Found:
         """Run token ids through the model; stops early where no logits are read."""
@@ -99,24 +116,6 @@ class Passes:
         return self.backend.forward(
             inputs.tensors, inputs.steps, stop=stop and not keep, prefix=inputs.prefix
         )
-
-    def run_pack(self, name: str, pack: Pack, prepare: Callable[[Pack], Inputs]) -> Packs:
-        """Run a pack, or its halves where it does not fit into memory; see `run`."""
-        try:
-            found = self.put_through(prepare(pack))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            halves = self._half_packs(name, pack, error)
-        else:
-            yield pack, found
-            self.done += 1
-            self.advance(name)
-            return
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        for half in halves:
-            yield from self.run_pack(name, half, prepare)
 
     def _half_packs(self, name: str, pack: Pack, error: BaseException) -> list[Pack]:
         """Halve the conditions of a pack, or the stimuli of its only one."""

@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit codes, and what it does not import."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,19 @@ def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "error[P207]: stimuli.a.kind: unknown kind 'cvs'" in out
     tail = f"{bad}: 2 errors\n\n2 specs, 1 valid, 2 errors (1 can be fixed with --fix)\n"
     assert out.endswith(tail)
+
+
+def test_what_nobody_has_heard_is_not_fine(tmp_path: Path) -> None:
+    """Behind `| head`, a check that found something must not end as one that found nothing."""
+    bad = tmp_path / "b.yaml"
+    bad.write_text(BAD)
+    heard, said = os.pipe()
+    os.close(heard)
+    program = "import sys; from patchclamp.engine.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "validate", str(bad)]
+    with os.fdopen(said, "wb") as stdout:
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_what_cannot_be_read_weighs_most(

@@ -53,6 +53,14 @@ def test_tokens_may_differ_between_models() -> None:
     assert joined["token_id"].sel(model="b", stimulus="s0", position=0) == 99
 
 
+def test_positions_that_count_from_different_tokens_say_so() -> None:
+    first, last = part([0], source="a", resid="first"), part([0], source="b", resid="last")
+    for one, anchor in ((first, "first"), (last, "last")):
+        one.data["position"].attrs = {"anchor": anchor, "long_name": "token position"}
+    told = join([first, last])["position"].attrs
+    assert told == {"anchor": "varies: first, last", "long_name": "token position"}
+
+
 def test_what_all_parts_share_needs_no_dim() -> None:
     joined = join([part([0], seed=0), part([0], value=1, seed=1)], shared=True)
     assert joined["said"].dims == ("stimulus",)
