@@ -60,6 +60,10 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
     for row in order:
         labels = [str(part) for part in frame["place"].to_numpy()[row]]
         numbers = [float(frame[v].to_numpy()[row]) for v in headline]
-        texts = [FORMATS.get(v, "{:.3f}").format(n) for v, n in zip(headline, numbers, strict=True)]
+        texts = [_written(v, n) for v, n in zip(headline, numbers, strict=True)]
         rows.append((*labels, *texts))
     return Summary(tuple(head), tuple(rows), len(picked.dims), places)
+
+
+def _written(variable: str, number: float) -> str:
+    return "—" if np.isnan(number) else FORMATS.get(variable, "{:.3f}").format(number)

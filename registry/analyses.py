@@ -119,7 +119,7 @@ ANALYSES: Table[Analysis] = Table(
             "pruning to a circuit, its evaluation, transfer and random controls",
             f"{_CAUSAL}:Circuit",
             ("faithfulness", "random_faithfulness", "size"),
-            figures=("circuit_graph", "effect_bars"),
+            figures=("circuit_bars", "circuit_graph", "effect_bars"),
         ),
         Analysis(
             "steering",

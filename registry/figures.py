@@ -59,6 +59,7 @@ FIGURES: Table[Figure] = Table(
             "attention_maps", "attention from token to token", f"{_ENGINE}.tokens:attention_maps"
         ),
         Figure("token_grid", "what each layer would say next", f"{_ENGINE}.tokens:token_grid"),
+        Figure("circuit_bars", "circuits beside random ones", f"{_ENGINE}.bars:circuit_bars"),
         Figure("circuit_graph", "nodes and edges of circuits", f"{_ENGINE}.graphs:circuit_graph"),
     ],
 )

@@ -135,13 +135,23 @@ def circuit() -> xr.Dataset:
                                (3, 5, 0.2), (5, 6, 0.1)]:  # fmt: skip
         edge[:, start, end] = weight
     effect = np.tile(np.array([0.0, 0.5, 1.2, 0.2, 2.0, 0.1, 3.0, 0.0]), (2, 1))
+    random = 0.1 * rng().random((2, 12))
     return xr.Dataset(
         {
+            "faithfulness": ("circuit", [0.8, 0.4], about("share of the metric that is left")),
+            "random_faithfulness": (("circuit", "draw"), random, about("of random circuits")),
+            "curve": ("kept", [0.0, 0.3, 0.9, 1.0], about("faithfulness by size")),
             "member": (("circuit", "node"), member, about("1 where the node is in the circuit")),
             "effect": (("circuit", "node"), effect, about("loss without the node", "logit")),
             "edge": (("circuit", "node", "receiver"), edge, about("weight", "logit")),
         },
-        coords={"circuit": ["pruned", "known"], "node": nodes, "receiver": nodes},
+        coords={
+            "circuit": ["pruned", "known"],
+            "node": nodes,
+            "receiver": nodes,
+            "draw": np.arange(12),
+            "kept": [0.0, 0.25, 0.5, 1.0],
+        },
         attrs={"kind": "circuit", "n_stimuli": STIMULI},
     )
 

@@ -183,6 +183,11 @@ def test_circuits_attention_tokens_and_the_rest() -> None:
                                                    "MLP3", "L5H7"}  # fmt: skip
     assert [node.row for node in known.nodes] == [0, 1, 2, 3]
     assert known.edges[0] == ("L3H2", "L5H7", 2.0)
+    bars, random, curve = (drawn("circuit", "circuit_bars").layers(one)[0]
+                           for one in (Bars, Points, Curve))  # fmt: skip
+    assert (bars.names, bars.values.tolist()) == (("pruned", "known"), [0.8, 0.4])
+    assert random.y.tolist() == [0.0] * 12 + [1.0] * 12
+    assert (curve.x.tolist(), curve.y.tolist()) == ([0.0, 0.25, 0.5, 1.0], [0.0, 0.3, 0.9, 1.0])
     first = drawn("attention", "attention_maps").layers(Matrix)[0]
     assert np.isnan(first.values[0, 1:]).all()
     assert np.nansum(first.values, axis=1).tolist() == pytest.approx([1.0] * 8)

@@ -57,7 +57,7 @@ def panel_size(panel: Panel) -> tuple[float, float]:
                 return graph_size(layer)
             case Bars():
                 longest = max(map(len, layer.names), default=0)
-                legend = 0.3 * any(isinstance(other, Level) for other in panel.layers)
+                legend = 0.3 * any(isinstance(other, Level | Points) for other in panel.layers)
                 height = 0.9 + legend + BAR * len(layer.names)
                 return WIDTH + 0.05 * max(0, longest - 12), height
             case Points():
@@ -189,7 +189,7 @@ def _finish(axes: Axes, panel: Panel, theme: Theme) -> None:
     """Label and limit the axes."""
     bars = any(isinstance(layer, Bars) for layer in panel.layers)
     axes.grid(axis="x" if bars else "y", color=theme.grid, linewidth=0.8)
-    if any(isinstance(layer, Points) for layer in panel.layers):
+    if not bars and any(isinstance(layer, Points) for layer in panel.layers):
         axes.set_aspect("equal")
     _axis(axes, "x", panel.x)
     if not bars:

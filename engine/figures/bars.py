@@ -10,8 +10,19 @@ from numpy.typing import NDArray
 
 from patchclamp.engine.figures.curves import capital
 from patchclamp.engine.figures.facts import NATURAL, facts, label, marks_mean, significant, squeezed
-from patchclamp.engine.figures.sketch import Array, Axis, Bars, Flags, Layer, Level, Panel, Sketch
-from patchclamp.engine.figures.variables import headline, unit_name
+from patchclamp.engine.figures.sketch import (
+    Array,
+    Axis,
+    Bars,
+    Curve,
+    Flags,
+    Layer,
+    Level,
+    Panel,
+    Points,
+    Sketch,
+)
+from patchclamp.engine.figures.variables import each, headline, unit_name
 
 TOP = 15
 """Effects that are shown; the maps show all."""
@@ -19,7 +30,7 @@ TOP = 15
 BY = ("chosen_by",)
 """The dim of methods that are compared."""
 
-PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit")
+PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit", "node", "position")
 """Dims that say which part of a model an effect is of."""
 
 
@@ -29,7 +40,8 @@ def effect_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
     Solid bars are significant, or have an interval that excludes 0. Empty where nothing has heads
     or other parts.
     """
-    names = [n for n in headline(data) if _parts(data[n]) and {*_parts(data[n])} - {"layer"}]
+    numbers = dict.fromkeys((*headline(data), *(n for n in ("effect",) if n in data)))
+    names = [n for n in numbers if {*_parts(data[n])} - {"layer", "position"}]
     if not names:
         return ()
     name = names[0]
@@ -123,6 +135,35 @@ def _method_panel(data: xr.Dataset, name: str) -> Panel:
 
 def _over_methods(values: xr.DataArray | None, order: NDArray[np.intp]) -> Array | None:
     return None if values is None else np.asarray(squeezed(values, BY).to_numpy()[order])
+
+
+def circuit_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return how faithful each circuit is beside random ones of its size, and by size.
+
+    `faithfulness([set], circuit)` as bars, `random_faithfulness([set], circuit, draw)` as points on
+    them, a panel for each set; `curve(kept)` as a curve. Empty without `faithfulness`.
+    """
+    if "faithfulness" not in data or "circuit" not in data["faithfulness"].dims:
+        return ()
+    panels = []
+    for title, values in each(data["faithfulness"], ("circuit",)):
+        names = tuple(map(str, values["circuit"].to_numpy()))
+        layers: list[Layer] = [Bars(names, values.to_numpy())]
+        if "random_faithfulness" in data:
+            random = dict(each(data["random_faithfulness"], ("circuit", "draw")))[title].to_numpy()
+            rows = np.repeat(np.arange(len(names), dtype=np.float64), random.shape[1])
+            layers.append(Points("random circuits of its size", random.ravel(), rows))
+        panels.append(Panel(title or "faithfulness", tuple(layers), Axis("faithfulness")))
+    if "curve" in data and data["curve"].dims == ("kept",):
+        kept = data["kept"].to_numpy().astype(np.float64)
+        curve = Curve("", kept, data["curve"].to_numpy())
+        axes = (Axis("share of nodes that are kept", limits=(0.0, 1.02)), Axis("faithfulness"))
+        panels.append(Panel("by size", (curve,), *axes))
+    sentence = "What of the metric is left with only a circuit kept, by circuit."
+    if "random_faithfulness" in data:
+        sentence += " Points: random circuits of its size."
+    return (Sketch("circuit_bars", "Faithfulness of circuits", sentence, tuple(panels),
+                   facts(data, "faithfulness")),)  # fmt: skip
 
 
 def share_bars(data: xr.Dataset) -> tuple[Sketch, ...]:

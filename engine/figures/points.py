@@ -69,13 +69,14 @@ def _classes(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
 def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return estimated effects against exact ones, for the parts that were verified.
 
-    `estimate` and `exact` over one dim, which may be that of verified parts only; names are those
-    of the coordinate `node`. On the diagonal both are equal.
+    `score` or `estimate`, and `exact`, over one dim; names are those of the coordinate `node`. What
+    was not verified has no point. On the diagonal both are equal.
     """
-    if "exact" not in data or "estimate" not in data:
+    name = next((name for name in ("estimate", "score") if name in data), None)
+    if "exact" not in data or name is None or set(data[name].dims) - set(data["exact"].dims):
         return ()
     exact = data["exact"].to_numpy().ravel()
-    estimate = data["estimate"].broadcast_like(data["exact"]).to_numpy().ravel()
+    estimate = data[name].broadcast_like(data["exact"]).to_numpy().ravel()
     both = np.isfinite(exact) & np.isfinite(estimate)
     if not both.any():
         return ()
@@ -89,7 +90,7 @@ def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
         Curve("equal", ends, ends, role="muted"),
         Points("", exact[both], estimate[both], names),
     )
-    axes = [Axis(label(data[n]), limits=(-reach, reach)) for n in ("exact", "estimate")]
+    axes = [Axis(label(data[n]), limits=(-reach, reach)) for n in ("exact", name)]
     sentence = f"Estimated against exact effects of {int(both.sum())} parts, each patched."
     panel = Panel("estimate and exact value", layers, *axes)
     return (Sketch("estimates", "Estimates verified", sentence, (panel,), facts(data, "exact")),)

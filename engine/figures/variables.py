@@ -93,7 +93,7 @@ def shown(token: str) -> str:
 
 def unit_name(data: xr.DataArray) -> str:
     """Return the name of a place in a model, such as L4H10, from its scalar coordinates."""
-    parts = []
+    parts = [str(data.coords["node"].item())] if "node" in data.coords else []
     for dim, letter in (("layer", "L"), ("head", "H"), ("kv_head", "K"), ("neuron", "N"),
                         ("feature", "F"), ("unit", "U"), ("position", "P")):  # fmt: skip
         if dim in data.coords and data.coords[dim].ndim == 0:
