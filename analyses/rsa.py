@@ -34,6 +34,7 @@ from patchclamp.analyses.readings import (
     Reading,
     Readings,
 )
+from patchclamp.analyses.rsa_chosen import each_choice
 from patchclamp.analyses.rsa_design import (
     Design,
     class_number,
@@ -81,13 +82,24 @@ def analyse(entry: Rsa, data: Mapping[str, xr.Dataset], context: Context) -> xr.
     * `contrast`: `contrast(place...)` in Fisher z of correlations and cosines, in the units of
       other metrics; `discriminative` is one-sided, greater, and `categorical` two-sided.
 
-    Places are (layer, head, position), and with `pattern: positions` (layer, head, unit). Beside
+    Places are (layer, head, position), and with `pattern: positions` (layer, head, unit); with
+    `features` also `chosen_by`. Beside
     it `p`, `p_max` and `p_fdr` (corrected over all places), `null(permutation, ...)` or its
     largest values, and an interval where a bootstrap is asked for. A column or class that does
     not exist, a class of fewer than 2 stimuli, and a design with too few arrangements raise
     `AnalysisError`; patterns that are constant or identical raise `UndefinedError` with stimulus
     ids and place.
     """
+    if entry.features is not None:
+
+        def of_chosen(capture: xr.Dataset) -> xr.Dataset:
+            return _analyse(entry, {**data, "of": capture}, context)
+
+        return each_choice(entry, data["of"], context.results[entry.features], of_chosen)
+    return _analyse(entry, data, context)
+
+
+def _analyse(entry: Rsa, data: Mapping[str, xr.Dataset], context: Context) -> xr.Dataset:
     capture = _capture(entry, data["of"])
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
         items = items_of(capture, entry.rdm.average_by)

@@ -93,6 +93,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "of",
             "rdm",
             "pattern",
+            "features",
             "against",
             "compare",
             "folds",

@@ -112,7 +112,8 @@ class Rsa(Model):
     """What a pattern runs over: `units` at one place, or `positions`, the time course of each
     unit or feature, which gives a result for each of them."""
     features: SelectionRef | None = None
-    """A `selection` whose chosen units make up the pattern; None takes all."""
+    """A `selection` whose chosen units make up the pattern, one result for each of its methods on
+    this capture; None takes all."""
     against: dict[Name, ModelRdm] | None = None
     """Model RDMs to compare with, by name. Give this or `contrast`."""
     compare: Comparing | None = None
@@ -208,6 +209,8 @@ class Rsa(Model):
             )
         if any(m.layer == "all" for m in captures) and len(self.against or {}) > 1:
             raise ValueError("'layer: all' makes a table of layers: give it an analysis of its own")
+        if self.features is not None and (self.pattern != "units" or self.noise_ceiling != "none"):
+            raise ValueError("'features' choose what a pattern over units is made of, no other one")
         if self.pattern == "positions":
             if self.rdm.metric in WEIGHED:
                 raise ValueError(f"time courses have no {self.rdm.metric!r}: noise is per unit")

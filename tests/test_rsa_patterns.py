@@ -329,3 +329,29 @@ def test_means_that_do_not_fit_are_refused_with_how_much_they_need(tmp_path):
     given = entry("category", against=SORTS, rdm={"average_by": "word"})
     with data, pytest.raises(AnalysisError, match=r"means of 40 values need .*, and run.budget"):
         analyse(given, data, memory=100_000)
+
+
+def test_chosen_units_make_up_the_pattern_for_each_way_of_choosing():
+    data = capture((0.3, 1.0), templates=8).drop_vars("group")
+    ranks = np.array([[[3, 1, 8], [0, 9, 2]], [[5, 6, 7], [4, 2, 0]], [[1, 2, 3], [1, 2, 3]]])
+    selection = xr.Dataset(
+        {"chosen": (("chosen_by", "layer", "rank"), ranks)},
+        coords={
+            "chosen_by": ["welch", "largest", "elsewhere"],
+            "capture": ("chosen_by", ["x", "x", "y"]),
+            "layer": [3, 5],
+            "rank": [1, 2, 3],
+        },
+    )
+    given = entry(against=SORTS, features="select")
+    context = Context(SEEDS, 1 << 30, {"select": selection})
+    result = rsa.analyse(given, {"of": data}, context)
+    assert result["chosen_by"].values.tolist() == ["welch", "largest"]
+    for way, number in (("welch", 0), ("largest", 1)):
+        for layer, units in ((3, ranks[number, 0]), (5, ranks[number, 1])):
+            alone = analyse(entry(against=SORTS), data.sel(layer=[layer], unit=units))
+            found = result["similarity"].sel(chosen_by=way, layer=[layer])
+            np.testing.assert_allclose(found, alone["similarity"], atol=1e-12)
+    others = selection.assign_coords(capture=("chosen_by", ["z", "y", "y"]))
+    with pytest.raises(AnalysisError, match="'select' chose units of y, z, and none of 'x'"):
+        rsa.analyse(given, {"of": data}, Context(SEEDS, 1 << 30, {"select": others}))
