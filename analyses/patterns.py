@@ -100,6 +100,16 @@ class Capture:
         )
 
 
+def units_of(data: xr.Dataset) -> str:
+    """Return what a capture's units are units of, its site: other ones have nothing in common.
+
+    >>> units_of(xr.Dataset({"activation": ("unit", [0.0], {"site": "resid_post"})}))
+    'resid_post: unit'
+    """
+    (dim,) = (dim for dim in data["activation"].dims if dim in FEATURES)
+    return f"{data['activation'].attrs.get('site', 'unknown')}: {dim}"
+
+
 def meaning(units: str, long_name: str, estimand: str) -> dict[str, str]:
     """Return the attributes that every number of a result carries.
 

@@ -83,12 +83,11 @@ def analyse(entry: Rsa, data: Mapping[str, xr.Dataset], context: Context) -> xr.
       other metrics; `discriminative` is one-sided, greater, and `categorical` two-sided.
 
     Places are (layer, head, position), and with `pattern: positions` (layer, head, unit); with
-    `features` also `chosen_by`. Beside
-    it `p`, `p_max` and `p_fdr` (corrected over all places), `null(permutation, ...)` or its
-    largest values, and an interval where a bootstrap is asked for. A column or class that does
-    not exist, a class of fewer than 2 stimuli, and a design with too few arrangements raise
-    `AnalysisError`; patterns that are constant or identical raise `UndefinedError` with stimulus
-    ids and place.
+    `features` all is done for each `chosen_by`. Beside it `p`, `p_max` and `p_fdr` (corrected
+    over all places), `null(permutation, ...)` or its largest values, and an interval where a
+    bootstrap is asked for. A column or class that does not exist, a class of fewer than 2
+    stimuli, and a design with too few arrangements raise `AnalysisError`; patterns that are
+    constant or identical raise `UndefinedError` with stimulus ids and place.
     """
     if entry.features is not None:
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.patterns import FEATURES, PLACE, checked_capture
+from patchclamp.analyses.patterns import FEATURES, PLACE, checked_capture, units_of
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_rsa import Rsa
 
@@ -21,27 +21,35 @@ def each_choice(
     """Return the results for each way of choosing, along the dim `chosen_by`.
 
     `data`: a capture; `selection`: `chosen(chosen_by, [layer], [head], rank)`, labels of units,
-    with the coordinate `capture` of each way; `analyse`: what is done with a capture of those
-    units alone. A selection that chose none of this capture's units raises `AnalysisError`.
+    with the coordinates `capture` and `units_of` of each way; `analyse`: what is done with a
+    capture of those units alone. Units chosen on other stimuli are found by their site. The
+    attribute `n_stimuli_chosen_on` counts the stimuli that took part in the choice too, and make
+    what it sought look better than it is. A selection that chose none of this site's units, and
+    one at other places, raise `AnalysisError`.
     """
-    ways = selection["chosen_by"].values[selection["capture"].values == entry.of].tolist()
+    data = checked_capture(data, masked=True).data
+    same = (selection["capture"].values == entry.of) | (
+        selection["units_of"].values == units_of(data)
+    )
+    ways = selection["chosen_by"].values[same].tolist()
     if not ways:
         others = ", ".join(sorted(set(selection["capture"].values.tolist())))
         raise AnalysisError(
             f"{entry.features!r} chose units of {others}, and none of {entry.of!r}: give this "
-            "analysis the same capture"
+            "analysis the same capture, or one of the same site"
         )
     chosen = selection["chosen"]
     results = [analyse(_only(data, chosen.sel(chosen_by=way, drop=True))) for way in ways]
     joined = xr.concat(results, dim="chosen_by", join="exact", combine_attrs="override")
-    return joined.assign_coords(chosen_by=ways)
+    both = np.intersect1d(data["stimulus"].values, selection["stimulus"].values)
+    return joined.assign_coords(chosen_by=ways).assign_attrs(n_stimuli_chosen_on=len(both))
 
 
 def _only(data: xr.Dataset, chosen: xr.DataArray) -> xr.Dataset:
     """Return a capture of the chosen units, which differ by layer and head, in order of rank."""
-    data = checked_capture(data, masked=True).data
     (unit,) = (dim for dim in data["activation"].dims if dim in FEATURES)
     dims = [dim for dim in PLACE if dim in chosen.dims]
+    _check_places(data, chosen, dims)
     shape = tuple(data.sizes[dim] for dim in dims)
     labels = data[unit].values if unit in data.coords else np.arange(data.sizes[unit])
     parts = np.empty(shape, dtype=object)
@@ -59,3 +67,16 @@ def _only(data: xr.Dataset, chosen: xr.DataArray) -> xr.Dataset:
     return (
         data.drop_dims(unit).assign(activation=whole).assign_coords({unit: chosen["rank"].values})
     )
+
+
+def _check_places(data: xr.Dataset, chosen: xr.DataArray, dims: list[str]) -> None:
+    for dim in dims:
+        if dim not in data.dims:
+            raise AnalysisError(f"units were chosen at each {dim}, and this capture has no {dim}")
+        known = chosen[dim].values.tolist()
+        missing = [label for label in data[dim].values.tolist() if label not in known]
+        if missing:
+            raise AnalysisError(
+                f"units were chosen at {dim} {', '.join(map(str, known))}, and this capture has "
+                f"{dim} {missing[0]} too: capture the same, or choose there as well"
+            )

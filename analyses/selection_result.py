@@ -13,7 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from patchclamp.analyses.choosing import Chosen, chance_stability, stability
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Fold
-from patchclamp.analyses.patterns import FEATURES, Capture, Variables, meaning, p_variables
+from patchclamp.analyses.patterns import (
+    FEATURES,
+    Capture,
+    Variables,
+    meaning,
+    p_variables,
+    units_of,
+)
 from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.places import place_dims
 from patchclamp.analyses.probe_design import Design
@@ -95,6 +102,7 @@ def selection_result(comparison: Comparison, outcomes: Outcomes) -> xr.Dataset:
     return result.assign_coords(
         kind_of_method=("chosen_by", [method.kind for method in entry.methods.values()]),
         capture=("chosen_by", [method.of for method in entry.methods.values()]),
+        units_of=("chosen_by", [units_of(c.data) for c in comparison.captures.values()]),
     )
 
 

@@ -331,27 +331,59 @@ def test_means_that_do_not_fit_are_refused_with_how_much_they_need(tmp_path):
         analyse(given, data, memory=100_000)
 
 
-def test_chosen_units_make_up_the_pattern_for_each_way_of_choosing():
-    data = capture((0.3, 1.0), templates=8).drop_vars("group")
+def chosen_units(**more):
+    """Return what three ways of choosing chose, the last of them of another site."""
     ranks = np.array([[[3, 1, 8], [0, 9, 2]], [[5, 6, 7], [4, 2, 0]], [[1, 2, 3], [1, 2, 3]]])
-    selection = xr.Dataset(
+    here, there = "unknown: unit", "mlp_out: unit"
+    return xr.Dataset(
         {"chosen": (("chosen_by", "layer", "rank"), ranks)},
         coords={
             "chosen_by": ["welch", "largest", "elsewhere"],
             "capture": ("chosen_by", ["x", "x", "y"]),
+            "units_of": ("chosen_by", [here, here, there]),
             "layer": [3, 5],
             "rank": [1, 2, 3],
+            "stimulus": ["another"],
+            **more,
         },
     )
+
+
+def test_chosen_units_make_up_the_pattern_for_each_way_of_choosing():
+    data = capture((0.3, 1.0), templates=8).drop_vars("group")
     given = entry(against=SORTS, features="select")
-    context = Context(SEEDS, 1 << 30, {"select": selection})
-    result = rsa.analyse(given, {"of": data}, context)
+
+    def found(selection, data=data):
+        return rsa.analyse(given, {"of": data}, Context(SEEDS, 1 << 30, {"select": selection}))
+
+    both = [data["stimulus"].values[0], "another"]
+    result = found(chosen_units(stimulus=both))
     assert result["chosen_by"].values.tolist() == ["welch", "largest"]
+    assert result.attrs["n_stimuli_chosen_on"] == 1
     for way, number in (("welch", 0), ("largest", 1)):
-        for layer, units in ((3, ranks[number, 0]), (5, ranks[number, 1])):
+        ranks = chosen_units()["chosen"].values[number]
+        for layer, units in ((3, ranks[0]), (5, ranks[1])):
             alone = analyse(entry(against=SORTS), data.sel(layer=[layer], unit=units))
-            found = result["similarity"].sel(chosen_by=way, layer=[layer])
-            np.testing.assert_allclose(found, alone["similarity"], atol=1e-12)
-    others = selection.assign_coords(capture=("chosen_by", ["z", "y", "y"]))
-    with pytest.raises(AnalysisError, match="'select' chose units of y, z, and none of 'x'"):
-        rsa.analyse(given, {"of": data}, Context(SEEDS, 1 << 30, {"select": others}))
+            similar = result["similarity"].sel(chosen_by=way, layer=[layer])
+            np.testing.assert_allclose(similar, alone["similarity"], atol=1e-12)
+    # Chosen on another capture of the same units, from other stimuli.
+    others = chosen_units(capture=("chosen_by", ["z", "z", "y"]))
+    xr.testing.assert_equal(found(others)["similarity"], result["similarity"])
+
+
+def test_units_of_other_sites_and_places_are_refused():
+    data = capture((0.3, 1.0), templates=8).drop_vars("group")
+    given = entry(against=SORTS, features="select")
+
+    def found(selection, data=data):
+        return rsa.analyse(given, {"of": data}, Context(SEEDS, 1 << 30, {"select": selection}))
+
+    elsewhere = chosen_units(
+        capture=("chosen_by", ["z", "y", "y"]), units_of=("chosen_by", ["mlp_out: unit"] * 3)
+    )
+    with pytest.raises(AnalysisError, match="'select' chose units of y, z, and none of 'x': give"):
+        found(elsewhere)
+    with pytest.raises(AnalysisError, match="chosen at layer 3, 5, and this capture has layer 9"):
+        found(chosen_units(), data.assign_coords(layer=[3, 9]))
+    with pytest.raises(AnalysisError, match="chosen at each layer, and this capture has no layer"):
+        found(chosen_units(), data.isel(layer=0, drop=True))
