@@ -1,9 +1,10 @@
-"""The command line of what reads results: `compare`, `check`, `merge`, `report`, `cite`."""
+"""What commands that make or read results are given on the command line."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from argparse import ArgumentParser
+
+from patchclamp.engine.cli_arguments import SPEC, add_overrides
 
 REPORTS = "human, json, markdown, github or junit"
 """What `compare` and `check` can write."""
@@ -11,49 +12,52 @@ REPORTS = "human, json, markdown, github or junit"
 RESULT = "a result file, or the folder of a run"
 
 
-def add_result_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
-    """Say what each command takes."""
-    _add_compare_arguments(commands["compare"])
-    _add_check_arguments(commands["check"])
-    _add_merge_arguments(commands["merge"])
-    noise = commands["noise"]
-    noise.add_argument("spec", metavar="SPEC", help="a spec file, or the name of a shipped one")
-    noise.add_argument(
+def noise(parser: ArgumentParser) -> None:
+    """Measure how far numbers move with batch size and threads."""
+    parser.add_argument("spec", metavar="SPEC", help=SPEC)
+    parser.add_argument(
         "--vary",
         action="append",
         metavar="PATH=VALUE",
         help="a key of run to change, instead of batch and threads; may be given again",
     )
-    noise.add_argument("--out", default="runs", metavar="FOLDER", help="where results go (runs)")
-    commands["run"].add_argument(
-        "--report", action="store_true", help="also write a page and figures of each result"
-    )
-    commands["cite"].add_argument("result", metavar="RESULT", help=RESULT)
-    report = commands["report"]
-    report.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)
-    report.add_argument("--out", metavar="FILE", help="the page (report.html beside the result)")
+    parser.add_argument("--out", default="runs", metavar="FOLDER", help="where results go (runs)")
+    add_overrides(parser)
 
 
-def _add_check_arguments(check: argparse.ArgumentParser) -> None:
-    check.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)
-    check.add_argument("--spec", metavar="SPEC", help="take the expectations of this spec instead")
-    check.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
-    check.add_argument(
+def cite(parser: ArgumentParser) -> None:
+    """Print the methods paragraph of a result."""
+    parser.add_argument("result", metavar="RESULT", help=RESULT)
+
+
+def report(parser: ArgumentParser) -> None:
+    """Write a page and figures of a result."""
+    parser.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)
+    parser.add_argument("--out", metavar="FILE", help="the page (report.html beside the result)")
+
+
+def check(parser: ArgumentParser) -> None:
+    """Say whether results meet what their specs expect."""
+    parser.add_argument("result", nargs="+", metavar="RESULT", help=RESULT)
+    parser.add_argument("--spec", metavar="SPEC", help="take the expectations of this spec instead")
+    parser.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
+    parser.add_argument(
         "--output", metavar="FILE", help="write the report there; people get theirs here"
     )
 
 
-def _add_merge_arguments(merge: argparse.ArgumentParser) -> None:
-    merge.add_argument("result", nargs="+", metavar="RESULT", help=f"{RESULT}; two or more")
-    merge.add_argument(
+def merge(parser: ArgumentParser) -> None:
+    """Write several results as one, along model, revision or seed."""
+    parser.add_argument("result", nargs="+", metavar="RESULT", help=f"{RESULT}; two or more")
+    parser.add_argument(
         "--along",
         action="append",
         required=True,
         metavar="DIM",
         help="model, revision or seed; may be given again",
     )
-    merge.add_argument("--out", required=True, metavar="FILE", help="the file to write")
-    merge.add_argument(
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument(
         "--only",
         action="append",
         default=[],
@@ -62,9 +66,10 @@ def _add_merge_arguments(merge: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_compare_arguments(compare: argparse.ArgumentParser) -> None:
-    compare.add_argument("result", nargs="+", metavar="RESULT", help=f"{RESULT}; two or more")
-    compare.add_argument(
+def compare(parser: ArgumentParser) -> None:
+    """Compare results by label, and say what differs and why."""
+    parser.add_argument("result", nargs="+", metavar="RESULT", help=f"{RESULT}; two or more")
+    parser.add_argument(
         "--sel",
         action="append",
         default=[],
@@ -77,20 +82,20 @@ def _add_compare_arguments(compare: argparse.ArgumentParser) -> None:
         ("--tol", "PATTERN=VALUE", "allow so much, in the variable's units or as 1%% of its scale"),
         ("--margin", "PATTERN=VALUE", "judge values per stimulus by equivalence within so much"),
     ):
-        compare.add_argument(option, action="append", default=[], metavar=metavar, help=text)
-    compare.add_argument("--preset", metavar="PRESET", help="exact, fp32 or bf16")
-    compare.add_argument(
+        parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
+    parser.add_argument("--preset", metavar="PRESET", help="exact, fp32 or bf16")
+    parser.add_argument(
         "--overlap", action="store_true", help="take what one side lacks for no difference"
     )
-    compare.add_argument(
+    parser.add_argument(
         "--suggest-tol", action="store_true", help="print the least tolerances that would pass"
     )
-    compare.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
-    compare.add_argument(
+    parser.add_argument("--format", default="human", metavar="FORMAT", help=REPORTS)
+    parser.add_argument(
         "--output", metavar="FILE", help="write the report there; people get theirs here"
     )
-    compare.add_argument(
+    parser.add_argument(
         "--update", action="store_true", help="bless the second as the baseline in the first's file"
     )
-    compare.add_argument("--because", metavar="TEXT", help="why it is right, for --update")
-    compare.add_argument("--by", metavar="NAME", help="who says so (as git knows you)")
+    parser.add_argument("--because", metavar="TEXT", help="why it is right, for --update")
+    parser.add_argument("--by", metavar="NAME", help="who says so (as git knows you)")

@@ -46,12 +46,21 @@ class Composed:
     """A name for the dim along each path."""
     whole: bool = True
     """Whether all bases and overrides are in it; what is wrong with them is told."""
+    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Entries that cells have made, by place and by what is set in them."""
 
     def value(self, step: tuple[int, ...]) -> dict[str, Any]:
-        """Return a cell as plain data; what it does not set is shared by all cells."""
+        """Return a cell as plain data; cells share what they do not set, and entries that they set
+        to the same."""
         value: Any = self.document.value
+        touched: dict[Path, tuple[int, ...]] = {}
         for path, (swept, i) in zip(self.paths, self._set(step), strict=True):
             value = put(value, path, swept.values[i])
+            touched[path[:2]] = (*touched.get(path[:2], ()), i)
+        for path, given in touched.items():
+            if len(path) == 2 and isinstance(value[path[0]], dict) and path[1] in value[path[0]]:
+                section, name = path
+                value[section][name] = self.made.setdefault((path, given), value[section][name])
         return value  # type: ignore[no-any-return]
 
     def cell(self, step: tuple[int, ...]) -> Document:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from patchclamp.specs.spec import SCIENCE_KEYS, SECTIONS, Spec
 
 ALGORITHM = 3
@@ -29,16 +31,12 @@ def digest(spec: Spec, written: dict[int, str] | None = None) -> str:
     `written` keeps what entries look like, by what they are in memory: cells share most of them.
     """
     written = {} if written is None else written
-    include: dict[str, Any] = dict.fromkeys(_ALONE, True)
+    parts = {key: _written(value) for key, value in _plain(spec, include=_ALONE).items()}
     for section in SECTIONS:
-        new = {name for name, e in getattr(spec, section).items() if id(e) not in written}
-        include.update({section: new} if new else {})
-    # No field `kind` has a default (a test holds it), so that what tells entries apart stays.
-    science = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=include)
-    parts = {key: _written(science[key]) for key in _ALONE & science.keys()}
-    for section in SECTIONS:
-        members, given = getattr(spec, section), science.get(section, {})
-        written.update({id(members[name]): _written(value) for name, value in given.items()})
+        members = getattr(spec, section)
+        for entry in members.values():
+            if id(entry) not in written:
+                written[id(entry)] = _written(_plain(entry))
         if members:
             parts[section] = _mapping({name: written[id(e)] for name, e in members.items()})
     return hashlib.sha256(f"{ALGORITHM}\n{_mapping(parts)}".encode("ascii")).hexdigest()
@@ -47,8 +45,16 @@ def digest(spec: Spec, written: dict[int, str] | None = None) -> str:
 _ALONE = set(SCIENCE_KEYS) - set(SECTIONS)
 
 
+def _plain(model: BaseModel, include: set[str] | None = None) -> dict[str, Any]:
+    # No field `kind` has a default (a test holds it), so that what tells entries apart stays.
+    return model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=include)
+
+
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _written(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encoder.encode(value)
 
 
 def _mapping(members: Mapping[str, str]) -> str:

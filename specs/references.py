@@ -43,12 +43,12 @@ class Sections:
         return self.walks.named(entry, path, mark)
 
     @cached_property
-    def identities(self) -> dict[Path, Hashable]:
-        """What each entry and all that it refers to are in memory, by its place.
+    def identities(self) -> dict[Path, int]:
+        """A number for each entry, by its place, that stands for it and all that it refers to.
 
         Where two of these are the same, so is all that references lead to.
         """
-        known: dict[Path, Hashable] = {}
+        known: dict[Path, int] = {}
         for place, entry in entries(self):
             _identify(self, place, entry, known)
         return known
@@ -160,19 +160,18 @@ def outline(sections: Sections) -> Hashable:
     )
 
 
-def _identify(
-    sections: Sections, place: Path, entry: BaseModel, known: dict[Path, Hashable]
-) -> Hashable:
+def _identify(sections: Sections, place: Path, entry: BaseModel, known: dict[Path, int]) -> int:
     if place not in known:
-        known[place] = id(entry)  # where a circle ends
-        parts: list[Hashable] = [id(entry)]
+        known[place] = -1  # where a circle ends
+        parts = [id(entry)]
         for reference in sections.named(entry, (), Ref):
             assert isinstance(reference.mark, Ref)
             section, name = reference.mark.section, reference.name
             other = sections.get(section, name)
             if name is not None and other is not None:
                 parts.append(_identify(sections, (section, name), other, known))
-        known[place] = tuple(parts)
+        numbers = sections.walks.numbers
+        known[place] = numbers.setdefault(tuple(parts), len(numbers))
     return known[place]
 
 

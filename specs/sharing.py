@@ -8,7 +8,7 @@ are filled in once, and it is checked again only where something that it refers 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,7 +25,7 @@ from patchclamp.specs.references import (
 from patchclamp.specs.spec import SECTIONS, Spec, entry_model
 from patchclamp.specs.walk import Walks
 
-Fine = tuple[int, Path, Hashable]
+Fine = tuple[int, Path, int]
 """An entry that nothing is wrong with: the outline of its spec, its place, its identity."""
 
 
@@ -63,17 +63,12 @@ class Shared:
     def resolve(self, spec: Spec) -> Sections | None:
         """Return a cell's entries, references filled in; None if something is wrong with them."""
         sections = sections_of(spec, self.walks)
-        seen = outline(sections)
-        shape = self.outlines.setdefault(seen, len(self.outlines))
-        filled = replace(
-            sections,
-            entries={
-                section: {
-                    name: self._filled(shape, entry, sections) for name, entry in members.items()
-                }
-                for section, members in sections.entries.items()
-            },
-        )
+        shape = self.outlines.setdefault(outline(sections), len(self.outlines))
+        members = {
+            section: {name: self._filled(shape, entry, sections) for name, entry in given.items()}
+            for section, given in sections.entries.items()
+        }
+        filled = Sections(members, {}, self.walks)
         asked, found = dict(entries(filled)), set[Fine]()
         if self.several:
             found = {(shape, place, same) for place, same in filled.identities.items()}

@@ -46,6 +46,8 @@ class Walks:
     models: dict[int, tuple[tuple[Path, BaseModel], ...]] = field(default_factory=dict)
     """Every model in an entry, itself the first, with their paths inside it."""
     found: dict[tuple[int, Path, type], tuple[Named, ...]] = field(default_factory=dict)
+    numbers: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Numbers of entries with what they refer to (`Sections.identities`)."""
 
     def inside(self, entry: BaseModel) -> tuple[tuple[Path, BaseModel], ...]:
         """Return an entry and every model in it, with their paths inside the entry."""
