@@ -30,7 +30,7 @@ from patchclamp.engine.conditions import (
     wanted,
 )
 from patchclamp.engine.passes import Found, Inputs, Passes
-from patchclamp.engine.plan import Plan
+from patchclamp.engine.plan import VOCABULARY, Plan
 from patchclamp.engine.records import Cache, Record, digest_of
 from patchclamp.engine.savings import Pack, plain
 from patchclamp.engine.shards import write_shard
@@ -55,15 +55,21 @@ class Asking:
 
 
 def asking(plan: Plan, name: str, conditions: Sequence[Changes], values: Values) -> Asking:
-    """Return what is asked of a set, with the record that the answers are kept as."""
+    """Return what is asked of a set, with the record that the answers are kept as.
+
+    Of the clean run everything is read that another analysis might need.
+    """
+    reads = plan.reads(name)
+    if tuple(conditions) == (CLEAN.changes,):
+        reads = tuple(sorted({*reads, VOCABULARY}))
     parts: dict[str, Any] = {
         **plan.identity(name),
         "answers": plan.answers_digest(name),
-        "reads": list(plan.reads(name)),
+        "reads": list(reads),
         "conditions": digest_of([[values.identity(c, name) for c in of] for of in conditions]),
     }
     record = Record("answers", f"answers of {name}", parts)
-    return Asking(name, tuple(conditions), plan.reads(name), record, values)
+    return Asking(name, tuple(conditions), reads, record, values)
 
 
 def clean_asking(plan: Plan, name: str) -> Asking:

@@ -77,6 +77,7 @@ def ask(
         "reads": tuple(reads),
         "text": _text(tokens, rows, (places.ids, first)) if "text" in reads else None,
         "clean": clean,
+        "columns": None,
         **_scored(tokens, rows, scored),
     }
     return Asked(tuple(places.ids), tuple(first), step)

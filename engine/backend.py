@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -70,6 +71,25 @@ def skipped(prefix: Prefix | None) -> tuple[list[str], Any]:
     if not prefix or "skip" not in prefix:
         return [], None
     return prefix["skip"], (prefix["stream"], None) if prefix["pair"] else prefix["stream"]
+
+
+@contextmanager
+def unembedding(module: torch.nn.Module, steps: Sequence[Step]) -> Iterator[None]:
+    """Let what unembeds give the logits of some tokens alone, where a step narrows to `columns`.
+
+    A backend that does without this only computes more: what reads answers takes the columns.
+    """
+    asked = [s for s in steps if s["do"] == "narrow" and s["columns"] is not None]
+    with ExitStack() as stack:
+        for step in asked:
+            last = module.get_submodule(step["place"]["parts"][0]["path"])
+            if not isinstance(last, torch.nn.Linear) or last.weight.is_meta:
+                continue
+            for name, parameter in list(last.named_parameters(recurse=False)):
+                some = parameter.detach()[step["columns"].to(parameter.device)]
+                setattr(last, name, torch.nn.Parameter(some, requires_grad=False))
+                stack.callback(setattr, last, name, parameter)
+        yield
 
 
 def needs_gradients(steps: Sequence[Step]) -> bool:

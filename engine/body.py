@@ -7,7 +7,7 @@ would run, so it knows no class of ours. A step has its `place` and is one of
     {"do": "read", "key", "heads", "index", ...}      keep what is chosen: see `read`
     {"do": "write", "edits"}                          put other values in place
     {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
-    {"do": "narrow", "rows", "positions"}             go on with these tokens only, as one row
+    {"do": "narrow", "rows", "positions", "columns"}  go on with these tokens only, as one row
     {"do": "keep", "key"}                             keep the tensor where it is, whole
     {"do": "leaf"}                                    let gradients begin here
     {"do": "hold", "key"}                             keep the size of each token's vector

@@ -15,9 +15,16 @@ from patchclamp.engine.backend import Prefix, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Found, Inputs
-from patchclamp.engine.plan import Plan
+from patchclamp.engine.plan import VOCABULARY, Plan
 from patchclamp.engine.savings import Pack, Sweep, Wanted, plain, sweep_of
-from patchclamp.engine.steps import in_order, keep_step, read_answers_at, write_steps
+from patchclamp.engine.steps import (
+    in_order,
+    keep_step,
+    read_answers_at,
+    read_answers_of,
+    unread_step,
+    write_steps,
+)
 from patchclamp.engine.values import Edit, Values
 
 Changes = tuple[Change, ...]
@@ -109,8 +116,10 @@ def clean_inputs(sweeping: Sweeping, sweep: Sweep, batch: Batch) -> Inputs:
     tokens = sweeping.plan.sets[sweeping.name].tokens
     said = ask(tokens, batch.rows, reads=sweeping.reads)
     steps = [keep_step(sweeping.model, layer) for layer in sweep.streams]
-    if sweep.past or "distribution" in sweeping.reads:
+    if "distribution" in sweeping.reads:
         steps += answered(sweeping, said)
+    elif sweep.past:
+        steps.append(unread_step(sweeping.model))
     prefix: Prefix | None = {"keep": True} if sweep.past else None
     return Inputs(pad(said.ids, pad_id=0), in_order(steps), prefix)
 
@@ -159,7 +168,10 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
 def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
     """Return the steps that read answers; all logits are there where one of them is changed."""
     writes = any(change.site == "logits" for of in sweeping.conditions for change in of)
-    return read_answers_at(sweeping.model, said, narrow=sweeping.optimise and not writes)
+    narrow = sweeping.optimise and not writes
+    if narrow and VOCABULARY not in sweeping.reads:
+        return read_answers_of(sweeping.model, said)
+    return read_answers_at(sweeping.model, said, narrow=narrow)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdic
     )
 
 
-_LOGITS = ("logit_correct", "logsumexp", "cross_entropy")
+_LOGITS = ("logit_correct", "logit_foil", "logsumexp", "cross_entropy")
 """What is read of a pass that an intervention which reaches the model moves."""
 
 
@@ -163,7 +163,8 @@ def _interventions_had_effect(
     noise = TOLERANCE[plan.model.choice.dtype] * float(np.abs(clean["logsumexp"]).max())
     verdicts, still = [], 0
     for changes, changed in answers.items():
-        by_row = np.max([np.abs(changed[key] - clean[key]) for key in keys], axis=0)
+        read = [key for key in keys if key in changed]
+        by_row = np.max([np.abs(changed[key] - clean[key]) for key in read], axis=0)
         moved, where = float(by_row.max()), _describe(changes)
         allowed = all(entry_of(plan.loaded, change).allow_no_effect for change in changes)
         if moved <= noise and not allowed:

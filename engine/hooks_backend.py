@@ -15,6 +15,7 @@ from patchclamp.engine.backend import (
     kept_of,
     needs_gradients,
     skipped,
+    unembedding,
 )
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
@@ -64,6 +65,7 @@ class Hooks:
                 block.forward = lambda *_, **__: instead  # hides the class's own
                 stack.callback(block.__dict__.pop, "forward")
             given = given_to(inputs, prefix, self._device)
+            stack.enter_context(unembedding(self._module, steps))
             stack.enter_context(suppress(_StopForward))
             self._module(**given)
         if pending:

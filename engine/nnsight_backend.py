@@ -18,6 +18,7 @@ from patchclamp.engine.backend import (
     kept_of,
     needs_gradients,
     skipped,
+    unembedding,
 )
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
@@ -54,6 +55,7 @@ class Nnsight:
     """Local nnsight traces over a loaded model; one model, one thread."""
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
+        self._module = module
         self._device = next(module.parameters()).device
         task = "text-generation" if module.can_generate() else "feature-extraction"
         # Without its tokenizer, nnsight 0.8.1 guesses one and fails under transformers 5.23.
@@ -75,10 +77,11 @@ class Nnsight:
         gradients = needs_gradients(steps)
         # One trace site for every use: nnsight compiles a block once. The grad mode stands inside
         # the block because only there it would reach a remote server too.
-        with self._model.trace(**given) as tracer:  # noqa: SIM117
-            with torch.set_grad_enabled(gradients):
-                found = nnsight.save(follow(self._model, steps, prefix))
-                if stop:
-                    tracer.stop()
+        with unembedding(self._module, steps):  # noqa: SIM117
+            with self._model.trace(**given) as tracer:
+                with torch.set_grad_enabled(gradients):
+                    found = nnsight.save(follow(self._model, steps, prefix))
+                    if stop:
+                        tracer.stop()
         result: dict[str, torch.Tensor] = found
         return result | kept_of(given, prefix)

@@ -36,6 +36,9 @@ from patchclamp.specs.interventions import Add, Clamp
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import Positions
 
+VOCABULARY = "vocabulary"
+"""What is read where a metric needs the logits of all tokens."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,14 +79,11 @@ class Plan:
         return digest_of([spellings, tokens.key, tokens.combine])
 
     def reads(self, name: str) -> tuple[str, ...]:
-        """What the metrics of a set read of the logits beyond its answers."""
-        asked = {
-            read
-            for reading in self.metric_readings().values()
-            if reading.asked == name
-            for read in METRICS[reading.metric].reads
-        }
-        return tuple(sorted(asked))
+        """What the metrics of a set read of the logits beyond those of its answers."""
+        of_set = [r for r in self.metric_readings().values() if r.asked == name]
+        metrics = [METRICS[reading.metric] for reading in of_set]
+        asked = {read for metric in metrics for read in metric.reads}
+        return tuple(sorted(asked | {VOCABULARY} if any(m.whole for m in metrics) else asked))
 
     def metric_readings(self) -> dict[tuple[str, str], MetricReading]:
         """Readings that need the answers of a set, by analysis and part."""

@@ -6,6 +6,8 @@ Each saving is exact. `run: {optimise: false}` takes none, and is what they are 
 2. Where it changes late tokens only, the tokens before them keep the keys and values that the clean
    run gave them (`past`), and only the others run.
 3. Conditions that start at one layer run side by side, as further rows of one pass (`packs`).
+4. Only where answers are read is unembedded, and, where no metric needs more, only the tokens that
+   they are of (`steps.read_answers_of`).
 
 What a clean run leaves pays for itself or is not kept: its cost, in layers of tokens, is weighed
 against what it saves.

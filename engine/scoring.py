@@ -16,9 +16,13 @@ def read_answers(step: dict[str, Any], logits: torch.Tensor) -> dict[str, torch.
 
     A step reads the logits at its places, `rows` and `positions` (place,), and says in `first`
     (stimulus,) at which of them the answer is due. The rest is for `reduce_answers` and, as
-    `text` (row, position), the token that follows each token, -1 for none, or None.
+    `text` (row, position), the token that follows each token, -1 for none, or None. Where
+    `columns` (column,) is not None, only the logits of these tokens are read, and the step counts
+    tokens by column; what unembeds may then have given no others.
     """
-    device = logits.device
+    device, columns = logits.device, step["columns"]
+    if columns is not None and logits.shape[-1] != len(columns):
+        logits = logits[..., columns.to(device)]
     places = logits[step["rows"].to(device), step["positions"].to(device)]
     found = reduce_answers(step, places)
     if step["text"] is not None:
@@ -37,6 +41,8 @@ def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torc
     """
     final = wide(places)
     step = {k: v.to(final.device) if torch.is_tensor(v) else v for k, v in step.items()}
+    if step["columns"] is not None:
+        return answers_of(step, spellings(step, final, None))
     total = final.logsumexp(1)
     first = step["first"]
     here = final if len(first) == len(final) else final[first]
@@ -85,21 +91,51 @@ def score(
 ) -> dict[str, torch.Tensor]:
     """Score the answers of each stimulus from logits (place, token) and their logsumexp (place,).
 
-    `tokens` and `places` (stimulus, spelling, length) say what is read where, -1 for nothing;
-    `parts` (spelling,) which answer a spelling is of, `combine` how these become one, and
-    `correct` (stimulus,) which answer is right. A spelling's logit is that of its first token,
-    and the log-probabilities of the further ones, each given those before it: less `logsumexp`
-    it is the log-probability of the whole. Returns `logit_correct`, `logit_foil` (the largest of
-    the other answers), `logit_answers` (all spellings of all answers together), `rank`,
+    Returns what `answers_of` does and, as `rank`, how many tokens are more probable than the right
+    answer.
+    """
+    tokens, places = step["tokens"], step["places"]
+    spelled = spellings(step, final, total)
+    found = answers_of(step, spelled)
+    own = step["parts"][None] == step["correct"][:, None]
+    if tokens.shape[-1] == 1:
+        # The answer's own spellings are part of it, and not what it competes with.
+        correct = found["logit_correct"][:, None]
+        larger = (final[places[:, 0, 0]] > correct).sum(1)
+        found["rank"] = larger - (own & (spelled > correct)).sum(1)
+    else:
+        logits = final[places, tokens.clamp(min=0)]
+        ranks = torch.where(tokens >= 0, ranks_of(final, places, logits), 0).amax(-1)
+        found["rank"] = ranks.masked_fill(~own, final.shape[1]).amin(1)
+    return found
+
+
+def spellings(
+    step: dict[str, Any], final: torch.Tensor, total: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the logit of each spelling of a stimulus's answers, (stimulus, spelling).
+
+    `tokens` and `places` (stimulus, spelling, length) say what is read where, -1 for nothing. A
+    spelling's logit is that of its first token, and the log-probabilities of the further ones,
+    each given those before it: less `logsumexp` it is the log-probability of the whole. None as
+    `total` says that no spelling has a further token.
+    """
+    tokens, places = step["tokens"], step["places"]
+    logits = final[places, tokens.clamp(min=0)]
+    if total is not None:
+        logits = torch.cat([logits[..., :1], logits[..., 1:] - total[places[..., 1:]]], -1)
+    return torch.where(tokens >= 0, logits, 0.0).sum(-1)
+
+
+def answers_of(step: dict[str, Any], spelled: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Put the logits of spellings (stimulus, spelling) together to those of answers.
+
+    `parts` (spelling,) says which answer a spelling is of, `combine` how these become one, and
+    `correct` (stimulus,) which answer is right. Returns `logit_correct`, `logit_foil` (the largest
+    of the other answers), `logit_answers` (all spellings of all answers together),
     `logit_options` (stimulus, answer) if `options`, and `logit_variants` (stimulus, variant), all
     answers together in each of several `variants`.
     """
-    tokens, places = step["tokens"], step["places"]
-    there = tokens >= 0
-    logits = final[places, tokens.clamp(min=0)]
-    logs = torch.cat([logits[..., :1], logits[..., 1:] - total[places[..., 1:]]], -1)
-    spelled = torch.where(there, logs, 0.0).sum(-1)
-    own = step["parts"][None] == step["correct"][:, None]
     members = [spelled[:, step["parts"] == part] for part in range(int(step["parts"].max()) + 1)]
     match step["combine"]:
         case "logsumexp":
@@ -117,13 +153,6 @@ def score(
         found["logit_options"] = answers
     if step["variants"] > 1:
         found["logit_variants"] = spelled.view(len(spelled), -1, step["variants"]).logsumexp(1)
-    if tokens.shape[-1] == 1:
-        # The answer's own spellings are part of it, and not what it competes with.
-        larger = (final[places[:, 0, 0]] > correct[:, None]).sum(1)
-        found["rank"] = larger - (own & (spelled > correct[:, None])).sum(1)
-    else:
-        ranks = torch.where(there, ranks_of(final, places, logits), 0).amax(-1)
-        found["rank"] = ranks.masked_fill(~own, final.shape[1]).amin(1)
     return found
 
 

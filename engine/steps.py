@@ -162,6 +162,26 @@ def read_answers_at(model: ModelSource, asked: Asked, *, narrow: bool) -> list[S
     return list(narrow_step(model, step)) if narrow and step["text"] is None else [step]
 
 
+def read_answers_of(model: ModelSource, asked: Asked) -> list[Step]:
+    """Read the logits of answers alone: unembed only where, and for the tokens that they are of.
+
+    Answers of several tokens need all logits at each of them, and one step then tells them all.
+    """
+    tokens = asked.step["tokens"]
+    if tokens is None or tokens.shape[-1] > 1:
+        return read_answers_at(model, asked, narrow=True)
+    columns = tokens[tokens >= 0].unique()
+    if len(columns) > _COLUMNS * model.config.vocab_size:
+        return read_answers_at(model, asked, narrow=True)
+    numbered = torch.where(tokens >= 0, torch.searchsorted(columns, tokens.clamp(min=0)), -1)
+    narrowed, read = narrow_step(model, answers_step(model, asked))
+    return [{**narrowed, "columns": columns}, {**read, "tokens": numbered, "columns": columns}]
+
+
+_COLUMNS = 0.25
+"""Share of the vocabulary up to which taking some tokens' weights pays for copying them."""
+
+
 def narrow_step(model: ModelSource, answers: Step) -> tuple[Step, Step]:
     """Unembed only where answers are read; returns that step and the one that reads them."""
     path = model.architecture.unembed[-1]
@@ -176,7 +196,14 @@ def narrow_step(model: ModelSource, answers: Step) -> tuple[Step, Step]:
     rows, positions = answers["rows"], answers["positions"]
     narrowed = {"do": "narrow", "place": where, "rows": rows, "positions": positions}
     read = {"rows": torch.zeros_like(rows), "positions": torch.arange(len(rows))}
-    return narrowed, {**answers, **read}
+    return {**narrowed, "columns": None}, {**answers, **read}
+
+
+def unread_step(model: ModelSource) -> Step:
+    """Unembed nothing, in a pass that only leaves something for others."""
+    none = torch.zeros(0, dtype=torch.long)
+    asked = {"rows": none, "positions": none}
+    return narrow_step(model, asked)[0]
 
 
 def keep_step(model: ModelSource, layer: int) -> Step:

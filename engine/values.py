@@ -41,7 +41,8 @@ def edit(value: torch.Tensor, *, how: str = "set", index: torch.Tensor | None = 
 class Values:
     """Looks up what stands in, from the files of captures and the results of analyses.
 
-    `held` keeps one layer of each capture, since conditions come sorted by layer.
+    `held` keeps each capture's file open, and one layer of it, since conditions come sorted by
+    layer.
     """
 
     plan: Plan
@@ -165,11 +166,19 @@ class Values:
         assert capture is not None, "measured before"
         held = self.held.get(("layer", capture.name))
         if held is None or held[0] != change.layer:
-            with capture_dataset(self.plan, capture, self.files[capture.name]) as data:
-                at = data.sel(layer=change.layer) if capture.layered else data
-                arrays = {str(key): variable.to_numpy() for key, variable in at.items()}
+            data = self._opened(capture)
+            at = data.sel(layer=change.layer) if capture.layered else data
+            arrays = {str(key): variable.to_numpy() for key, variable in at.items()}
             held = self.held["layer", capture.name] = (change.layer, arrays)
         return capture, held[1]
+
+    def _opened(self, capture: CapturePlan) -> xr.Dataset:
+        """Return a capture's file, opened once: opening it takes longer than reading a layer."""
+        key = ("file", capture.name)
+        if key not in self.held:
+            self.held[key] = capture_dataset(self.plan, capture, self.files[capture.name])
+        data: xr.Dataset = self.held[key]
+        return data
 
     def _stand_ins(self, change: Change, name: str) -> list[int] | None:
         key = ("rows", source_of(self.plan.loaded, change), name)

@@ -30,6 +30,8 @@ class Metric:
     reads: tuple[str, ...] = ()
     smooth: bool = False
     """Whether it has a gradient: see `engine.scoring.objective`."""
+    whole: bool = True
+    """Whether it needs the logits of all tokens, and not those of the answers alone."""
 
 
 METRICS: Table[Metric] = Table(
@@ -44,6 +46,7 @@ METRICS: Table[Metric] = Table(
             needs="foil",
             ratio=True,
             smooth=True,
+            whole=False,
         ),
         Metric(
             "logprob",
@@ -72,6 +75,7 @@ METRICS: Table[Metric] = Table(
             "forced_choice/1",
             needs="foil",
             ratio=True,
+            whole=False,
         ),
         Metric(
             "probability",

@@ -14,7 +14,13 @@ import tiny
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import pad
-from patchclamp.engine.steps import answers_step, in_order, read_step, write_steps
+from patchclamp.engine.steps import (
+    answers_step,
+    in_order,
+    read_answers_of,
+    read_step,
+    write_steps,
+)
 from patchclamp.engine.tokens import Spelling, TokenTable
 from patchclamp.engine.values import edit
 from patchclamp.engine.weights import load_weights
@@ -53,6 +59,22 @@ def test_nnsight_equals_plain_hooks(source: Any) -> None:
     assert ours.keys() == plain.keys()
     for key, value in ours.items():
         torch.testing.assert_close(value, plain[key], rtol=0, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_logits_of_answers_alone_are_those_of_the_whole_vocabulary(
+    source: Any, backend: str
+) -> None:
+    if source.architecture.encoder:
+        pytest.skip("it has no answers")
+    asked = ask(TOKENS, range(4))
+    runner, inputs = source.backends[backend], pad(TEXTS, pad_id=0)
+    narrow = runner.forward(inputs, read_answers_of(source, asked), stop=False)
+    # The model is left as it was, and what is not asked for is not computed.
+    whole = runner.forward(inputs, [answers_step(source, asked)], stop=False)
+    assert "answers.logsumexp" not in narrow
+    for key, value in narrow.items():
+        torch.testing.assert_close(value, whole[key], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

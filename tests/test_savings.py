@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,26 @@ def test_savings_hold_where_answers_of_several_tokens_are_scored(
     for name, expected in oracle.analyses.items():
         found = quick.analysis(name)["effect"]
         np.testing.assert_allclose(found, expected["effect"], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "gptj", "gpt_neox"])
+def test_savings_hold_where_only_the_logits_of_answers_are_read(
+    architecture: str, twin: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """No metric needs the vocabulary: bounds, biases and tied weights stay as they are."""
+    narrow = re.sub("metric: [a-z]+$", "metric: logit_diff", SPEC, flags=re.M)
+    narrow = re.sub("metric: [a-z]+}", "metric: logit_diff}", narrow)
+    folder = str(twin(architecture).folder)
+    oracle, quick, ours = (
+        results(tmp_path, backend, optimise, folder, template=narrow)
+        for backend, optimise in (("hooks", "false"), ("hooks", "true"), ("nnsight", "true"))
+    )
+    for name, expected in oracle.analyses.items():
+        scale = max(1.0, float(np.abs(expected["logit_diff"]).max()))
+        for found in (quick.analysis(name)["logit_diff"], ours.analysis(name)["logit_diff"]):
+            np.testing.assert_allclose(
+                found, expected["logit_diff"], rtol=0, atol=1e-5 * scale, err_msg=name
+            )
 
 
 def test_nnsight_takes_the_same_savings(twin: Callable[[str], Any], tmp_path: Path) -> None:
