@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from patchclamp.analyses.decoding import Estimator, Fold, HeldOut, read_out
+from patchclamp.analyses.decoding import (
+    Estimator,
+    Fold,
+    HeldOut,
+    Read,
+    after_erasure,
+    read_out,
+)
 from patchclamp.analyses.lasso import first_units
+from patchclamp.analyses.readouts import one_hot, without_absent
 from patchclamp.analyses.ridge import ridge_decisions
 from patchclamp.analyses.scores import predicted_classes
 from patchclamp.analyses.splits import CONSTANT, Array, Part
@@ -145,54 +153,73 @@ def _refuse_tie(scores: Array, units: NDArray[np.intp], k: int) -> None:
 
 def held_out_chosen(
     patterns: Array,
-    labellings: Labellings,
+    labellings: NDArray[np.int64],
     folds: Sequence[Fold],
     estimator: Estimator,
     chosen: Chosen,
+    *,
+    tested: Array | None = None,
+    erasing: bool = False,
 ) -> HeldOut:
     """Return what read-outs of the units chosen in a training part say outside of it.
 
-    `patterns`: (stimulus, unit); `chosen` has the folds as its parts. Every labelling has its own
-    units, chosen by it; otherwise as `held_out`.
+    `patterns`: (stimulus, unit); `chosen` has the folds as its first parts. Every labelling has
+    its own units, chosen by it; otherwise as `held_out`.
     """
-    n = len(patterns)
+    other = patterns if tested is None else tested
+    n = len(other)
     predicted = np.empty((len(labellings), n), dtype=np.int16)
-    decisions, strengths = np.empty((n, estimator.columns)), np.empty(len(folds))
-    # Of ridge read-outs of two classes all are found at once, whatever units they have.
-    at_once = estimator == Estimator("ridge", estimator.strengths[:1])
-    targets = np.asarray(2 * labellings - 1, dtype=np.float64)
+    decisions, erased = np.empty((n, estimator.columns)), np.empty(n, dtype=np.int16)
+    strengths, taken = np.empty(len(folds)), np.empty(len(folds))
     for number, fold in enumerate(folds):
-        if at_once:
-            strength = estimator.strengths[0]
-            found = _ridge(patterns, targets, fold, chosen.units[number], strength)
-            predicted[:, fold.test] = predicted_classes(found[..., None])
-            decisions[fold.test, 0], strengths[number] = found[0], strength
+
+        def read(units: Rows, rows: Rows, fold: Fold = fold) -> Read:
+            train, test = Part(patterns[:, units], fold.train), Part(other[:, units], fold.test)
+            return read_out(train, test, labellings[rows], fold.inner, estimator)
+
+        first = read(chosen.of(number, 0), np.arange(1))
+        decisions[fold.test], strengths[number] = first.decisions[0], first.strengths[0]
+        if erasing:
+            inside = labellings[:1, fold.train]
+            erased[fold.test], taken[number] = after_erasure(first, inside, estimator)
+        if estimator.kind == "ridge" and len(estimator.strengths) == 1:
+            # Of ridge read-outs all are found at once, whatever units they have.
+            found = _ridge((patterns, other), labellings, fold, chosen.units[number], estimator)
+            predicted[:, fold.test] = predicted_classes(found)
             continue
         for units, rows in _shared(chosen, number, len(labellings)):
-            few = patterns[:, units]
-            train, test = Part(few, fold.train), Part(few, fold.test)
-            read = read_out(train, test, labellings[rows], fold.inner, estimator)
-            predicted[np.ix_(rows, fold.test)] = predicted_classes(read.decisions)
-            if rows[0] == 0:
-                decisions[fold.test], strengths[number] = read.decisions[0], read.strengths[0]
-    return HeldOut(predicted, decisions, strengths)
+            predicted[np.ix_(rows, fold.test)] = predicted_classes(read(units, rows).decisions)
+    if not erasing:
+        return HeldOut(predicted, decisions, strengths)
+    return HeldOut(predicted, decisions, strengths, erased, taken)
 
 
 def _ridge(
-    patterns: Array, targets: Array, fold: Fold, units: NDArray[np.intp], strength: float
+    patterns: tuple[Array, Array],
+    labellings: NDArray[np.int64],
+    fold: Fold,
+    units: NDArray[np.intp],
+    estimator: Estimator,
 ) -> Array:
-    """Return the decisions of ridge read-outs, each of its own units: (labelling, test).
+    """Return the decisions of ridge read-outs, each of its own units: (labelling, test, class).
 
-    `targets` (labelling, stimulus), `units` (labelling or one for all, k).
+    `patterns`: those that are trained on and those that are tested on, (stimulus, unit);
+    `labellings` (labelling, stimulus), `units` (labelling or one for all, k).
     """
-    units = np.broadcast_to(units, (len(targets), units.shape[1]))
-    found = np.empty((len(targets), len(fold.test)))
-    step = max(1, BATCH // (len(patterns) * units.shape[1]))
-    for start in range(0, len(targets), step):
+    ours, theirs = patterns
+    units = np.broadcast_to(units, (len(labellings), units.shape[1]))
+    found = np.empty((len(labellings), len(fold.test), estimator.columns))
+    step = max(1, BATCH // (len(ours) * units.shape[1]))
+    for start in range(0, len(labellings), step):
         some = slice(start, start + step)
-        few = np.moveaxis(patterns[:, units[some]], 0, 1)  # (labelling, stimulus, unit)
-        train, test = few[:, fold.train], few[:, fold.test]
-        found[some] = ridge_decisions(train, test, targets[some][:, fold.train], strength)
+        # (labelling, stimulus, unit)
+        train = np.moveaxis(ours[fold.train][:, units[some]], 0, 1)
+        test = np.moveaxis(theirs[fold.test][:, units[some]], 0, 1)
+        inside = labellings[some][:, fold.train]
+        targets = 2 * one_hot(inside, estimator.n_classes) - 1
+        targets, absent = np.moveaxis(targets, 0, 1), np.zeros(targets.shape[1:])
+        found[some] = ridge_decisions(train, test, targets, estimator.strengths[0])
+        found[some] += without_absent(absent, inside, estimator.n_classes)[:, None]
     return found
 
 

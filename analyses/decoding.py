@@ -108,7 +108,7 @@ def held_out(
     converge `AnalysisError`.
     """
     other = patterns if tested is None else tested
-    n, n_classes = other.shape[0], estimator.n_classes
+    n = other.shape[0]
     predicted = np.empty((len(labellings), n), dtype=np.int16)
     decisions, erased = np.empty((n, estimator.columns)), np.empty(n, dtype=np.int16)
     strengths, taken = np.empty(len(folds)), np.empty(len(folds))
@@ -119,10 +119,7 @@ def held_out(
         decisions[fold.test], strengths[number] = found.decisions[0], found.strengths[0]
         if erasing:
             inside = labellings[:1, fold.train]
-            rest, taken[number] = erase(found.split, inside[0], n_classes)
-            again = estimator.fit(rest, inside, found.strengths[0])
-            again = silent(rest, again, found.split, found.linear.of(slice(0, 1)))
-            erased[fold.test] = predicted_classes(again.decisions(rest.test))[0]
+            erased[fold.test], taken[number] = after_erasure(found, inside, estimator)
     if not erasing:
         return HeldOut(predicted, decisions, strengths)
     return HeldOut(predicted, decisions, strengths, erased, taken)
@@ -151,6 +148,20 @@ def read_out(
     strengths = chosen_strengths(split, inside, inner, estimator)
     linear = _fit_each(split, inside, strengths, estimator)
     return Read(linear.decisions(split.test), strengths, linear, split)
+
+
+def after_erasure(
+    found: Read, inside: Labellings, estimator: Estimator
+) -> tuple[NDArray[np.int16], float]:
+    """Return what is predicted of a test part whose label LEACE has erased, and what that took.
+
+    `inside`: (1, training stimulus), the labelling that is erased and then read out again, at the
+    strength that it had before.
+    """
+    rest, taken = erase(found.split, inside[0], estimator.n_classes)
+    again = estimator.fit(rest, inside, found.strengths[0])
+    again = silent(rest, again, found.split, found.linear.of(slice(0, 1)))
+    return predicted_classes(again.decisions(rest.test))[0], taken
 
 
 def direction(

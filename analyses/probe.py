@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses.bootstrap import group_weights
+from patchclamp.analyses.choosing import Chosen, held_out_chosen
+from patchclamp.analyses.chosen_by import side_by_side
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, HeldOut, direction, held_out
 from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.places import SHARE, Place, at_place, check_memory, places
 from patchclamp.analyses.probe_answers import Answer, Toward, pair
 from patchclamp.analyses.probe_controls import bag_of_words, control_tasks, majority
-from patchclamp.analyses.probe_design import Design, Question, make_design, matched
-from patchclamp.analyses.probe_folds import across, fold_numbers, make_folds, whole
+from patchclamp.analyses.probe_design import Choosing, Design, Question, make_design, matched
+from patchclamp.analyses.probe_features import Chooser, choosings
+from patchclamp.analyses.probe_folds import across, fold_numbers, make_folds, on_all
 from patchclamp.analyses.probe_result import probe_result
 from patchclamp.analyses.readings import (
     AnswerReading,
@@ -28,7 +32,7 @@ from patchclamp.analyses.readings import (
     StimuliReading,
 )
 from patchclamp.analyses.scores import scores
-from patchclamp.analyses.splits import BLOCK, Patterns, check_finite
+from patchclamp.analyses.splits import BLOCK, Patterns, check_finite, whole
 from patchclamp.specs.analyses_representation import CorrectTarget, LabelTarget, Probe
 from patchclamp.specs.estimators import Logistic
 
@@ -78,45 +82,71 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
       that direction · activation + intercept is the decision for a class, with two classes for
       the second (attribute `toward`). It is for use on the model; accuracies are not its own;
     * with `erase`, `erased_accuracy`, `erased_balanced_accuracy` (place) of read-outs fitted and
-      tested after LEACE, and `erased_variance`, the share of variance that erasing took.
+      tested after LEACE, and `erased_variance`, the share of variance that erasing took;
+    * with `features`, all of it for each `chosen_by`, with `p_max` over these too: units are
+      chosen anew by every labelling in every training part, from all positions of a layer and
+      head. `chosen(place, rank)` and `direction` are those of all stimuli, `chosen_in_fold` has
+      the others, and `stability` says how alike they are.
 
     A column that does not exist or holds one class, a class of one group or that a training part
     lacks, fewer groups than folds, and a design with too few arrangements raise `AnalysisError`;
     patterns that are not finite raise `UndefinedError`.
     """
-    question, twin = _question(entry, data, context, ""), None
-    if "random_twin" in entry.controls:
-        twin = _question(entry, data, context, "random_twin")
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
-        answers = [_answer(question, place, other) for place, other in _places(question)]
-        controls = {"majority": [majority(question)] * len(answers)}
-        if "bag_of_words" in entry.controls:
-            held = _held_out(question, *bag_of_words(question, data), question.labellings[:1])
-            controls["bag_of_words"] = [
-                pair(question, held.predicted[0], question.tested.codes)
-            ] * len(answers)
-        if twin is not None:
-            controls["random_twin"] = [
-                pair(twin, held.predicted[0], twin.tested.codes)
-                for place, other in _places(twin)
-                for held in [_held_out(twin, place, other, twin.labellings[:1])]
-            ]
+        if entry.features is None:
+            return _analyse(entry, data, context, None)
+        selection = context.results[entry.features]
+        results = {
+            choosing.way.name: _analyse(entry, data, context, choosing)
+            for choosing in choosings(entry, selection, data["of"])
+        }
+    tested = ("balanced_accuracy", "null_balanced_accuracy")
+    shuffled = "shuffled_labels" in entry.controls
+    return side_by_side(results, selection, tested if shuffled else None)
+
+
+def _analyse(
+    entry: Probe, data: Mapping[str, xr.Dataset], context: Context, choosing: Choosing | None
+) -> xr.Dataset:
+    """Return the result of all units, or of those chosen in one way."""
+    question = _question(entry, data, context, "", choosing)
+    answers = [_answer(question, spot) for spot in _spots(question)]
+    controls = {"majority": [majority(question)] * len(answers)}
+    if "bag_of_words" in entry.controls:
+        spot = _Spot(*bag_of_words(question, data), None)
+        held = _held_out(question, spot, question.labellings[:1])
+        controls["bag_of_words"] = [pair(question, held.predicted[0], question.tested.codes)] * len(
+            answers
+        )
+    if "random_twin" in entry.controls:
+        twin = _question(entry, data, context, "random_twin", choosing)
+        controls["random_twin"] = [
+            pair(twin, held.predicted[0], twin.tested.codes)
+            for spot in _spots(twin)
+            for held in [_held_out(twin, spot, twin.labellings[:1])]
+        ]
     return probe_result(question, answers, controls)
 
 
-def _question(entry: Probe, data: Mapping[str, xr.Dataset], context: Context, of: str) -> Question:
+def _question(
+    entry: Probe,
+    data: Mapping[str, xr.Dataset],
+    context: Context,
+    of: str,
+    choosing: Choosing | None,
+) -> Question:
     """Return what is asked at every place of the model, or `of` its twin."""
     seeds = context.seeds
     design = make_design(entry, data[of or "of"], data.get("correctness"))
     estimator = estimator_of(entry, design.n_classes, context.memory)
-    choosing = len(estimator.strengths) > 1
+    inner = len(estimator.strengths) > 1
     if entry.test_on is None:
-        tested, folds = design, make_folds(design, entry.cv, seeds, choosing=choosing)
+        tested, folds = design, make_folds(design, entry.cv, seeds, choosing=inner)
     else:
         other = data[f"{of}.test_on" if of else "test_on"]
         tested = matched(design, make_design(entry, other, data.get("correctness.test_on")))
-        folds = across(design, tested, entry.cv, seeds, choosing=choosing)
-    every = whole(design, entry.cv, seeds, choosing=choosing)
+        folds = across(design, tested, entry.cv, seeds, choosing=inner)
+    every = on_all(design, entry.cv, seeds, choosing=inner)
     strata = fold_numbers(folds, len(design.codes)) if entry.cv.stratify else None
     labellings = design.codes[None]
     if "shuffled_labels" in entry.controls:
@@ -125,7 +155,9 @@ def _question(entry: Probe, data: Mapping[str, xr.Dataset], context: Context, of
         labellings = np.concatenate([labellings, drawn])
     draws = group_weights(tested.units, tested.codes, DRAWS, seeds.generator("bootstrap"))
     weights = np.concatenate([np.ones((1, len(tested.codes))), draws])
-    return Question(entry, design, tested, folds, every, estimator, labellings, weights, context)
+    return Question(
+        entry, design, tested, folds, every, estimator, labellings, weights, context, choosing
+    )
 
 
 def estimator_of(entry: Probe, n_classes: int, memory: int) -> Estimator:
@@ -136,72 +168,88 @@ def estimator_of(entry: Probe, n_classes: int, memory: int) -> Estimator:
     return Estimator(kind, strengths, n_classes, min(BLOCK, memory // (8 * SHARE)))
 
 
-def _places(question: Question) -> Iterator[tuple[Place, Place | None]]:
+@dataclass(frozen=True)
+class _Spot:
+    """Patterns that are read out: of a place, of the other set there, and who chooses units."""
+
+    patterns: Patterns
+    other: Patterns | None
+    chooser: Chooser | None
+
+    def chosen(self, labellings: NDArray[np.int64]) -> Chosen | None:
+        """Return the units chosen at this place by every labelling; None takes all."""
+        if self.chooser is None or not isinstance(self.patterns, Place):
+            return None
+        return self.chooser.at(self.patterns, labellings)
+
+
+def _spots(question: Question) -> Iterator[_Spot]:
     """Yield every place, with that of the set that is tested on, if another is."""
 
     def of(design: Design) -> Iterator[Place]:
         return places(design.capture, rows=design.dims, memory=question.context.memory)
 
-    if question.crossed:
-        return zip(of(question.design), of(question.tested), strict=True)
-    return zip(of(question.design), repeat(None))
+    chooser = None if question.choosing is None else Chooser(question)
+    others = of(question.tested) if question.crossed else repeat(None)
+    for place, other in zip(of(question.design), others, strict=question.crossed):
+        yield _Spot(place, other, chooser)
 
 
-def _answer(question: Question, place: Place, other: Place | None) -> Answer:
+def _answer(question: Question, spot: _Spot) -> Answer:
     """Return all that is asked of one place."""
     entry, design, tested = question.entry, question.design, question.tested
     labellings, tasks = question.labellings, None
+    assert isinstance(spot.patterns, Place), "of the capture"
     if "control_task" in entry.controls:
-        tasks = control_tasks(question, place)
+        tasks = control_tasks(question, spot.patterns)
         labellings = labellings if tasks is None else np.concatenate([labellings, tasks[0]])
-    held = _held_out(question, place, other, labellings)
-    readout = question.estimator.readout
+    held = _held_out(question, spot, labellings)
     found = scores(
         held.decisions,
         tested.codes,
         question.weights,
         n_classes=design.n_classes,
-        chances=readout.chances,
+        chances=question.estimator.readout.chances,
     )
     n = len(question.labellings)
     truth = tested.codes if question.crossed else question.labellings
     null = pair(question, held.predicted[:n], truth)
     task = None if tasks is None else pair(question, held.predicted[n:], tasks[1])
-    toward = None
+    chosen, toward = spot.chosen(labellings), None
     if isinstance(entry.target, LabelTarget | CorrectTarget):
-        toward = _direction(question, place)
-    return Answer(found, held, null, task, toward)
+        toward = _direction(question, spot.patterns, chosen)
+    return Answer(found, held, null, task, toward, chosen)
 
 
-def _held_out(
-    question: Question, patterns: Patterns, tested: Patterns | None, labellings: NDArray[np.int64]
-) -> HeldOut:
+def _held_out(question: Question, spot: _Spot, labellings: NDArray[np.int64]) -> HeldOut:
     """Return held-out predictions at a place, or of any patterns of its rows."""
-    design, memory = question.design, question.context.memory
+    memory, block = question.context.memory, question.estimator.block
+    patterns, tested, chosen = spot.patterns, spot.other, spot.chosen(labellings)
     if isinstance(patterns, Place):
         check_memory(patterns, len(question.tested.codes) * question.crossed, memory)
     if isinstance(tested, Place):  # its rows have other ids
-        at_place(
-            tested,
-            question.tested.ids,
-            lambda: check_finite(tested, block=question.estimator.block),
+        other = tested
+        at_place(tested, question.tested.ids, lambda: check_finite(other, block=block))
+
+    def held() -> HeldOut:
+        folds, estimator, erasing = question.folds, question.estimator, question.entry.erase
+        if chosen is None:
+            return held_out(patterns, labellings, folds, estimator, tested=tested, erasing=erasing)
+        ours, theirs = whole(patterns), None if tested is None else whole(tested)
+        return held_out_chosen(
+            ours, labellings, folds, estimator, chosen, tested=theirs, erasing=erasing
         )
-    return at_place(
-        patterns,
-        design.ids,
-        lambda: held_out(
-            patterns,
-            labellings,
-            question.folds,
-            question.estimator,
-            tested=tested,
-            erasing=question.entry.erase,
-        ),
-    )
+
+    return at_place(patterns, question.design.ids, held)
 
 
-def _direction(question: Question, place: Place) -> Toward:
-    """Return the read-out fitted to all stimuli."""
-    design = question.design
-    found = direction(place, design.codes, question.whole, question.estimator)
-    return Toward(*found)
+def _direction(question: Question, place: Place, chosen: Chosen | None) -> Toward:
+    """Return the read-out fitted to all stimuli; units that are not chosen have a weight of 0."""
+    codes, fold, estimator = question.design.codes, question.whole, question.estimator
+    if chosen is None:
+        return Toward(*direction(place, codes, fold, estimator))
+    units = chosen.of(len(question.folds), 0)
+    weights, offset, strength = direction(whole(place)[:, units], codes, fold, estimator)
+    spread = np.zeros((place.shape[1], *weights.shape[1:]))
+    spread[units] = weights
+    return Toward(spread, offset, strength)

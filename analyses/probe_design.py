@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.analyses.choosing_at import Way
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, Fold
 from patchclamp.analyses.patterns import Capture, checked_capture
@@ -66,12 +67,21 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Choosing:
+    """A way of choosing units, and the class that they are to stand for."""
+
+    way: Way
+    target: str
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked at every place.
 
     `design` and the `tested` one, the same where folds are held out; `labellings` (labelling,
     row) begin with the true one, which the permuted ones follow; `whole` trains on all rows;
-    `weights` (draw, tested row) of scores: all rows once, and then the bootstrap's draws.
+    `weights` (draw, tested row) of scores: all rows once, and then the bootstrap's draws;
+    `choosing` says how units are chosen, None takes all.
     """
 
     entry: Probe
@@ -83,6 +93,7 @@ class Question:
     labellings: NDArray[np.int64]
     weights: NDArray[np.float64]
     context: Context
+    choosing: Choosing | None = None
 
     @property
     def crossed(self) -> bool:

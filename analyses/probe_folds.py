@@ -54,7 +54,7 @@ def across(
     return _folds(design, numbers, cv, seeds, choosing=choosing)
 
 
-def whole(design: Design, cv: CrossValidation, seeds: Seeds, *, choosing: bool) -> Fold:
+def on_all(design: Design, cv: CrossValidation, seeds: Seeds, *, choosing: bool) -> Fold:
     """Return the fold that trains on all rows and holds none out."""
     rows = np.arange(len(design.codes))
     return Fold(rows, rows[:0], _inner(design, rows, cv, (seeds, "whole", choosing)))

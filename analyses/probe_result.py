@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -11,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
-from patchclamp.analyses.places import place_dims
-from patchclamp.analyses.probe_answers import Answer, Pair, pair
+from patchclamp.analyses.probe_answers import Answer, Pair, Places, pair
 from patchclamp.analyses.probe_design import Question
 from patchclamp.analyses.probe_direction import direction_variables
+from patchclamp.analyses.probe_features import choices
 from patchclamp.analyses.probe_folds import fold_numbers
 from patchclamp.analyses.scores import Array
 
@@ -35,7 +34,7 @@ def probe_result(
     question: Question, answers: Sequence[Answer], controls: Mapping[str, Sequence[Pair]]
 ) -> xr.Dataset:
     """Return the result; `answers`, and the pairs of each control, are one for each place."""
-    places, entry, design = _Places(question), question.entry, question.design
+    places, entry, design = Places(question), question.entry, question.design
     coords: dict[str, ArrayLike] = {}
     variables = _scores(places, answers) | _predictions(question, places, answers)
     rate = np.bincount(question.tested.codes).max() / len(question.tested.codes)
@@ -57,37 +56,14 @@ def probe_result(
             coords["class"] = list(design.classes)
     if entry.erase:
         variables |= _erased(question, places, answers)
+    if question.choosing is not None:
+        variables |= choices(question, places, answers)
+        coords["fold"] = np.arange(len(question.folds))
+        coords["rank"] = np.arange(1, question.choosing.way.k + 1)
     result = question.tested.capture.result(variables, coords, _attributes(question))
     if "class" in result.coords:
         result["class"].attrs["label"] = design.what
     return result
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Stacks what every place gives into arrays with the dims of places."""
-
-    question: Question
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Dims of the places."""
-        return place_dims(self.question.design.capture, self.question.design.dims)
-
-    def stack(self, values: Sequence[ArrayLike]) -> Array:
-        """Return (place..., ...)."""
-        sizes = [self.question.design.capture.data.sizes[dim] for dim in self.dims]
-        stacked = np.stack([np.asarray(value) for value in values])
-        return stacked.reshape(*sizes, *stacked.shape[1:])
-
-    def first(self, values: Sequence[ArrayLike]) -> Array:
-        """Return (..., place...) of values with one axis of their own."""
-        return np.moveaxis(self.stack(values), -1, 0)
-
-    def rows(self, values: Sequence[ArrayLike]) -> Array:
-        """Return (stimulus, [layer or position], place...) of values over tested rows."""
-        moved = self.first(values)
-        return moved.reshape(*self.question.tested.sizes, *moved.shape[1:])
 
 
 def score_meaning(name: str, remark: str = "") -> dict[str, str]:
@@ -96,7 +72,7 @@ def score_meaning(name: str, remark: str = "") -> dict[str, str]:
     return meaning(units, title + remark, f"probe_{name}/1")
 
 
-def _scores(places: _Places, answers: Sequence[Answer]) -> Variables:
+def _scores(places: Places, answers: Sequence[Answer]) -> Variables:
     """Return every score of the true labels with its interval."""
     found: Variables = {}
     for name in answers[0].scores:
@@ -109,7 +85,7 @@ def _scores(places: _Places, answers: Sequence[Answer]) -> Variables:
     return found
 
 
-def _predictions(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+def _predictions(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return what was predicted of whom, by which fold."""
     tested = question.tested
     names, dims = np.array(tested.classes), (*tested.dims, *places.dims)
@@ -132,7 +108,7 @@ def _predictions(question: Question, places: _Places, answers: Sequence[Answer])
     return found
 
 
-def _strengths(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+def _strengths(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return the strengths that inner folds chose."""
     what = "alpha" if question.estimator.kind == "ridge" else "C"
     words = f"{what} chosen on inner folds of the training part"
@@ -142,7 +118,7 @@ def _strengths(question: Question, places: _Places, answers: Sequence[Answer]) -
 
 def _controls(
     question: Question,
-    places: _Places,
+    places: Places,
     answers: Sequence[Answer],
     controls: Mapping[str, Sequence[Pair]],
 ) -> Variables:
@@ -172,7 +148,7 @@ def _task(answer: Answer) -> Pair:
     return answer.task[0].mean(), answer.task[1].mean()
 
 
-def _selectivity(places: _Places, answers: Sequence[Answer]) -> Variables:
+def _selectivity(places: Places, answers: Sequence[Answer]) -> Variables:
     """Return how much better the labels are read out than a control task."""
     values = [answer.scores["accuracy"][0] - _task(answer)[0] for answer in answers]
     words = "accuracy minus accuracy on the control task"
@@ -181,7 +157,7 @@ def _selectivity(places: _Places, answers: Sequence[Answer]) -> Variables:
     }
 
 
-def _null(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+def _null(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return the scores of each shuffle of the labels, and the p values that they give.
 
     Their attribute `tolerance` is one step: of many shuffled stimuli one may be as near to a border
@@ -206,7 +182,7 @@ def _null(question: Question, places: _Places, answers: Sequence[Answer]) -> Var
     }
 
 
-def _direction(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+def _direction(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return the read-outs fitted to all stimuli, over the units of the site."""
     toward = [answer.toward for answer in answers if answer.toward is not None]
     weights = places.stack([t.weights.T for t in toward])
@@ -215,7 +191,7 @@ def _direction(question: Question, places: _Places, answers: Sequence[Answer]) -
     )
 
 
-def _erased(question: Question, places: _Places, answers: Sequence[Answer]) -> Variables:
+def _erased(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return what read-outs find after LEACE."""
     erased = [answer.held.erased for answer in answers]
     assert answers[0].held.taken is not None, "asked for"
@@ -254,6 +230,8 @@ def _attributes(question: Question) -> dict[str, str | int | float]:
     }
     if question.estimator.readout.stronger and len(question.estimator.strengths) == 1:
         found["strength"] = question.estimator.strengths[0]
+    if question.choosing is not None:
+        found |= {"k": question.choosing.way.k, "chosen_for": question.choosing.target}
     if question.crossed:
         found |= {"test_on": str(entry.test_on), "n_training_stimuli": len(design.capture.ids)}
         found |= {"n_training_groups": design.n_groups}

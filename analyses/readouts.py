@@ -89,13 +89,13 @@ def one_hot(labellings: Labellings, n_classes: int) -> Array:
 def _ridge(split: Split, labellings: Labellings, n_classes: int, strength: float) -> Linear:
     """Least squares of ±1, one class against the rest."""
     weights, intercepts = fit_ridge(split, 2 * one_hot(labellings, n_classes) - 1, strength)
-    return Linear(weights, _without_absent(intercepts, labellings, n_classes))
+    return Linear(weights, without_absent(intercepts, labellings, n_classes))
 
 
 def _logistic(split: Split, labellings: Labellings, n_classes: int, strength: float) -> Linear:
     """Multinomial logistic regression."""
     absent = np.zeros((len(labellings), 1 if n_classes == 2 else n_classes))
-    absent = _without_absent(absent, labellings, n_classes)
+    absent = without_absent(absent, labellings, n_classes)
     targets = one_hot(labellings, n_classes)
     several = (labellings != labellings[:, :1]).any(axis=1)
     weights = np.zeros((split.train.shape[1], *absent.shape))
@@ -164,7 +164,7 @@ def _one_by_one(
     for place in np.argwhere(targets.any(axis=0) & ~targets.all(axis=0)):
         at = tuple(place)
         weights[(slice(None), *at)], intercepts[at] = fit(targets[(slice(None), *at)])
-    return Linear(weights, _without_absent(intercepts, labellings, n_classes))
+    return Linear(weights, without_absent(intercepts, labellings, n_classes))
 
 
 def _centroid(split: Split, labellings: Labellings, n_classes: int, strength: float) -> Linear:
@@ -174,13 +174,13 @@ def _centroid(split: Split, labellings: Labellings, n_classes: int, strength: fl
     rows /= np.maximum(rows.sum(axis=0), 1)
     means = split.toward(rows)
     lengths = np.einsum("slc,slc->lc", rows, np.tensordot(split.train, means, axes=1))
-    intercepts = _without_absent(-lengths / 2, labellings, n_classes, columns=n_classes)
+    intercepts = without_absent(-lengths / 2, labellings, n_classes, columns=n_classes)
     if n_classes > 2:
         return Linear(means, intercepts)
     return Linear(means[..., 1:] - means[..., :1], intercepts[:, 1:] - intercepts[:, :1])
 
 
-def _without_absent(
+def without_absent(
     intercepts: Array, labellings: Labellings, n_classes: int, *, columns: int | None = None
 ) -> Array:
     """Return intercepts that rule out a class which a labelling lacks in the training part."""

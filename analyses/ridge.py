@@ -41,23 +41,24 @@ def _inverse(lower: Array) -> Array:
 
 
 def ridge_decisions(train: Array, test: Array, targets: Array, strength: float) -> Array:
-    """Return the decisions of fits that have patterns of their own, few units each: (fit, test).
+    """Return the decisions of fits that have patterns of their own, few units each.
 
     `train` (fit, stimulus, unit) and `test` (fit, tested stimulus, unit), any units; `targets`
-    (fit, stimulus). As `fit_ridge`, after units are standardised by each fit's training part.
+    (fit, stimulus, class); result: (fit, tested stimulus, class). As `fit_ridge`, after units are
+    standardised by each fit's training part.
 
     >>> x = np.array([[[1.0], [2.0], [3.0]]])
-    >>> ridge_decisions(x, x[:, :1], np.array([[-1.0, 0.0, 1.0]]), 0.0).round(6)
-    array([[-1.]])
+    >>> ridge_decisions(x, x[:, :1], np.array([[[-1.0], [0.0], [1.0]]]), 0.0).round(6)
+    array([[[-1.]]])
     """
     mean = train.mean(axis=1, keepdims=True)
     largest = np.abs(train).max(axis=1, keepdims=True)
     centred = train - mean
     deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
     deviation = np.where(deviation > CONSTANT * largest, deviation, np.inf)
-    x, y = centred / deviation, targets - targets.mean(axis=1, keepdims=True)
+    intercepts = targets.mean(axis=1, keepdims=True)
+    x, y = centred / deviation, targets - intercepts
     turned = x.transpose(0, 2, 1)
     matrix = turned @ x + strength * np.eye(x.shape[2])
-    weights = np.linalg.solve(matrix, turned @ y[..., None])
-    found = ((test - mean) / deviation) @ weights
-    return np.asarray(found[..., 0] + targets.mean(axis=1, keepdims=True))
+    weights = np.linalg.solve(matrix, turned @ y)
+    return np.asarray(((test - mean) / deviation) @ weights + intercepts)

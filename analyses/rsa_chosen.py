@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.patterns import FEATURES, PLACE, checked_capture, units_of
+from patchclamp.analyses.chosen_by import side_by_side, ways_on
+from patchclamp.analyses.patterns import FEATURES, PLACE, checked_capture
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_rsa import Rsa
 
@@ -28,21 +29,13 @@ def each_choice(
     one at other places, raise `AnalysisError`.
     """
     data = checked_capture(data, masked=True).data
-    same = (selection["capture"].values == entry.of) | (
-        selection["units_of"].values == units_of(data)
-    )
-    ways = selection["chosen_by"].values[same].tolist()
-    if not ways:
-        others = ", ".join(sorted(set(selection["capture"].values.tolist())))
-        raise AnalysisError(
-            f"{entry.features!r} chose units of {others}, and none of {entry.of!r}: give this "
-            "analysis the same capture, or one of the same site"
-        )
+    ways = ways_on(selection, data, (str(entry.features), str(entry.of)))
     chosen = selection["chosen"]
-    results = [analyse(_only(data, chosen.sel(chosen_by=way, drop=True))) for way in ways]
-    joined = xr.concat(results, dim="chosen_by", join="exact", combine_attrs="override")
+    results = {way: analyse(_only(data, chosen.sel(chosen_by=way, drop=True))) for way in ways}
+    tested = "contrast" if entry.contrast is not None else "similarity"
     both = np.intersect1d(data["stimulus"].values, selection["stimulus"].values)
-    return joined.assign_coords(chosen_by=ways).assign_attrs(n_stimuli_chosen_on=len(both))
+    joined = side_by_side(results, selection, (tested, "null"))
+    return joined.assign_attrs(n_stimuli_chosen_on=len(both))
 
 
 def _only(data: xr.Dataset, chosen: xr.DataArray) -> xr.Dataset:

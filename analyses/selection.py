@@ -7,7 +7,7 @@ permuted labelling too, and the test part is used for nothing but the test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -15,26 +15,23 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses.bootstrap import group_weights
-from patchclamp.analyses.choosing import choose, choose_l1, choose_random, held_out_chosen
+from patchclamp.analyses.choosing import held_out_chosen
+from patchclamp.analyses.choosing_at import ROWS, Way, choose_at, windows
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, Fold, direction
 from patchclamp.analyses.patterns import Capture, checked_capture
 from patchclamp.analyses.permutation import permuted_labels
-from patchclamp.analyses.places import SHARE, Place, at_place, place_dims, places, size
+from patchclamp.analyses.places import Place, at_place, place_dims
 from patchclamp.analyses.probe_design import Design
 from patchclamp.analyses.probe_folds import fold_numbers, make_folds
 from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
 from patchclamp.analyses.scores import balanced_accuracy, scores
 from patchclamp.analyses.selection_result import Comparison, Outcome, selection_result
-from patchclamp.analyses.unit_scores import LEAST_POSITIONS, SCORES, Block
-from patchclamp.registry.errors import AnalysisError, UndefinedError, hint
-from patchclamp.specs.analyses_representation import Method, Selection
+from patchclamp.registry.errors import AnalysisError, hint
+from patchclamp.specs.analyses_representation import Selection
 
 DRAWS = 1000
 """Bootstrap draws of the interval of every score and difference."""
-
-ROWS = ("stimulus", "position")
-"""What units are scored over; what else a capture has are its places."""
 
 ESTIMATOR = Estimator("ridge", (1.0,))
 """What reads the label out of chosen units: the same for all methods, and exact."""
@@ -85,7 +82,7 @@ def analyse(entry: Selection, data: Mapping[str, xr.Dataset], context: Context) 
         outcomes = {
             name: [
                 at_place(place, capture.ids, partial(_outcome, comparison, name, place))
-                for place in _places(capture, context.memory)
+                for place in windows(capture, context.memory)
             ]
             for name, capture in captures.items()
         }
@@ -160,28 +157,14 @@ def _said(labels: Mapping[str, list[object]]) -> str:
     return ", ".join(f"{dim} {', '.join(map(str, of))}" for dim, of in labels.items()) or "no layer"
 
 
-def _places(capture: Capture, memory: int) -> Iterator[Place]:
-    rows = tuple(dim for dim in ROWS if dim == "stimulus" or dim in capture.dims)
-    return places(capture, rows=rows, memory=memory)
-
-
 def _outcome(comparison: Comparison, name: str, place: Place) -> Outcome:
     """Return what one method chooses at one place, and what can be read out of it."""
     entry, design, folds = comparison.entry, comparison.design, comparison.folds
-    method, memory = entry.methods[name], comparison.context.memory
-    _need_memory(place, len(design.codes), memory)
+    context, way = comparison.context, Way(name, entry.methods[name].kind, entry.k)
     parts = [*(fold.train for fold in folds), np.arange(len(design.codes))]
-    blocks = partial(_blocks, place, len(design.codes), memory)
-    means = np.concatenate([block.means for block in blocks()], axis=1)
-    rng = comparison.context.seeds.generator(f"random.{name}.{place.words}")
-    if method.kind == "random":
-        chosen = choose_random(means.shape[1], len(parts), entry.k, rng)
-    elif method.kind == "l1":
-        chosen = choose_l1(means, comparison.labellings, parts, entry.k)
-    else:
-        _need_positions(method, place, len(design.codes))
-        score = SCORES[method.kind]
-        chosen = choose(blocks(), score, comparison.labellings, parts, entry.k)
+    chosen, means = choose_at(
+        way, place, comparison.labellings, parts, (context.seeds, context.memory)
+    )
     held = held_out_chosen(means, comparison.labellings, folds, ESTIMATOR, chosen)
     final = chosen.of(len(folds), 0)
     every = np.arange(len(design.codes))
@@ -195,36 +178,3 @@ def _outcome(comparison: Comparison, name: str, place: Place) -> Outcome:
         weights[:, 0],
         means.shape[1],
     )
-
-
-def _blocks(place: Place, n: int, memory: int) -> Iterator[Block]:
-    """Yield blocks of units with their time courses, of one position if there is one."""
-    rows, units = place.shape
-    step = max(1, memory // (8 * SHARE * max(rows, n * n)))
-    for start in range(0, units, step):
-        values = place[:, start : start + step]
-        block = Block(values.reshape(n, rows // n, -1))
-        wrong = np.flatnonzero(~np.isfinite(block.courses).all(axis=(1, 2)))
-        if wrong.size:
-            raise UndefinedError(
-                f"{wrong.size} of {n} patterns hold NaN or infinite values", tuple(wrong.tolist())
-            )
-        yield block
-
-
-def _need_memory(place: Place, n: int, memory: int) -> None:
-    needed = 8 * 2 * n * place.shape[1]
-    if needed > memory:
-        raise AnalysisError(
-            f"{n} stimuli of {place.shape[1]} units need {size(needed)} to choose from, and "
-            f"run.budget.memory allows {size(memory)}: allow more, or take fewer stimuli"
-        )
-
-
-def _need_positions(method: Method, place: Place, n: int) -> None:
-    positions = place.shape[0] // n
-    if method.pattern == "positions" and positions < LEAST_POSITIONS:
-        raise AnalysisError(
-            f"a time course of {positions} positions has no correlation that could be compared: "
-            f"method kind {method.kind!r} needs a capture of at least {LEAST_POSITIONS} positions"
-        )

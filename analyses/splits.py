@@ -133,6 +133,11 @@ def check_finite(patterns: Patterns, *, block: int = BLOCK) -> None:
         part.block(start, start + step)
 
 
+def whole(patterns: Patterns) -> Array:
+    """Return patterns as one array: (stimulus, unit)."""
+    return np.asarray(patterns[slice(None), slice(0, patterns.shape[1])], dtype=np.float64)
+
+
 def make_split(
     train: Part, test: Part, *, scale: bool = True, units: bool = False, block: int = BLOCK
 ) -> Split:

@@ -117,7 +117,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     analyses_rsa.Discriminative: frozenset({"kind", "column", "target"}),
     analyses_rsa.Categorical: frozenset({"kind", "column", "classes"}),
     representation.Probe: frozenset(
-        {"kind", "of", "target", "estimator", "cv", "test_on", "shuffles", "erase"}
+        {"kind", "of", "target", "estimator", "features", "cv", "test_on", "shuffles", "erase"}
     ),
     representation.LabelTarget: frozenset({"kind", "column"}),
     representation.Contrast: frozenset(

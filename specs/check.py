@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import nearest
 from patchclamp.registry.metrics import Metric
-from patchclamp.specs.analyses_representation import LabelTarget, Probe, Selection
+from patchclamp.specs.analyses_representation import Contrast, LabelTarget, Probe, Selection
 from patchclamp.specs.analyses_rsa import Rsa
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.columns import (
@@ -27,7 +27,7 @@ from patchclamp.specs.columns import (
     labels_of,
     slots_of,
 )
-from patchclamp.specs.cross_references import check_circles, check_references
+from patchclamp.specs.cross_references import check_circles, check_features, check_references
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import STIMULUS, Label, Ref
 from patchclamp.specs.rdms import CaptureModel, InteractionModel
@@ -38,8 +38,8 @@ from patchclamp.specs.stimuli import Corrupt, Source, is_source
 Asked = Mapping[Path, BaseModel]
 """The entries that are looked at, by place."""
 
-GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe, Selection)
-"""Analyses that permute or hold out stimuli, and so must know which of them belong together."""
+GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe, Selection, Contrast)
+"""Analyses that permute, hold out or count stimuli, and so must know which belong together."""
 
 
 def resolve(spec: Spec) -> Spec:
@@ -259,8 +259,8 @@ def _check_groups(sections: Sections, asked: Asked) -> Iterator[Problem]:
                 yield Problem((*place, "target"), "P313", message)
     for name, users in needing.items():
         message = (
-            f"{', '.join(users)} permute or hold out stimuli and must know which belong together: "
-            f"name a column, or write 'groups: {NO_GROUPS}' if stimuli are independent"
+            f"{', '.join(users)} permute, hold out or count stimuli and must know which belong "
+            f"together: name a column, or write 'groups: {NO_GROUPS}' if stimuli are independent"
         )
         yield Problem(("stimuli", name, "groups"), "P309", message)
 
@@ -285,6 +285,7 @@ CHECKS: tuple[Check, ...] = (
     _check_models,
     _check_permutations,
     _check_groups,
+    check_features,
     _check_sources,
 )
 """Every check between entries; each is independent of the others.

@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "P312": "a template that cannot be read",
     "P313": "a probe whose folds leave whole classes out",
     "P314": "entries that need each other in a circle",
+    "P315": "units chosen for something else than they are used for",
     "P401": "a stimulus file that cannot be read",
     "P402": "a column that the stimuli lack",
     "P403": "an empty stimulus set",

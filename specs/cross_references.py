@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from patchclamp.registry.errors import nearest
+from patchclamp.specs.analyses_representation import LabelTarget, Probe, Selection
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.references import Sections, candidates, what
@@ -44,6 +45,22 @@ def _check_kind(sections: Sections, reference: Named, mark: Ref) -> Iterator[Pro
         fitting = candidates(mark, sections)
         message = f"{mark.section}.{reference.name} is of kind {kind!r}; {mark.kind!r} is needed"
         yield Problem(reference.path, "P301", message, fitting)
+
+
+def check_features(sections: Sections, asked: Mapping[Path, BaseModel]) -> Iterator[Problem]:
+    """P315: a probe's units are chosen for what it reads out."""
+    for place, entry in asked.items():
+        selection = sections.get("analyses", getattr(entry, "features", None))
+        if not isinstance(entry, Probe) or not isinstance(selection, Selection):
+            continue
+        target = entry.target
+        read = target.column if isinstance(target, LabelTarget) else f"the {target.kind}"
+        if read != selection.column:
+            message = (
+                f"{entry.features!r} chooses units for {selection.column!r}, and this probe reads "
+                f"out {read!r}: choose units for what is read out"
+            )
+            yield Problem((*place, "features"), "P315", message)
 
 
 def check_claims(sections: Sections, expect: Mapping[int, Expectation]) -> Iterator[Problem]:

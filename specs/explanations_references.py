@@ -160,10 +160,11 @@ REFERENCES = (
     ),
     Explanation(
         "P309",
-        what="An analysis holds stimuli out or permutes them, and nothing says which belong "
-        "together.",
+        what="An analysis holds stimuli out, permutes or counts them, and nothing says which "
+        "belong together.",
         why="""Stimuli made from one template or about one topic are near copies. Split over folds,
-        the probe has seen the test items; permuted freely, they make p too small.""",
+        the probe has seen the test items; permuted freely or counted as so many samples, they
+        make p too small.""",
         fix="name the column in `groups`, or write `groups: none` if stimuli are independent.",
         wrong="""
             stimuli:
@@ -271,6 +272,26 @@ REFERENCES = (
             analyses:
               decode: {kind: probe, target: category}
               push_effect: {kind: steering, with: [push], metric: {kind: logprob}}
+            """,
+    ),
+    Explanation(
+        "P315",
+        what="A probe takes units that a selection chooses for another label than it reads out.",
+        why="""Units are chosen anew in every training part and for every permuted labelling, so
+        the choice and the probe must be about the same labels: permuting those of one would leave
+        the other as it was.""",
+        fix="choose units for what is read out, or leave 'features' out.",
+        wrong="""
+            analyses:
+              select: {kind: selection, column: form, target: word,
+                methods: {welch: {kind: contrast, of: resid}}}
+              decode: {kind: probe, of: resid, features: select, target: category}
+            """,
+        right="""
+            analyses:
+              select: {kind: selection, column: form, target: word,
+                methods: {welch: {kind: contrast, of: resid}}}
+              decode: {kind: probe, of: resid, features: select, target: form}
             """,
     ),
 )

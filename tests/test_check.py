@@ -200,14 +200,34 @@ def test_the_labels_permuted_are_those_asked_about() -> None:
 
 def test_groups_are_stated_or_explicitly_none() -> None:
     loose = PLAIN.replace(", groups: topic", "")
-    analyses = {"g": f"{RSA}, {CATEGORY}", "p": "kind: probe, target: kind"}
+    analyses = {
+        "g": f"{RSA}, {CATEGORY}",
+        "p": "kind: probe, target: kind",
+        "c": "kind: contrast, column: kind, classes: [a, b]",
+    }
     [(code, path, message, _)] = problems(spec({"a": loose}, {"r": "site: z"}, analyses))
     assert (code, path) == ("P309", "stimuli.a.groups")
     assert message == (
-        "analyses.g, analyses.p permute or hold out stimuli and must know which belong together: "
-        "name a column, or write 'groups: none' if stimuli are independent"
+        "analyses.g, analyses.p, analyses.c permute, hold out or count stimuli and must know which "
+        "belong together: name a column, or write 'groups: none' if stimuli are independent"
     )
     loads(spec({"a": loose + ", groups: none"}, {"r": "site: z"}, analyses))
+
+
+@pytest.mark.parametrize(
+    ("target", "read"), [("colour", "colour"), ("{kind: position}", "the position")]
+)
+def test_units_are_chosen_for_what_is_read_out(target: str, read: str) -> None:
+    choosing = "kind: selection, column: kind, target: a, methods: {w: {kind: contrast, of: r}}"
+    probe = "kind: probe, of: r, features: s, target: "
+    analyses = {"s": choosing, "p": probe + target}
+    [found] = problems(spec({"a": PLAIN}, {"r": "site: z"}, analyses))
+    message = (
+        f"'s' chooses units for 'kind', and this probe reads out '{read}': choose units for what "
+        "is read out"
+    )
+    assert found == ("P315", "analyses.p.features", message, None)
+    loads(spec({"a": PLAIN}, {"r": "site: z"}, {"s": choosing, "p": probe + "kind"}))
 
 
 def test_a_probe_cannot_hold_out_what_it_predicts() -> None:

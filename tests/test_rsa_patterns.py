@@ -341,6 +341,7 @@ def chosen_units(**more):
             "chosen_by": ["welch", "largest", "elsewhere"],
             "capture": ("chosen_by", ["x", "x", "y"]),
             "units_of": ("chosen_by", [here, here, there]),
+            "kind_of_method": ("chosen_by", ["contrast", "maximum", "contrast"]),
             "layer": [3, 5],
             "rank": [1, 2, 3],
             "stimulus": ["another"],
