@@ -176,10 +176,14 @@ def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
 
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:
-    """Return the most bytes that a run adds to the disk: shards, and the largest file of them."""
-    due = due_captures(plan, cache)
+    """Return the most bytes that a run adds to the disk: shards, and the largest file of them.
+
+    What is recorded of the untrained twin comes before, and stays.
+    """
+    due, twin = due_captures(plan, cache), plan.twin
     largest = max((file_bytes(plan, capture) for capture in due), default=0)
-    return sum(shard_bytes(plan, capture) for capture in due) + largest
+    whole = sum(shard_bytes(plan, capture) for capture in due) + largest
+    return whole + (0 if twin is None else disk_bytes(twin, cache))
 
 
 def due_captures(plan: Plan, cache: Cache) -> list[CapturePlan]:
@@ -203,9 +207,7 @@ def check_budget(plan: Plan, cache: Cache) -> None:
     problems, budget = Problems(plan.loaded), plan.loaded.spec.run.budget
     for key, needed in (("disk", disk_bytes), ("memory", memory_bytes)):
         allowed = getattr(budget, key)
-        if allowed is None:
-            continue
-        if (need := needed(plan, cache)) > allowed:
+        if allowed is not None and (need := needed(plan, cache)) > allowed:
             message = f"the run needs {said(need)} of {key} and may have {said(allowed)}"
             due = due_captures(plan, cache)
             problems.add(("run", "budget", key), "P425", f"{message}{_largest(plan, due)}")

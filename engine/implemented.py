@@ -117,7 +117,18 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     analyses_rsa.Discriminative: frozenset({"kind", "column", "target"}),
     analyses_rsa.Categorical: frozenset({"kind", "column", "classes"}),
     representation.Probe: frozenset(
-        {"kind", "of", "target", "estimator", "features", "cv", "test_on", "shuffles", "erase"}
+        {
+            "kind",
+            "of",
+            "target",
+            "estimator",
+            "features",
+            "cv",
+            "test_on",
+            "controls",
+            "shuffles",
+            "erase",
+        }
     ),
     representation.LabelTarget: frozenset({"kind", "column"}),
     representation.Contrast: frozenset(
@@ -200,8 +211,6 @@ VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
 }
 """Model and key -> the values that are implemented, beside the default."""
 
-_CONTROLS = frozenset({"majority", "shuffled_labels", "bag_of_words", "control_task"})
-
 
 def check_implemented(problems: Problems) -> None:
     """Report everything that a spec asks for and the engine does not do yet."""
@@ -254,8 +263,6 @@ def _keys(entry: BaseModel) -> Iterator[tuple[str, str]]:
         if key in done or value == field.get_default(call_default_factory=True):
             continue
         if value in VALUES.get((type(entry), key), ()):
-            continue
-        if key == "controls" and _CONTROLS.issuperset(value):
             continue
         yield key, f"this value of {key!r}"
     yield from _names(entry)

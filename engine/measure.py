@@ -48,7 +48,7 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import ratings_dataset
 from patchclamp.engine.recording import distinct, outstanding, record_clean
 from patchclamp.engine.records import Cache, Record
-from patchclamp.engine.rig import Rig
+from patchclamp.engine.rig import Rig, rig_of
 from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
@@ -66,6 +66,8 @@ class Measured:
     results: dict[str, xr.Dataset] = field(default_factory=dict)
     """What analyses have found so far."""
     answers: dict[tuple[str, Changes], Answers] = field(default_factory=dict)
+    twins: dict[str, Path] = field(default_factory=dict)
+    """Files of captures of the untrained twin."""
     origins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each record was made, by its name."""
 
@@ -129,6 +131,20 @@ def screen_stimuli(rig: Rig, measured: Measured) -> None:
     problems.raise_if_any()
     rig.turn_to(make_plan(plan.loaded, rig.cache, tables))
     measured.origins |= {f"{name}, to screen it": made for name, made in asked.origins.items()}
+
+
+def measure_twin(rig: Rig, measured: Measured) -> None:
+    """Record what analyses want of the untrained twin; its weights are gone when this is done."""
+    plan = rig.plan.twin
+    if plan is None:
+        return
+    found = Measured()
+    with rig_of(plan, rig.cache, rig.progress) as twin:
+        twin.total = passes_due(plan, rig.cache)
+        measure_clean(twin, found, ())
+        rig.aside += 0 if twin.passes is None else twin.passes.run_so_far
+    measured.twins = found.captures
+    measured.origins |= {f"{n} of the untrained twin": made for n, made in found.origins.items()}
 
 
 def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
@@ -223,10 +239,6 @@ def passes_due(plan: Plan, cache: Cache) -> int:
     return clean + changed
 
 
-def _open(rig: Rig, measured: Measured, capture: CapturePlan) -> xr.Dataset:
-    return capture_dataset(rig.plan, capture, measured.captures[capture.name])
-
-
 def _origin(made: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the provenance says of a record."""
     kept = ("at", "backend", "device", "threads", "versions", "guards", "sha256")
@@ -242,9 +254,10 @@ def damage_named(cache: Cache, plan: Callable[[], Plan]) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, StoreError) as error:
-        for record in map(plan().record, plan().captures):
-            if cache.find(record) is not None:
-                cache.refuse_damaged(record, error)
+        for one in filter(None, (plan(), plan().twin)):
+            for record in map(one.record, one.captures):
+                if cache.find(record) is not None:
+                    cache.refuse_damaged(record, error)
         raise
 
 
@@ -258,5 +271,9 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
         return stimuli_dataset(rig.plan, reading.stimuli)
     if isinstance(reading, RatingsReading):
         return ratings_dataset(rig.plan.loaded, reading.ratings)
-    capture = next(c for c in rig.plan.captures if c.name == reading.name)
-    return _open(rig, measured, capture)
+    plan, files = rig.plan, measured.captures
+    if reading.twin:
+        assert plan.twin is not None, "it is asked for"
+        plan, files = plan.twin, measured.twins
+    capture = next(c for c in plan.captures if c.name == reading.name)
+    return capture_dataset(plan, capture, files[capture.name])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from patchclamp.analyses.readings import (
+    CaptureReading,
     Change,
     MetricReading,
     Place,
@@ -108,6 +110,25 @@ class Plan:
         needed = {c.stimuli for c in self.captures}
         needed |= set(self.answered())
         return tuple(name for name in self.sets if name in needed)
+
+    @property
+    def twin(self) -> Plan | None:
+        """The captures that analyses want of the untrained twin too: same config, random weights.
+
+        None where no analysis does.
+        """
+        names = {
+            reading.name
+            for parts in self.readings.values()
+            for reading in parts.values()
+            if isinstance(reading, CaptureReading) and reading.twin
+        }
+        if not names:
+            return None
+        choice = self.model.choice.model_copy(update={"weights": "random"})
+        model = replace(self.model, choice=choice)
+        captures = tuple(capture for capture in self.captures if capture.name in names)
+        return Plan(self.loaded, model, model.weights_digest(Path()), self.sets, captures, {})
 
     @property
     def given(self) -> dict[str, SetPlan]:
@@ -232,6 +253,14 @@ def _plan_readings(
         except AnalysisError as error:
             problems.add(("analyses", name), "P421", str(error))
             continue
+        untrained = model.choice.weights == "random"
+        if untrained and any(getattr(r, "twin", False) for r in readings[name].values()):
+            problems.add(
+                ("analyses", name, "controls"),
+                "P208",
+                "this model's weights are random, and so it is its own untrained twin: leave the "
+                "control 'random_twin' out",
+            )
         metrics = [r for r in readings[name].values() if isinstance(r, MetricReading)]
         for reading in metrics:
             add_asked(name, reading, sets, problems)

@@ -122,6 +122,11 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
         f"  {forward}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}"
         + ("" if due == passes else f"; {due} due, the rest is recorded already")
     )
+    if plan.twin is not None:
+        of = ", ".join(capture.name for capture in plan.twin.captures)
+        passes = passes_due(plan.twin, cache)
+        more = _count(passes, "forward pass", "forward passes")
+        yield f"  {more} more of the untrained twin, for captures {of}"
     yield f"  memory about {said(memory_bytes(plan))}, disk at most {said(disk_bytes(plan, cache))}"
 
 

@@ -85,6 +85,7 @@ def sweep_attributes(
 def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
     """Return everything that a second run would need; `made` is how the rig measured it."""
     spec = plan.loaded.spec
+    twin = {} if plan.twin is None else {"untrained_twin": plan.twin.weights}
     return {
         "spec": plan.loaded.document.text,
         "overrides": list(plan.loaded.overrides),
@@ -99,6 +100,7 @@ def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
             "weights_sha256": plan.weights,
             "tokenizer_sha256": plan.model.tokenizer_digest(),
             "dtype": spec.model.dtype,
+            **twin,
         },
         "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.given.items()},
         **made,

@@ -43,6 +43,8 @@ class Rig:
     started: float = 0.0
     total: int = 0
     """Passes that are known to be due."""
+    aside: int = 0
+    """Passes through the untrained twin, which has a rig of its own."""
 
     def open(self) -> Passes:
         """Load the model if it is not loaded yet."""
@@ -95,7 +97,7 @@ class Rig:
         guards: list[dict[str, object]] = []
         for made in records.values():
             guards += [guard for guard in made["guards"] if guard not in guards]
-        passes = 0 if self.passes is None else self.passes.run_so_far
+        passes = self.aside + (0 if self.passes is None else self.passes.run_so_far)
         return {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
 
     def wait(self) -> None:

@@ -23,6 +23,7 @@ from patchclamp.engine.measure import (
     dataset_of,
     measure_answers,
     measure_clean,
+    measure_twin,
     passes_due,
     screen_stimuli,
 )
@@ -120,6 +121,7 @@ def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
         screen_stimuli(rig, measured)
         plan = rig.plan
         check_budget(plan, records)
+        measure_twin(rig, measured)
         rig.total = passes_due(plan, records)
         measure_clean(rig, measured, plan.answered())
         measure_answers(rig, measured, known(plan.loaded, plan.conditions()))

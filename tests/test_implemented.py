@@ -61,12 +61,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_they_lack(path: Path)
     ("old", "new", "line", "what"),
     [
         ("kind: ablate,", "kind: ablate, positions: last,", 9, "this value of 'positions'"),
-        (
-            "target: category",
-            "target: category, controls: [random_twin]",
-            11,
-            "this value of 'controls'",
-        ),
         ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
         ("name: t\n", "name: t\nrun: {budget: {download: 1GB}}\n", 3, "this value of 'download'"),
         (
