@@ -155,6 +155,8 @@ def next_steps(result: Result) -> list[str]:
     look = f"import xarray as xr; print(xr.open_datatree('{result.path}'){group})"
     other = next(name for name in shipped() if name != result.loaded.spec.name)
     copy = result.path.with_name("spec.yaml")
+    if len(result.loaded.document.sources) > 1 and copy.with_name("resolved.yaml").exists():
+        copy = copy.with_name("resolved.yaml")  # bases and overrides are in no other file
     return [
         f'look inside    python -c "{look}"',
         f"run another    patchclamp run {other}",

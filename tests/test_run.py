@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from patchclamp.engine import run
+from patchclamp.engine.terminal import next_steps
 from patchclamp.registry.errors import AnalysisError, GuardError, ModelError, SpecError
 
 SPEC = """\
@@ -153,6 +154,22 @@ def test_a_resolved_spec_runs_to_the_same_digest(folder: Path) -> None:
     result = run(again, out=folder / "runs")
     assert result.path == run_folder / "result.nc"
     assert_same(tree, xr.open_datatree(result.path, engine="netcdf4").load(), 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "copied"), [((), "spec.yaml"), (("seed=7",), "resolved.yaml")]
+)
+def test_the_file_to_go_on_from_holds_the_overrides(
+    folder: Path, overrides: tuple[str, ...], copied: str
+) -> None:
+    text = SPEC.format(architecture="llama", backend="hooks", tokens=8192)
+    (folder / "t.yaml").write_text(text)
+    result = run(folder / "t.yaml", overrides=overrides, out=folder / "runs")
+    told = next_steps(result)[-1]
+    copy = result.path.with_name(copied)
+    assert told == f"make it yours  cp {copy} mine.yaml, change it, patchclamp validate mine.yaml"
+    (folder / "mine.yaml").write_text(copy.read_text())
+    assert run(folder / "mine.yaml", out=folder / "runs").path == result.path
 
 
 def test_mean_ablation_equals_the_mean_put_in_by_hand(folder: Path) -> None:
