@@ -129,7 +129,7 @@ def test_every_name_can_be_explained(name: str) -> None:
 MODELS = sorted(grammar.models_by_path(spec_model()), key=str)
 
 
-@pytest.mark.parametrize("model", {m for _, m in MODELS}, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", dict.fromkeys(m for _, m in MODELS), ids=lambda m: m.__name__)
 def test_every_key_says_what_it_means(model: type[BaseModel]) -> None:
     docs = field_docs(model)
     bare = [name for name in model.model_fields if name not in docs and name != "kind"]
