@@ -40,6 +40,8 @@ def table(measured: xr.Dataset) -> xr.Dataset:
     if names:
         data = data.set_index(condition=names)
         data = data.unstack("condition") if len(names) > 1 else data.rename(condition=names[0])
+    elif data.sizes["condition"] == 1:
+        data = data.squeeze("condition")  # a site that has no layers, changed as a whole
     for name, values in beside.items():
         known = dict(zip(places.tolist(), values.tolist(), strict=True))
         column = [known[place] for place in data["position"].to_numpy().tolist()]

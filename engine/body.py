@@ -25,7 +25,7 @@ import torch
 
 from patchclamp.engine.reductions import reduce
 from patchclamp.engine.scoring import objective, read_answers
-from patchclamp.engine.sites import member, put, take
+from patchclamp.engine.sites import member, only_seen, put, take
 
 Found = dict[str, torch.Tensor]
 
@@ -64,7 +64,7 @@ def do(
     tensor = take(step["place"], values, kept)
     match step["do"]:
         case "write":
-            return {}, write(step, tensor)
+            return {}, only_seen(step["place"], values, (tensor, write(step, tensor)))
         case "narrow":
             return {}, tensor[step["rows"].to(tensor.device), step["positions"].to(tensor.device)][
                 None

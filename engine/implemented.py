@@ -84,7 +84,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     interventions.Resample: frozenset({"kind", "resample"}),
     interventions.Patch: frozenset({"kind", "source", "allow_no_effect"}),
     interventions.Add: frozenset({"kind", "vector", "scale", "allow_no_effect"}),
-    interventions.Vector: frozenset({"of"}),
+    interventions.Vector: frozenset({"of", "toward", "normalise"}),
     interventions.Clamp: frozenset({"kind", "units", "value", "allow_no_effect"}),
     interventions.Replace: frozenset({"kind", "allow_no_effect"}),
     analyses_rsa.Rsa: frozenset(
@@ -206,7 +206,6 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
     (causal.Attribution, "gradient_at"): ("clean", "corrupt"),
-    (interventions.Vector, "normalise"): ("unit",),
     (interventions.Replace, "by"): ("noise",),
 }
 """Model and key -> the values that are implemented, beside the default."""

@@ -28,7 +28,8 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
-from patchclamp.engine.sources import add_asked, check_sources, lacking
+from patchclamp.engine.source_checks import add_asked, check_sources
+from patchclamp.engine.sources import lacking
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import ANALYSES, METRICS

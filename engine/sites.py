@@ -75,6 +75,20 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     return with_member(part, value, whole)
 
 
+def only_seen(
+    place: Place, values: Sequence[Any], tensors: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Return the second of two tensors of a site, the first where a query does not see a key.
+
+    Whatever is put in place of scores or a pattern, no query sees what comes after it.
+    """
+    old, new = tensors
+    if place["form"] not in ("scores", "pattern"):
+        return new
+    mask = attended(place, values)["given"]["attention_mask"]
+    return torch.where(attention.seen(place, mask, old), new, old)
+
+
 def attended(place: Place, values: Sequence[Any]) -> dict[str, Any]:
     """Return what attention is computed from: its keyword arguments, and the heads' tensors."""
     heads = [

@@ -7,20 +7,27 @@ whole capture of another set, whose stimuli stand in for one another as partners
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from patchclamp.analyses.readings import Aside, Change, MetricReading
+from patchclamp.analyses.readings import Aside, Change
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.partners import check_mean
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.captures import Reduction
-from patchclamp.specs.interventions import Ablate, Add, Intervention, Mean, Patch, Resample
+from patchclamp.specs.captures import Capture, Reduction
+from patchclamp.specs.interventions import (
+    Ablate,
+    Add,
+    Intervention,
+    Mean,
+    Patch,
+    Resample,
+    Vector,
+)
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import ALL, Positions
 from patchclamp.specs.stimuli import Corrupt
@@ -28,17 +35,24 @@ from patchclamp.specs.stimuli import Corrupt
 
 @dataclass(frozen=True)
 class Source:
-    """What a change takes its value from: clean activations of a set, or their mean."""
+    """What a change takes its value from: clean activations of a set, their mean or their size."""
 
     stimuli: str
     site: str
     positions: Positions
-    mean: Mean | None
+    mean: Mean | None = None
+    size: bool = False
+
+    @property
+    def summed(self) -> bool:
+        """Whether it is of all stimuli together, and none stands in for another."""
+        return self.size or self.mean is not None
 
     @property
     def name(self) -> str:
         """What its capture is called."""
         what = "activations" if self.mean is None else f"mean per {self.mean.per}"
+        what = "norms" if self.size else what
         where = "" if self.positions == ALL else f" at {self.positions.model_dump_json()}"
         return f"{what} of {self.stimuli} in {self.site}{where}"
 
@@ -55,12 +69,26 @@ def source_of(loaded: Loaded, change: Change) -> Source | None:
     """Return what a change takes its value from; None where that needs no activations."""
     entry = entry_of(loaded, change)
     if isinstance(entry, Patch):
-        return Source(str(entry.source), change.site, change.positions, None)
+        return Source(str(entry.source), change.site, change.positions)
     if isinstance(entry, Ablate) and isinstance(entry.value, Resample):
-        return Source(str(entry.value.resample), change.site, change.positions, None)
+        return Source(str(entry.value.resample), change.site, change.positions)
     if isinstance(entry, Ablate) and isinstance(entry.value, Mean):
         return Source(str(entry.value.mean_over), change.site, ALL, entry.value)
+    if isinstance(entry, Add) and entry.vector.normalise == "residual":
+        capture = _found_in(loaded, entry.vector)
+        return Source(str(capture.of), change.site, capture.positions, size=True)
     return None
+
+
+def _found_in(loaded: Loaded, vector: Vector) -> Capture:
+    """Return the capture that a direction was found in."""
+    name = getattr(loaded.spec.analyses[vector.of], "of", None)
+    if not isinstance(name, str):
+        raise AnalysisError(
+            f"analyses.{vector.of} is not of one capture, so that there is no mean length of a "
+            "residual stream: say 'normalise: unit'"
+        )
+    return loaded.spec.captures[name]
 
 
 def lacking(
@@ -96,6 +124,8 @@ def _capture(
         raise AnalysisError(f"{source.name}: not every stimulus has these positions")
     codes, classes = {}, {}
     reduce: tuple[Reduction, ...] = ()
+    if source.size:
+        reduce = (Reduction(kind="norm"),)
     if source.mean is not None:
         by = "group" if source.mean.per == "group" else None
         reduce = (Reduction(kind="mean", over="stimulus", by=by),)
@@ -173,88 +203,6 @@ def stand_ins(
             return None
         drawn.append(int(rng.choice(fits)))
     return drawn
-
-
-def add_asked(
-    analysis: str, reading: MetricReading, sets: dict[str, SetPlan], problems: Problems
-) -> None:
-    """Add a set's stimuli with the answers of their partners, or P422 where they are none."""
-    answers = reading.answers
-    if answers is None or answers == reading.stimuli or reading.asked in sets:
-        return
-    rows = partners_of(problems.loaded, sets, answers, reading.stimuli)
-    if rows is None:
-        problems.add(
-            ("analyses", analysis),
-            "P422",
-            f"{reading.stimuli!r} is no version of {answers!r}, by whose answers it is scored: "
-            f"say 'partners: {{of: {answers}}}' there",
-        )
-        return
-    own, others = sets[reading.stimuli], sets[answers]
-    texts = tuple(own.table.texts[row] for row in rows)
-    ids = tuple(own.tokens.ids[row] for row in rows)
-    sets[reading.asked] = SetPlan(
-        replace(others.table, name=reading.asked, texts=texts),
-        replace(others.tokens, ids=ids),
-        own.stimuli and tuple(own.stimuli[row] for row in rows),
-    )
-
-
-def check_sources(
-    analysis: str, reading: MetricReading, sets: Mapping[str, SetPlan], problems: Problems
-) -> None:
-    """P414, P422: there is a value for every token that is changed."""
-    if reading.asked not in sets:
-        return
-    kinds: dict[tuple[Source, Intervention | Aside], Change] = {}
-    for change in dict.fromkeys(c for of in reading.conditions for c in of.changes):
-        source = source_of(problems.loaded, change)
-        if source is not None and source.stimuli in sets:
-            kinds.setdefault((source, entry_of(problems.loaded, change)), change)
-    for (source, _), change in kinds.items():
-        if source.mean is not None:
-            check_mean(analysis, source.mean, (reading.asked, sets), problems)
-        else:
-            _check_stand_ins(analysis, (source, change), (reading.asked, sets), problems)
-
-
-def _check_stand_ins(
-    analysis: str,
-    what: tuple[Source, Change],
-    context: tuple[str, Mapping[str, SetPlan]],
-    problems: Problems,
-) -> None:
-    (source, change), (name, sets) = what, context
-    here = ("analyses", analysis)
-    rows = stand_ins(problems.loaded, sets, name, change)
-    if rows is None:
-        problems.add(
-            here,
-            "P422",
-            f"nothing in {source.stimuli!r} stands in for the stimuli of {name!r}: they are no "
-            "partners, or no other stimulus has as many tokens",
-        )
-        return
-    own = choose(source.positions, sets[name], (), problems)
-    other = choose(source.positions, sets[source.stimuli], (), problems)
-    if own is None or other is None:
-        return
-    counts = [
-        dict(zip(chosen.rows, chosen.mask.sum(axis=1).tolist(), strict=True))
-        for chosen in (own, other)
-    ]
-    for row, stand_in in enumerate(rows):
-        here_, there = counts[0].get(row, 0), counts[1].get(stand_in, 0)
-        if here_ != there:
-            id_ = sets[name].table.ids[row]
-            problems.add(
-                here,
-                "P422",
-                f"stimulus {id_!r} has {here_} tokens to change, and what stands in for it in "
-                f"{source.stimuli!r} has {there}: change single positions or spans of one length",
-            )
-            return
 
 
 def known(

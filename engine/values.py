@@ -16,12 +16,12 @@ from patchclamp.analyses.readings import Aside, Change
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.datasets import capture_dataset
+from patchclamp.engine.directions import direction
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import Chosen, choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of
 from patchclamp.engine.sources import entry_of, find, source_of, stand_ins
-from patchclamp.registry import SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.interventions import Ablate, Add, Clamp, Mean, Replace
 from patchclamp.specs.positions import ALL
@@ -63,11 +63,11 @@ class Values:
             return edit(torch.zeros(1, 1), how="copy", index=at)
         if isinstance(entry, Ablate) and isinstance(entry.value, Mean):
             return edit(self._mean(change, name, rows, entry.value), index=at)
-        if source_of(self.plan.loaded, change) is not None:
-            return edit(self._activations(change, name, rows), index=at)
         if isinstance(entry, Add):
             vector = self._vector(change, entry) * entry.scale[change.dose]
             return edit(vector, how="add", index=at)
+        if source_of(self.plan.loaded, change) is not None:
+            return edit(self._activations(change, name, rows), index=at)
         if isinstance(entry, Clamp):
             return edit(torch.full((1, 1, 1), entry.value[change.dose]), index=at)
         if isinstance(entry, Replace):
@@ -81,7 +81,7 @@ class Values:
         index = self.index(change, name)
         at = None if index is None else digest_of((index.shape, index.tobytes()))
         where = (change.site, change.layer, change.head, change.units, at, change.aside)
-        if source is not None:
+        if source is not None and not isinstance(entry, Add):
             capture = find(source, change.layer, self.captures)
             key = None if capture is None else self._key(capture)
             if source.mean is not None:
@@ -90,6 +90,7 @@ class Values:
             rows = self._stand_ins(change, name)
             return (*where, "activations", key, digest_of(rows), change.place)
         if isinstance(entry, Add):
+            # What is not known yet is not measured yet, and no other run can have it.
             known = entry.vector.of in self.results
             vector = digest_of(self._vector(change, entry).tolist()) if known else None
             return (*where, "add", vector, entry.scale[change.dose])
@@ -121,7 +122,7 @@ class Values:
     def index(self, change: Change, name: str) -> NDArray[np.int32] | None:
         """Return the tokens that are changed, (stimulus, place), -1 for none; None means all."""
         source = source_of(self.plan.loaded, change)
-        whole = source is None or source.mean is not None
+        whole = source is None or source.summed
         if change.positions == ALL and change.place is None and whole:
             return None  # answers that stand behind the text too
         key = ("index", change.positions, change.place, name)
@@ -197,36 +198,11 @@ class Values:
 
     def _vector(self, change: Change, entry: Add) -> torch.Tensor:
         """Return the direction that another analysis found at a change's layer, (1, 1, unit)."""
-        if SITES[change.site].dims[-1] != "unit":
-            raise AnalysisError(
-                f"a direction of analyses.{entry.vector.of} is in the residual stream, and cannot "
-                f"be added to {change.site!r}: take a site with units, such as resid_post"
-            )
-        result = self.results[entry.vector.of]
-        names = [name for name in VECTORS if name in result]
-        if not names:
-            raise AnalysisError(
-                f"analyses.{entry.vector.of} has no direction to add; its result has "
-                f"{', '.join(map(str, result.data_vars))}, and a direction is one of "
-                f"{', '.join(VECTORS)} over units"
-            )
-        direction = result[names[0]]
-        if "layer" in direction.dims:
-            if change.layer not in direction["layer"].to_numpy():
-                raise AnalysisError(
-                    f"analyses.{entry.vector.of} has no direction at layer {change.layer}"
-                )
-            direction = direction.sel(layer=change.layer)
-        direction = direction.squeeze(drop=True)
-        if direction.dims != ("unit",):
-            raise AnalysisError(
-                f"analyses.{entry.vector.of}: a direction has one value for each unit; "
-                f"{names[0]} at a layer still has the dims {direction.dims}"
-            )
-        vector = torch.from_numpy(direction.to_numpy().astype(np.float64))
-        if entry.vector.normalise == "unit":
-            vector = vector / vector.norm()
-        return vector[None, None]
+        vector = direction(self.results[entry.vector.of], entry.vector, change.layer)
+        if entry.vector.normalise == "residual":
+            _, arrays = self._layer(change)
+            vector = vector * np.nanmean(arrays["norm"])
+        return torch.from_numpy(vector)[None, None]
 
     def _noise(self, change: Change, name: str, rows: Sequence[int]) -> torch.Tensor:
         """Return directions that are random, one for each stimulus and token: length one."""
@@ -248,14 +224,13 @@ class Values:
             return len(change.units)
         if change.site in HEADED:
             return int(getattr(config, "head_dim", None) or shape.units // shape.heads)
+        if change.site == "logits":
+            return int(config.vocab_size)
         return shape.neurons if change.site == "mlp_act" else shape.units
 
 
 HEADED = ("q", "k", "v", "z")
 """Sites whose tensors have heads and channels."""
-
-VECTORS = ("direction", "difference", "mean_difference", "vector")
-"""Variables of results that are a direction in the residual stream."""
 
 
 def over_positions(mean: NDArray[Any], count: NDArray[Any]) -> NDArray[np.float64]:

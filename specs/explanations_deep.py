@@ -100,8 +100,8 @@ DEEP = (
     ),
     Explanation(
         "P421",
-        what="A head, a unit or a node is named that the model does not have, or heads of a site "
-        "that has none.",
+        what="A head, a unit or a node is named that the model does not have, heads of a site that "
+        "has none, or something is put at a site where it cannot stand.",
         why="""Heads are counted from 0, and published lists are not always; the list of another
         model names other heads.""",
         fix="count from 0 up to one less than the model has.",

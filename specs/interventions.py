@@ -107,10 +107,11 @@ class Vector(Model):
     of: AnalysisRef
     """A probe (its direction), a contrast (its mean difference) or a counterfactual."""
     toward: str | None = None
-    """The class that it points to, for a probe of more than two; of two it is the second in
-    alphabetical order, and naming the first turns the vector around."""
+    """The class that it points to, for a probe of more than two. Of two a probe points to the
+    second in alphabetical order, and a contrast to its first; naming the other turns it around."""
     normalise: Literal["none", "unit", "residual"] = "none"
-    """`unit`: length one; `residual`: length of the mean residual stream at its layer."""
+    """`unit`: length one; `residual`: the mean length of the residual stream where it is added,
+    over the stimuli and positions that it was found at."""
 
 
 def _expand_vector(value: Any) -> Any:
