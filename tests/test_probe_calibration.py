@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from patchclamp.analyses.choosing import choose, held_out_chosen
 from patchclamp.analyses.decoding import Estimator, Fold, held_out
 from patchclamp.analyses.folds import group_folds, stratified_folds
 from patchclamp.analyses.permutation import p_max, p_value, permuted_labels
 from patchclamp.analyses.scores import balanced_accuracy
+from patchclamp.analyses.unit_scores import SCORES, Block
 
 SETS = 500
 """With 500 data sets .03 and .07 are two standard errors from .05, and seeds are fixed."""
@@ -82,6 +84,24 @@ def test_where_a_strength_is_chosen_inside_the_fold():
 
 def test_with_nearest_centroids():
     assert 0.03 <= rate("whole groups", Estimator("centroid")) <= 0.07
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "once"])
+def test_where_units_are_chosen(nested):
+    """Chosen anew by every labelling; chosen once by the true one, they are good for it alone."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(400):
+        (x,), codes, _ = noise(rng, "free", units=60)
+        labellings = np.concatenate([codes[None], permuted_labels(codes, None, 99, rng)])
+        folds = folds_of(rng, group_folds(np.arange(40), 4, rng))
+        parts = [fold.train if nested else np.arange(40) for fold in folds]
+        by = labellings if nested else labellings[:1]
+        chosen = choose([Block(x[:, None])], SCORES["contrast"], by, parts, 4)
+        held = held_out_chosen(x, labellings, folds, Estimator("ridge", (10.0,)), chosen)
+        scores = balanced_accuracy(held.predicted, labellings, 2)
+        found.append(p_value(scores[0], scores[1:]) <= 0.05)
+    share = np.mean(found)
+    assert 0.03 <= share <= 0.07 if nested else share > 0.5
 
 
 def test_the_best_of_layers_is_corrected_for():

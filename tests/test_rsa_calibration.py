@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from planted import capture
+from scipy.stats import ttest_ind
 
 from patchclamp.analyses import rsa
 from patchclamp.analyses.context import Context
@@ -80,8 +81,61 @@ def test_forgetting_that_groups_are_alike_finds_effects_in_noise():
     assert float((found(entry(contrast=DISCRIMINATIVE), data)["p"] <= 0.05).mean()) > 0.2
 
 
+def test_a_t_test_over_pairs_finds_effects_in_noise_and_permuted_labels_do_not():
+    """Pairs share stimuli: where these differ in how much noise they have, pairs go together."""
+    data = DESIGNS["free"].copy(deep=True)
+    signal = np.random.default_rng(3).normal(size=(WORLDS, 1, 6))
+    much = np.random.default_rng(0).choice([0.3, 3.0], size=(24, WORLDS, 1, 1))
+    asked = {"contrast": CONTRASTS["categorical"]}
+    data["activation"][:] = signal + much * data["activation"].values
+    first, second = np.triu_indices(24, 1)
+    kind = data.sortby("stimulus")["category"].values
+    birds, coins = ((kind == name)[first] & (kind == name)[second] for name in ("birds", "coins"))
+    patterns = data.sortby("stimulus")["activation"].transpose("layer", "stimulus", ...).values
+    r = np.stack([np.corrcoef(one)[first, second] for one in patterns[:, :, 0]])
+    z = np.arctanh(r)
+    over_pairs = ttest_ind(z[:, birds], z[:, coins], axis=1, equal_var=False).pvalue
+    assert (over_pairs <= 0.05).mean() > 0.2
+    assert calibrated(found(entry(**asked), data)["p"])
+
+
+@pytest.mark.parametrize("asked", [{"against": {"m": SORTS}}, {"contrast": DISCRIMINATIVE}])
+def test_a_bootstrap_interval_leaves_out_zero_seldom(asked):
+    """It draws noise of pairs for both of their stimuli, and is wider than it need be."""
+    result = found(entry(**asked, bootstrap={"n": 300}), DESIGNS["free"])
+    name = "contrast" if "contrast" in asked else "similarity"
+    out = (result[f"{name}_low"] > 0) | (result[f"{name}_high"] < 0)
+    assert out.mean() <= 0.07
+
+
+@pytest.mark.parametrize("design", ["free", "within"])
+def test_ratings_of_pairs(design):
+    data, rng = DESIGNS[design], np.random.default_rng(2)
+    words = np.array([f"w{i:02d}" for i in range(24)])
+    first, second = np.triu_indices(24, 1)
+    ratings = xr.Dataset(
+        {"dissimilarity": ("rating", rng.normal(size=len(first)) + rng.normal(size=24)[first])},
+        coords={"first": ("rating", words[first]), "second": ("rating", words[second])},
+    )
+    table = {"path": "r.csv", "first": "a", "second": "b", "value": "v", "scale": "dissimilarity"}
+    model = {"m": {"kind": "continuous", "column": "word", "ratings": table}}
+    data = data.assign_coords(word=("stimulus", words))
+    result = found(entry("word", against=model), data, m=ratings)
+    assert result.attrs["permutation"] == ("free" if design == "free" else "within groups")
+    assert calibrated(result["p"])
+
+
 @pytest.mark.parametrize(
-    "compare", ["spearman", "pearson", "kendall_tau_a", "whitened_cosine", "whitened_correlation"]
+    "compare",
+    [
+        "spearman",
+        "pearson",
+        "kendall_tau_a",
+        "rho_a",
+        "cosine",
+        "whitened_cosine",
+        "whitened_correlation",
+    ],
 )
 def test_model_rdms_of_classes(compare):
     assert calibrated(found(entry(against={"m": SORTS}, compare=compare), DESIGNS["within"])["p"])
