@@ -62,7 +62,10 @@ class Nnsight:
         with warnings.catch_warnings():
             # Of modules that it renames, which `at` knows; BERT has some called `output`.
             warnings.filterwarnings("ignore", "Module .* has a submodule named")
-            self._model = TransformersModel(module, task=task, tokenizer=tokenizer)
+            # Without its device, the pipeline within moves the module to the first accelerator.
+            self._model = TransformersModel(
+                module, task=task, tokenizer=tokenizer, device=self._device
+            )
 
     def forward(
         self,

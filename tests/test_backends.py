@@ -14,6 +14,7 @@ import tiny
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import pad
+from patchclamp.engine.nnsight_backend import Nnsight
 from patchclamp.engine.steps import (
     answers_step,
     in_order,
@@ -198,3 +199,11 @@ def test_hooks_say_which_step_was_never_reached(source: Any) -> None:
     with pytest.raises(RuntimeError, match="1 places were never reached; the first: unused"):
         runner.forward(pad(TEXTS, pad_id=0), [{**step, "positions": None}], stop=False)
     del source.module.unused
+
+
+def test_a_module_is_read_where_it_is(source: Any) -> None:
+    """A pipeline takes a module to the first accelerator; one without memory cannot be moved."""
+    with torch.device("meta"):
+        module = type(source.module)(source.config)
+    Nnsight(module, source.tokenizer)
+    assert next(module.parameters()).is_meta

@@ -116,7 +116,7 @@ def crossed(grouped, **more):
     """Return two factors: units 0 and 1 differ by the first, 2 by both of them together."""
     data = capture((0.0,), classes=("aa", "ab", "ba", "bb"), templates=20, **more)
     both = data["category"].values
-    first, second = np.char.array(both, itemsize=1).astype("U1"), [name[1] for name in both]
+    first, second = np.array([name[0] for name in both]), [name[1] for name in both]
     data = data.assign_coords(first=("stimulus", first), second=("stimulus", second))
     sign = np.where(first == "a", 1.5, -1.5)
     data["activation"][:, 0, 0, :2] += sign[:, None]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from packaging.requirements import Requirement
 from transformers import AutoConfig
 
@@ -273,7 +273,7 @@ def test_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_environment_is_in_order_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--format", "json"]) == 0
     facts = {fact["name"]: fact for fact in json.loads(capsys.readouterr().out)}
-    assert facts["torch"]["value"] == torch.__version__
+    assert facts["torch"]["value"] == version("torch")  # without the name of its build
     assert facts["network"]["verdict"] == "NOTE"  # tests are offline
     assert main(["doctor"]) == 0
     assert "capture cache" in capsys.readouterr().out
