@@ -16,6 +16,7 @@ if not torch.cuda.is_available():
 import test_run  # noqa: E402
 from test_run import SPEC, assert_same  # noqa: E402
 
+import tiny  # noqa: E402
 from patchclamp.engine import Result, run  # noqa: E402
 
 DEVICES = ("cpu", "cuda")
@@ -36,7 +37,7 @@ def tree(result: Result) -> xr.DataTree:
     return xr.open_datatree(result.path, engine="netcdf4").load()
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama", "gemma2"])
+@pytest.mark.parametrize("architecture", list(tiny.CONFIGS))
 def test_a_gpu_gives_the_numbers_of_the_cpu(folder: Path, architecture: str) -> None:
     cpu, gpu = (tree(on(device, folder, architecture=architecture)) for device in DEVICES)
     assert_same(cpu, gpu, 2e-5)
@@ -52,7 +53,7 @@ def test_the_device_that_is_asked_for_computes(folder: Path) -> None:
     assert torch.cuda.max_memory_allocated() > before
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama", "gemma2"])
+@pytest.mark.parametrize("architecture", list(tiny.CONFIGS))
 def test_savings_change_no_number_on_a_gpu(folder: Path, architecture: str) -> None:
     plain = tree(on("cuda", folder, "run.optimise=false", architecture=architecture))
     saved = tree(on("cuda", folder, "run.optimise=true", architecture=architecture))

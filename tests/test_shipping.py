@@ -36,7 +36,7 @@ folder, given, out = sys.argv[1:]
 follow, inputs, steps, prefix = serialization.loads(open(given, "rb").read())
 module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+model = TransformersModel(module, task="text-generation", tokenizer=tokenizer, device="cpu")
 with model.trace(**inputs, use_cache=False) as tracer:
     with torch.no_grad():
         found = nnsight.save(follow(model, steps, prefix))
