@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import (
     Inference,
@@ -84,11 +85,10 @@ def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -
             estimand=f"share_of_{metric.estimand}",
         )
     count = measured.sizes["stimulus"]
-    level = f"{100 * entry.bootstrap.level:g} %"
     return result.assign_attrs(
         n_stimuli=count,
         n_groups=count if groups is None else len(np.unique(groups)),
-        interval=f"{level} percentile bootstrap over groups, {entry.bootstrap.n} draws",
+        interval=interval_words(groups, entry.bootstrap.n, entry.bootstrap.level),
         intervention=str(entry.with_),
         remove=entry.remove,
     )

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, summarise
 from patchclamp.analyses.paths import node
@@ -126,6 +127,8 @@ def analyse(
         "gradient_at": entry.gradient_at,
         "into": _into(entry),
         "source": _source(entry),
+        "n_stimuli": base.sizes["stimulus"],
+        "interval": interval_words(groups_of(base), how.bootstrap.n),
     }
     if entry.verify:
         result = result.assign((yield from _verified(entry, result["score"], changes, context)))

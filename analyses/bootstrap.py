@@ -43,6 +43,16 @@ def group_weights(
     raise AssertionError("two groups in each class leave none empty in a third of the draws")
 
 
+def interval_words(groups: ArrayLike | None, draws: int, level: float = 0.95) -> str:
+    """Return what a percentile interval is, as results say it.
+
+    >>> interval_words(None, 2000)
+    '95 % percentile bootstrap over stimuli, 2000 draws'
+    """
+    over = "stimuli" if groups is None else "groups"
+    return f"{100 * level:g} % percentile bootstrap over {over}, {draws} draws"
+
+
 def group_bootstrap(
     values: ArrayLike, groups: ArrayLike | None, n: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from patchclamp.analyses.bootstrap import group_bootstrap, share_interval
+from patchclamp.analyses.bootstrap import group_bootstrap, interval_words, share_interval
 from patchclamp.analyses.calibration import (
     brier_scores,
     calibrated_errors,
@@ -98,7 +98,7 @@ def analyse(entry: Choice, data: Mapping[str, xr.Dataset], context: Context) -> 
     return result.assign_attrs(
         n_stimuli=answers.sizes["stimulus"],
         n_groups=len(np.unique(groups)) if groups is not None else answers.sizes["stimulus"],
-        interval=f"95 % percentile bootstrap over groups, {_DRAWS} draws",
+        interval=interval_words(groups, _DRAWS),
         **({"by": entry.by} if entry.by is not None else {}),
     )
 

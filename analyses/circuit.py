@@ -157,7 +157,8 @@ def analyse(
         result = result.assign((yield from _members(search, circuits)))
     if entry.faithfulness:
         result = result.assign((yield from _curve(search, own)))
-    return result.assign_attrs(intervention=str(entry.with_), metric=metric.name)
+    about = {"intervention": str(entry.with_), "metric": metric.name}
+    return result.assign_attrs(**about, n_stimuli=own.sizes["stimulus"])
 
 
 def _known_changes(entry: Circuit, own: xr.Dataset) -> dict[str, Change]:

@@ -183,7 +183,8 @@ def meanings(metric: Any, what: str, scale: float) -> dict[str, dict[str, Any]]:
         "scale": scale,
     }
     bound = "bootstrap bound of effect"
-    test = {"units": "1", "scale": 1.0}
+    # One exchange of signs may come as near to what was observed as rounding.
+    test = {"units": "1", "scale": 1.0, "of": "effect", "tolerance": 1 / (FLIPS + 1)}
     return {
         "effect": effect,
         "effect_low": {"units": metric.units, "long_name": f"lower {bound}", "scale": scale},

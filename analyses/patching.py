@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import xarray as xr
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, recovered, summarise, table
 from patchclamp.analyses.paths import path_conditions
@@ -106,5 +107,5 @@ def analyse(entry: Patching, data: Mapping[str, xr.Dataset], context: Context) -
         patched=direction(entry)[0],
         source=direction(entry)[1],
         n_stimuli=int(measured.sizes["stimulus"]),
-        interval=f"95 % percentile bootstrap over groups, {how.bootstrap.n} draws",
+        interval=interval_words(groups, how.bootstrap.n),
     )

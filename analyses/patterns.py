@@ -119,18 +119,27 @@ def meaning(units: str, long_name: str, estimand: str) -> dict[str, str]:
     return {"units": units, "long_name": long_name, "estimand": estimand}
 
 
-def p_variables(dims: tuple[str, ...], p: ArrayLike, p_max: ArrayLike) -> Variables:
+def p_variables(
+    dims: tuple[str, ...], p: ArrayLike, p_max: ArrayLike, *, of: str, permutations: int
+) -> Variables:
     """Return the p values of a test as variables: of each place alone, and of the family.
 
-    >>> list(p_variables(("layer",), [0.01], [0.04]))
+    `of` names the variable that was tested. Their attribute `tolerance` is one permutation: of
+    many, one may come as near to what was observed as rounding.
+
+    >>> list(p_variables(("layer",), [0.01], [0.04], of="contrast", permutations=99))
     ['p', 'p_max', 'p_fdr']
     """
     corrected = "permutation p, corrected over all places by the"
-    fdr = p_fdr(p)
+    about = {"of": of, "tolerance": 1 / (permutations + 1)}
+    found = {
+        "p": (p, "permutation p, each place alone", "permutation_p/1"),
+        "p_max": (p_max, f"{corrected} maximum", "permutation_p_max/1"),
+        "p_fdr": (p_fdr(p), f"{corrected} false discovery rate", "p_fdr/1"),
+    }
     return {
-        "p": (dims, p, meaning("1", "permutation p, each place alone", "permutation_p/1")),
-        "p_max": (dims, p_max, meaning("1", f"{corrected} maximum", "permutation_p_max/1")),
-        "p_fdr": (dims, fdr, meaning("1", f"{corrected} false discovery rate", "p_fdr/1")),
+        name: (dims, values, {**meaning("1", words, estimand), **about})
+        for name, (values, words, estimand) in found.items()
     }
 
 

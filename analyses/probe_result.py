@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.probe_answers import Answer, Pair, Places, pair
@@ -171,13 +172,15 @@ def _null(question: Question, places: Places, answers: Sequence[Answer]) -> Vari
     def moved(values: Array) -> Array:
         return np.moveaxis(values, -1, 0)
 
-    tests = p_variables(places.dims, p_value(observed, null), p_max(observed, null))
-    about = {"of": "balanced_accuracy", "tolerance": 1 / (null.shape[-1] + 1)}
+    tests = p_variables(
+        places.dims, p_value(observed, null), p_max(observed, null),
+        of="balanced_accuracy", permutations=null.shape[-1],
+    )  # fmt: skip
     sizes = np.bincount(question.tested.codes)
     step = {"tolerance": float(1 / (question.design.n_classes * sizes[sizes > 0].min()))}
     scores = (("accuracy", accuracy[..., 1:]), ("balanced_accuracy", null))
     return {
-        **{name: (at, values, {**attrs, **about}) for name, (at, values, attrs) in tests.items()},
+        **tests,
         **{f"null_{n}": (dims, moved(x), {**score_meaning(n, remark), **step}) for n, x in scores},
     }
 
@@ -227,6 +230,7 @@ def _attributes(question: Question) -> dict[str, str | int | float]:
         "n_groups": tested.n_groups,
         "n_classes": design.n_classes,
         "n_folds": len(question.folds),
+        "interval": interval_words(tested.blocks, len(question.weights) - 1),
     }
     if question.estimator.readout.stronger and len(question.estimator.strengths) == 1:
         found["strength"] = question.estimator.strengths[0]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.comparators import COMPARATORS
 from patchclamp.analyses.feature_study import study_score
 from patchclamp.analyses.patterns import Capture, Variables, meaning, p_variables
@@ -118,7 +119,7 @@ def _variables(
             values = layout.shaped([one for one in found if one is not None])
             variables[f"{name}_{end}"] = (dims, values, meaning(units, title, estimand))
     p, p_max = layout.shaped([a.p for a in answers]), layout.shaped([a.p_max for a in answers])
-    variables |= _p_by_model(dims, p, p_max, layout.stacked)
+    variables |= _p_by_model(dims, (p, p_max), layout.stacked, of=name, permutations=entry.test.n)
     variables |= _null(answers, layout, meaning(units, f"{words}, labels permuted", estimand))
     if entry.rdm.missing == "leave_out" or any(map(_may_lack, (entry.against or {}).values())):
         title = "pairs of stimuli that took part; the others have no value"
@@ -171,12 +172,14 @@ def _may_lack(model: object) -> bool:
 
 
 def _p_by_model(
-    dims: tuple[str, ...], p: NDArray[np.generic], p_max: NDArray[np.generic], stacked: bool
-) -> Variables:
-    """Return the p values; each model RDM is a family of its own."""
+    dims: tuple[str, ...], ps: tuple[NDArray[np.generic], NDArray[np.generic]], stacked: bool,
+    *, of: str, permutations: int,
+) -> Variables:  # fmt: skip
+    """Return the p values, of each place alone and corrected; each model RDM is a family."""
+    about = {"of": of, "permutations": permutations}
     if not stacked:
-        return p_variables(dims, p, p_max)
-    each = [p_variables(dims[1:], one, top) for one, top in zip(p, p_max, strict=True)]
+        return p_variables(dims, *ps, **about)
+    each = [p_variables(dims[1:], *one, **about) for one in zip(*ps, strict=True)]
     return {
         name: (dims, np.stack([np.asarray(one[name][1]) for one in each]), each[0][name][2])
         for name in each[0]
@@ -194,7 +197,9 @@ def _result(
     tail = "two-sided" if isinstance(entry.contrast, Categorical) else "greater"
     every = {"permuted": entry.test.permute, **attrs, **setting.design.attrs, "tail": tail}
     if entry.bootstrap is not None:
-        every |= {"n_draws": entry.bootstrap.n, "level": entry.bootstrap.level}
+        n, level = entry.bootstrap.n, entry.bootstrap.level
+        interval = interval_words(setting.design.items.groups, n, level)
+        every |= {"n_draws": n, "level": level, "interval": interval}
     result = setting.capture.result(variables, coords, every)
     return result if setting.rdms is None else result.assign(_squares(setting))
 

@@ -63,7 +63,7 @@ def analyse(entry: Selection, data: Mapping[str, xr.Dataset], context: Context) 
     * `accuracy`, `balanced_accuracy`, `auroc` over the held-out predictions of ridge read-outs
       (penalty 1, units standardised in training), each with `_low` and `_high`, a 95 % percentile
       interval from whole groups drawn again; with `test`, `p`, `p_max` and `p_fdr` of balanced
-      accuracy, over all methods and places, and its `null`;
+      accuracy, over all methods and places, and `null_balanced_accuracy`;
     * `difference(chosen_by, versus)` in accuracy with `difference_low` and `difference_high`, from
       the same draws for both: what one method is better by, if anything;
     * `chosen_in_fold(chosen_by, fold, rank)`, `stability`, the mean Jaccard index of what two

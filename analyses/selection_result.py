@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.choosing import Chosen, chance_stability, stability
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Fold
@@ -205,9 +206,13 @@ def _test(stack: Stack, dims: tuple[str, ...]) -> Variables:
     observed, null = balanced[..., 0], balanced[..., 1:]
     over = ("chosen_by", *dims)
     attrs = score_meaning("balanced_accuracy", ", labels permuted")
+    tests = p_variables(
+        over, p_value(observed, null), p_max(observed, null),
+        of="balanced_accuracy", permutations=null.shape[-1],
+    )  # fmt: skip
     return {
-        **p_variables(over, p_value(observed, null), p_max(observed, null)),
-        "null": (("permutation", *over), np.moveaxis(null, -1, 0), attrs),
+        **tests,
+        "null_balanced_accuracy": (("permutation", *over), np.moveaxis(null, -1, 0), attrs),
     }
 
 
@@ -218,7 +223,7 @@ def _attributes(comparison: Comparison) -> dict[str, str | int | float]:
         "column": entry.column,
         "k": entry.k,
         "estimator": "ridge, alpha 1",
-        "interval": "95 % percentile bootstrap over groups, 1000 draws",
+        "interval": interval_words(design.blocks, len(comparison.weights) - 1),
         "n_stimuli": len(design.codes),
         "n_groups": design.n_groups,
         "n_folds": len(comparison.folds),

@@ -243,6 +243,7 @@ def test_results_say_what_they_are(result):
         "n_groups": 18,
         "n_classes": 3,
         "n_folds": 3,
+        "interval": "95 % percentile bootstrap over groups, 1000 draws",
         "permutation": "within groups",
         "n_permutations": 19,
         "n_arrangements": 6**17,

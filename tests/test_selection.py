@@ -97,9 +97,9 @@ def test_p_is_corrected_over_methods_and_places(result):
     assert result["p_max"].sel(chosen_by="differs").item() == pytest.approx(0.01)
     assert result["p"].sel(chosen_by="chance").item() > 0.05
     assert (result["p_max"] >= result["p"]).all()
-    assert result["null"].dims == ("permutation", "chosen_by", "layer")
+    assert result["null_balanced_accuracy"].dims == ("permutation", "chosen_by", "layer")
     # Below 0.5: what a permuted labelling gives the training part it takes from the test part.
-    assert 0.4 < result["null"].mean().item() < 0.5
+    assert 0.4 < result["null_balanced_accuracy"].mean().item() < 0.5
     assert result.attrs["permutation"] == "whole groups"
 
 
