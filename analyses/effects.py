@@ -17,7 +17,7 @@ from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.inference import Bootstrap
 
-BESIDE = ("position_name",)
+BESIDE = ("position_name", "position_token")
 """Labels of conditions that say more of a dim and are none."""
 
 FLIPS = 10_000

@@ -78,6 +78,18 @@ def _pieces(plan: Plan, ids: np.ndarray) -> list[str]:
     return [str(piece).replace("\0", "\\0") for piece in pieces]
 
 
+def shared_tokens(plan: Plan, name: str, index: np.ndarray) -> np.ndarray:
+    """Return the token at each place (row, place) of a set's texts where all have the same.
+
+    Empty where they differ; rows that have no such place, -1, have no say.
+    """
+    ids = np.take_along_axis(_padded(plan.sets[name].tokens.ids), index.clip(0), 1)
+    there = np.where(index >= 0, ids, ids.max(axis=0, initial=-1, where=index >= 0))
+    shared = (there == there[:1]).all(axis=0) & (there[0] >= 0)
+    pieces = _pieces(plan, np.where(shared, there[0], 0))
+    return np.asarray([p if s else "" for p, s in zip(pieces, shared, strict=True)])
+
+
 def _padded(ids: tuple[tuple[int, ...], ...]) -> np.ndarray:
     """Return token ids (stimulus, position), -1 where a stimulus has no such token."""
     padded = np.full((len(ids), max(map(len, ids))), -1, dtype=np.int32)
@@ -125,6 +137,11 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
         coords[place] = np.asarray(chosen.labels, dtype=np.int32)
         if chosen.names:
             coords["position_name"] = (place, np.asarray(chosen.names))
+        index = np.full((len(of_set.table), chosen.index.shape[1]), -1)
+        index[list(chosen.rows)] = chosen.index
+        tokens = shared_tokens(plan, capture.stimuli, index)
+        if (tokens != "").any():
+            coords["position_token"] = (place, tokens)
     if "class" in sizes:
         ((label, classes),) = capture.classes.items()
         coords["class"] = ("class", np.asarray(classes), {"label": label})

@@ -15,6 +15,9 @@ from patchclamp.registry.errors import StoreError
 TOKENS = "token id"
 """Units of whole numbers for which -1 stands for no value."""
 
+REMARKS = ("position_token",)
+"""Coordinates that are left out where parts contradict each other on them."""
+
 MEANINGS = ("units", "estimand")
 """Attributes that say which quantity a variable is; joined variables must agree on them."""
 
@@ -184,7 +187,11 @@ def _described(
         if holding[0][1].ndim > 1:
             found[name] = _joined(name, holding, dims, new)
             continue
-        found[name] = _united_values(name, holding, dims)
+        try:
+            found[name] = _united_values(name, holding, dims)
+        except StoreError:
+            if name not in REMARKS:
+                raise
     return found
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from patchclamp.analyses.readings import AnswerReading, MetricReading
 from patchclamp.engine.answering import Answers, Changes
-from patchclamp.engine.datasets import stimulus_coords
+from patchclamp.engine.datasets import shared_tokens, stimulus_coords
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.values import Values
 from patchclamp.registry import METRICS
@@ -72,8 +72,22 @@ def metric_dataset(
         for label, value in condition.labels:
             labels.setdefault(label, []).append(value)
     coords = {label: ("condition", _column(found)) for label, found in labels.items()}
+    if "position" in coords:
+        tokens = _tokens(values, reading)
+        coords |= {"position_token": ("condition", tokens)} if (tokens != "").any() else {}
     dims = ("condition", "stimulus")
     return data.assign(value=(dims, changed), applied=(dims, applied)).assign_coords(coords)
+
+
+def _tokens(values: Values, reading: MetricReading) -> np.ndarray:
+    """Return the token that each condition changes, where it is one and the same in all stimuli."""
+    names = []
+    for condition in reading.conditions:
+        index = values.index(condition.changes[-1], reading.asked)
+        one = index is not None and index.shape[1] == 1
+        found = shared_tokens(values.plan, reading.asked, index) if one else [""]
+        names.append(str(found[0]))
+    return np.asarray(names)
 
 
 def _applied(values: Values, name: str, changes: Changes) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import xarray as xr
 
 from patchclamp.engine.beside import DATA, with_data
@@ -81,7 +82,24 @@ class StoredResult:
                 f"the numbers of capture {name!r} are not in {str(self.path)!r} but in "
                 f"{data.attrs[DATA]!r} beside it, which is not there: copy the whole folder"
             )
-        return data
+        return self._with_tokens(data)
+
+    def _with_tokens(self, data: xr.Dataset) -> xr.Dataset:
+        """Return a capture with the text of its tokens, `token_text`, by the table of its set."""
+        known = self.groups.get(f"/stimuli/{data.attrs.get('stimuli')}")
+        if "token_id" not in data.coords or known is None or "token_text" not in known:
+            return data
+        ids = data["token_id"].to_numpy()
+        table = dict(zip(known["token"].to_numpy().tolist(), known["token_text"].to_numpy(),
+                         strict=True))  # fmt: skip
+        texts = np.array([table.get(int(one), "") for one in ids.ravel()], dtype=str)
+        return data.assign_coords(token_text=(data["token_id"].dims, texts.reshape(ids.shape)))
+
+    @property
+    def captures(self) -> tuple[str, ...]:
+        """The names of the captures that it holds."""
+        start = "/captures/"
+        return tuple(path.removeprefix(start) for path in self.groups if path.startswith(start))
 
     def stimuli(self, name: str) -> xr.Dataset:
         """Return a stimulus set: texts, labels and tokens."""
@@ -93,11 +111,15 @@ class StoredResult:
             raise StoreError(f"{self.path} has no {sort}/{name}{hint(name, known)}")
         return self.groups[f"/{sort}/{name}"]
 
-    def figures(self, analysis: str) -> tuple[Any, ...]:
-        """Return the figures of an analysis; a notebook shows them, `save` writes them."""
+    def figures(self, name: str) -> tuple[Any, ...]:
+        """Return the figures of an analysis, or of a capture if no analysis has the name.
+
+        A notebook shows them, `save` writes them.
+        """
         from patchclamp.engine.figures import sketches
 
-        return tuple(sketches(self.analysis(analysis)))
+        captured = name in self.captures and name not in self.analyses
+        return tuple(sketches(self.capture(name) if captured else self.analysis(name)))
 
     def __str__(self) -> str:
         head = [str(self.attrs.get("title", self.path.name)), f"  {self.path}"]

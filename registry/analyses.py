@@ -90,7 +90,15 @@ ANALYSES: Table[Analysis] = Table(
             "selection",
             "ways of choosing units, compared on held-out data",
             f"{_REPRESENTATION}:Selection",
-            ("accuracy", "accuracy_low", "accuracy_high", "stability", "p", "p_max"),
+            (
+                "balanced_accuracy",
+                "balanced_accuracy_low",
+                "balanced_accuracy_high",
+                "accuracy",
+                "stability",
+                "p",
+                "p_max",
+            ),  # fmt: skip
             figures=("method_comparison",),
         ),
         _done(
@@ -105,7 +113,14 @@ ANALYSES: Table[Analysis] = Table(
             "activation patching over layers, positions and heads; path patching",
             f"{_CAUSAL}:Patching",
             ("recovered", "effect"),
-            figures=("head_maps", "position_maps", "layer_curves", "effect_bars"),
+            figures=(
+                "head_maps",
+                "position_maps",
+                "path_maps",
+                "layer_curves",
+                "effect_bars",
+                "sweep_panels",
+            ),
         ),
         _done(
             "attribution",
@@ -156,7 +171,7 @@ ANALYSES: Table[Analysis] = Table(
             "multiple choice: accuracy, answer mass, option bias, calibration",
             f"{_DESCRIPTIVE}:Choice",
             ("accuracy", "base_rate", "top_accuracy", "answer_mass"),
-            figures=("share_bars", "calibration", "sweep_panels"),
+            figures=("class_bars", "share_bars", "calibration", "sweep_panels"),
         ),
         Analysis(
             "sae",

@@ -31,13 +31,14 @@ FIGURES: Table[Figure] = Table(
         ),
         Figure("head_maps", "numbers by layer and head", f"{_ENGINE}.maps:head_maps"),
         Figure("position_maps", "numbers by layer and token", f"{_ENGINE}.maps:position_maps"),
+        Figure("path_maps", "numbers by sender and receiver", f"{_ENGINE}.maps:path_maps"),
         Figure("unit_maps", "a number by layer and unit", f"{_ENGINE}.maps:unit_maps"),
         Figure("layer_pairs", "numbers of layers with layers", f"{_ENGINE}.maps:layer_pairs"),
         Figure("rdm_images", "RDMs beside model RDMs", f"{_ENGINE}.maps:rdm_images"),
         Figure(
             "sweep_panels",
-            "numbers by layer and checkpoint, for each model",
-            f"{_ENGINE}.maps:sweep_panels",
+            "numbers by checkpoint, and by layer, for each model",
+            f"{_ENGINE}.sweeps:sweep_panels",
         ),
         Figure("stimulus_maps", "stimuli in a plane", f"{_ENGINE}.points:stimulus_maps"),
         Figure("estimates", "estimated against exact effects", f"{_ENGINE}.points:estimates"),
@@ -53,6 +54,7 @@ FIGURES: Table[Figure] = Table(
             "methods compared on held-out data",
             f"{_ENGINE}.bars:method_comparison",
         ),
+        Figure("class_bars", "numbers by class of stimuli", f"{_ENGINE}.bars:class_bars"),
         Figure("share_bars", "how often each option is chosen", f"{_ENGINE}.bars:share_bars"),
         Figure("token_strips", "texts coloured token by token", f"{_ENGINE}.tokens:token_strips"),
         Figure(
@@ -63,3 +65,6 @@ FIGURES: Table[Figure] = Table(
         Figure("circuit_graph", "nodes and edges of circuits", f"{_ENGINE}.graphs:circuit_graph"),
     ],
 )
+
+OF_CAPTURES = ("attention_maps", "token_strips")
+"""What is drawn of a capture, where it has what they need."""

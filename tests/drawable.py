@@ -80,7 +80,7 @@ def selection() -> xr.Dataset:
             ),
             "accuracy_low": ("chosen_by", accuracy - 0.07, about("lower bound")),
             "accuracy_high": ("chosen_by", accuracy + 0.05, about("upper bound")),
-            "chance": ((), 1 / 3, about("chance")),
+            "base_rate": ((), 1 / 3, about("share of the larger class")),
         },
         coords={"chosen_by": ["categorical", "discriminative", "welch_t", "l1_probe", "random"]},
         attrs={"kind": "selection", "n_stimuli": STIMULI, "n_folds": 5},
@@ -120,7 +120,7 @@ def attribution() -> xr.Dataset:
     return xr.Dataset(
         {
             "exact": ("node", exact, about("effect of patching", "logit")),
-            "estimate": ("node", 0.9 * exact + 0.1, about("estimated effect", "logit")),
+            "score": ("node", 0.9 * exact + 0.1, about("estimated effect", "logit")),
         },
         coords={"node": [f"L{i // 8}H{i % 8}" for i in range(20)] + ["MLP5"]},
         attrs={"kind": "attribution", "n_stimuli": STIMULI},
@@ -206,14 +206,18 @@ def norms() -> xr.Dataset:
 def choice() -> xr.Dataset:
     return xr.Dataset(
         {
+            "accuracy": ((), 0.6, about("share of right answers")),
+            "accuracy_by": ("class", [0.5, 0.7], about("share of right answers")),
+            "accuracy_by_low": ("class", [0.4, 0.6], about("lower bound")),
+            "accuracy_by_high": ("class", [0.6, 0.8], about("upper bound")),
             "chosen_share": ("option", [0.5, 0.2, 0.2, 0.1], about("share that is chosen")),
             "right_share": ("option", [0.25, 0.25, 0.3, 0.2], about("share that is right")),
             "option_accuracy": ("option", [0.8, 0.4, 0.4, 0.3], about("accuracy where right")),
             "bin_confidence": ("bin", [np.nan, 0.35, 0.55, 0.9], about("mean confidence")),
             "bin_accuracy": ("bin", [np.nan, 0.3, 0.4, 0.7], about("share right")),
         },
-        coords={"option": ["A", "B", "C", "D"], "bin": np.arange(4)},
-        attrs={"kind": "choice", "n_stimuli": STIMULI},
+        coords={"option": ["A", "B", "C", "D"], "bin": np.arange(4), "class": ["art", "law"]},
+        attrs={"kind": "choice", "n_stimuli": STIMULI, "by": "topic"},
     )
 
 
@@ -243,6 +247,65 @@ def steering() -> xr.Dataset:
     )
 
 
+def paths() -> xr.Dataset:
+    effect = np.zeros((3, 2))
+    effect[1, 0] = -0.4
+    dims = ("sender", "receiver")
+    return xr.Dataset(
+        {"recovered": (dims, effect, about("share of the metric that is restored"))},
+        coords={"sender": ["L0H1", "L0H2", "MLP0"], "receiver": ["L1H1.k", "L1H1.v"]},
+        attrs={"kind": "patching", "n_stimuli": STIMULI},
+    )
+
+
+def methods_by_layer() -> xr.Dataset:
+    layered = [selection().assign_coords(layer=layer) for layer in (0, 1)]
+    layered[1]["accuracy"] = layered[1]["accuracy"][::-1].copy(data=layered[1]["accuracy"].values)
+    data = xr.concat(layered, "layer", data_vars="minimal")
+    return data.assign_attrs(selection().attrs)
+
+
+def steps() -> xr.Dataset:
+    accuracy = np.array([[0.5, 0.8, 0.9], [0.6, 0.7, 1.0]])
+    dims = ("seed", "revision")
+    return xr.Dataset(
+        {
+            "accuracy": (dims, accuracy, about("share of right answers")),
+            "accuracy_low": (dims, accuracy - 0.1, about("lower bound")),
+            "accuracy_high": (dims, accuracy + 0.1, about("upper bound")),
+        },
+        coords={"seed": [0, 1], "revision": ["main", "step0", "step80"]},
+        attrs={"kind": "choice", "n_stimuli": STIMULI},
+    )
+
+
+def captured() -> xr.Dataset:
+    ids = [f"s{number}" for number in range(3)]
+    texts = np.array([TOKENS, [*TOKENS[:5], "", "", ""], [*TOKENS[:-1], "x" * 80]])
+    norm = np.arange(48.0).reshape(3, 2, 8)
+    norm[1, :, 5:] = np.nan
+    return xr.Dataset(
+        {"norm": (("stimulus", "layer", "position"), norm, about("norm", "activation"))},
+        coords={"stimulus": ids, "layer": [0, 1], "position": np.arange(8),
+                "token_text": (("stimulus", "position"), texts)},
+        attrs={"site": "resid_post", "stimuli": "words"},
+    )  # fmt: skip
+
+
+def maps() -> xr.Dataset:
+    pattern = attention()["pattern"].isel(layer=0).expand_dims(stimulus=["s0", "s1"]).copy()
+    mask = np.ones((2, len(TOKENS)), dtype=bool)
+    mask[0, 6:] = False
+    return xr.Dataset(
+        {"activation": pattern.assign_attrs(about("attention"))},
+        coords={
+            "mask": (("stimulus", "query"), mask),
+            "position_token": ("query", ["<s>", " Mon", "", "", "", "", "", ""]),
+        },
+        attrs={"site": "attn_pattern", "stimuli": "words"},
+    )
+
+
 def second_order() -> xr.Dataset:
     value = 0.9 ** np.abs(np.arange(LAYERS)[:, None] - np.arange(4))
     return xr.Dataset(
@@ -268,5 +331,6 @@ def contrast() -> xr.Dataset:
     )
 
 
-ALL = (rsa, second_order, contrast, probe, selection, ablation, patching, attribution, circuit,
-       attention, lens, norms, choice, sae, steering)  # fmt: skip
+ALL = (rsa, second_order, contrast, probe, selection, methods_by_layer, ablation, patching, paths,
+       attribution, circuit, attention, lens, norms, choice, steps, sae, steering)  # fmt: skip
+CAPTURES = (captured, maps)

@@ -11,25 +11,30 @@ import drawable
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from patchclamp.engine.figures import Sketch, Undrawn, attempted, sketches
+from patchclamp.engine.figures.axes import draw_panel
 from patchclamp.engine.figures.facts import scale_of
 from patchclamp.engine.figures.render import panels_for_page, to_png, to_svg
 from patchclamp.engine.figures.sketch import (
+    Axis,
     Band,
     Bars,
     Curve,
     Graph,
     Level,
     Matrix,
+    Panel,
     Points,
     Strip,
 )
 from patchclamp.engine.figures.themes import DARK, LIGHT, PAGE, VARIABLES
 from patchclamp.registry import ANALYSES, FIGURES
 from patchclamp.registry.errors import StoreError
+from patchclamp.registry.figures import OF_CAPTURES
 
-DRAWN = {make.__name__: list(sketches(make())) for make in drawable.ALL}
+DRAWN = {make.__name__: list(sketches(make())) for make in (*drawable.ALL, *drawable.CAPTURES)}
 
 
 def drawn(analysis: str, name: str) -> Sketch:
@@ -39,6 +44,7 @@ def drawn(analysis: str, name: str) -> Sketch:
 def test_every_figure_is_named_by_an_analysis_and_drawn_of_one() -> None:
     named = {name for analysis in ANALYSES.values() for name in analysis.figures}
     assert named == set(FIGURES)
+    assert named >= set(OF_CAPTURES)
     seen = {sketch.name.partition("-")[0] for found in DRAWN.values() for sketch in found}
     assert seen == set(FIGURES)
 
@@ -164,7 +170,77 @@ def test_methods_are_compared_from_best_to_worst_against_chance() -> None:
     assert bars.names == ("l1 probe", "discriminative", "welch t", "categorical", "random")
     assert bars.values.tolist() == [0.9, 0.81, 0.79, 0.62, 0.33]
     assert bars.high.tolist() == pytest.approx([0.95, 0.86, 0.84, 0.67, 0.38])
-    assert (chance.label, chance.value) == ("chance", 1 / 3)
+    assert (chance.label, chance.value) == ("base rate", 1 / 3)
+
+
+def test_methods_at_several_layers_have_a_panel_for_each() -> None:
+    sketch = drawn("methods_by_layer", "method_comparison")
+    assert [panel.title for panel in sketch.panels] == ["layer 0", "layer 1"]
+    first, second = sketch.layers(Bars)
+    assert (first.names[0], second.names[0]) == ("l1 probe", "discriminative")
+    assert first.values.tolist() == second.values.tolist() == [0.9, 0.81, 0.79, 0.62, 0.33]
+    assert ", by method, the best on top, at all places." in sketch.sentence
+
+
+def test_a_test_marks_the_variable_that_it_is_of() -> None:
+    data = drawable.probe()
+    data["balanced_accuracy"] = data["accuracy"].assign_attrs(long_name="mean over classes")
+    data["p_max"].attrs["of"] = "balanced_accuracy"
+    (sketch,) = sketches(data)
+    assert sketch.layers(Curve)[0].filled is None
+    assert "Filled markers of balanced accuracy: p_max < 0.05." in sketch.sentence
+    assert sketch.facts.correction == "maximum statistic over all places"
+
+
+def test_numbers_without_layers_are_curves_over_the_steps_of_training() -> None:
+    sketch = drawn("steps", "sweep_panels")
+    assert [text for _, text in sketch.panels[0].x.ticks] == ["step0", "step80", "main"]
+    first, second = sketch.layers(Curve)
+    assert (first.label, first.y.tolist()) == ("seed 0", [0.8, 0.9, 0.5])
+    assert second.high.tolist() == pytest.approx([0.8, 1.1, 0.7])
+
+
+def test_paths_nodes_and_classes() -> None:
+    (matrix,) = drawn("paths", "path_maps").layers(Matrix)
+    assert (matrix.rows, matrix.columns) == (("L0H1", "L0H2", "MLP0"), ("L1H1.k", "L1H1.v"))
+    assert matrix.values.tolist() == [[0, 0], [-0.4, 0], [0, 0]]
+    assert drawn("paths", "effect_bars").layers(Bars)[0].names[0] == "L0H2 → L1H1.k"
+    (heads,) = drawn("attribution", "head_maps-score").layers(Matrix)
+    score = drawable.attribution()["score"]
+    assert heads.values.shape == (3, 8)
+    assert heads.values[-1].tolist() == score[:8].values.tolist()
+    assert np.isnan(heads.values[0, 4:]).all()
+    bars, level = (drawn("choice", "class_bars").layers(one)[0] for one in (Bars, Level))
+    assert (bars.names, bars.values.tolist(), level.value) == (("art", "law"), [0.5, 0.7], 0.6)
+    assert bars.low.tolist() == [0.4, 0.6]
+
+
+def test_captures_are_drawn_text_by_text() -> None:
+    sketch = drawn("captured", "token_strips-norm")
+    first, second = sketch.layers(Strip)
+    assert [panel.title for panel in sketch.panels] == ["layer 0", "layer 1"]
+    # The third text is too long for a line, and goes on in one without a name.
+    assert first.names == ("s0", "s1", "s2", "")
+    assert [len(line) for line in first.tokens] == [8, 5, 7, 1]
+    assert np.concatenate(second.values).tolist() == [*range(8, 16), *range(24, 29), *range(40, 48)]
+    assert sketch.sentence == "Norm, token by token: 3 of 3 texts. Grey tokens have no value."
+    assert sketch.facts.n == "3 stimuli"
+
+
+def test_attention_of_a_text_is_that_of_its_own_tokens() -> None:
+    sketch = drawn("maps", "attention_maps")
+    previous, _ = sketch.layers(Matrix)
+    expected = drawable.attention()["pattern"].isel(layer=0, head=0).to_numpy()[:6, :6]
+    np.testing.assert_array_equal(np.nan_to_num(previous.values), expected)
+    assert previous.rows[:3] == previous.columns[:3] == ("0 <s>", "1 ·Mon", "2")
+    assert "Attention in the text 's0', the first of 2: each row" in sketch.sentence
+
+
+def test_an_encoder_looks_ahead() -> None:
+    data = drawable.maps().isel(stimulus=1)
+    data["activation"] = xr.full_like(data["activation"], 1 / 8)
+    (sketch,) = sketches(data)
+    assert (sketch.layers(Matrix)[0].values == 1 / 8).all()
 
 
 def test_a_smaller_model_has_gaps_in_a_sweep() -> None:
@@ -198,7 +274,7 @@ def test_circuits_attention_tokens_and_the_rest() -> None:
     assert grid.text is not None
     assert grid.text[0][1] == "·Mon"
     points = drawn("attribution", "estimates").layers(Points)[0]
-    assert points.names[-1] == "MLP5"
+    assert points.names[0] == "MLP5"
     answers = drawn("choice", "calibration").layers(Curve)[1]
     assert answers.x.tolist() == [0.35, 0.55, 0.9]
     days, control = drawn("steering", "dose_curves").layers(Curve)
@@ -250,7 +326,7 @@ def test_a_figure_on_a_page_takes_its_colours_from_it(analysis: str) -> None:
             assert not re.search("|".join(VARIABLES), text)
     assert len(VARIABLES) == 5 + len(PAGE.series)
     patching = panels_for_page(drawn("patching", "position_maps"))[0]
-    assert "·$5 6" in patching  # a dollar is no formula
+    assert "6 ·$5" in patching  # a dollar is no formula
 
 
 def test_saving(tmp_path: Path) -> None:
@@ -262,7 +338,20 @@ def test_saving(tmp_path: Path) -> None:
         sketch.save(tmp_path / "a.pdf")
 
 
-@pytest.mark.parametrize("make", drawable.ALL)
+def test_controls_differ_in_form_and_0_is_in_view() -> None:
+    figure = Figure()
+    x = np.arange(3.0)
+    curves = [Curve(str(n), x, x + 5 + n, role="control" if n else "data") for n in range(6)]
+    axes = figure.add_subplot()
+    draw_panel(axes, Panel("", tuple(curves), y=Axis(zero=True)), LIGHT)
+    lines = [line for line in axes.get_lines() if line.get_label().isdigit()]
+    forms = {(str(line.get_color()), line._unscaled_dash_pattern[1]) for line in lines[1:]}
+    assert len(forms) == 5
+    low, high = axes.get_ylim()
+    assert low < 0 < 12 <= high
+
+
+@pytest.mark.parametrize("make", [*drawable.ALL, *drawable.CAPTURES])
 def test_what_lacks_the_variables_has_no_figures(make: Callable[[], xr.Dataset]) -> None:
     data = make()
     bare = data.drop_vars(list(data.data_vars))

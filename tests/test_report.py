@@ -155,21 +155,22 @@ def test_each_figure_has_its_sentence_its_facts_and_its_spec_lines(stored: Path)
 
 def test_excerpts_are_the_lines_of_an_entry_and_of_what_it_names(stored: Path) -> None:
     with open_result(stored) as result:
-        found = excerpts(result, "decode")
+        found = excerpts(result, "analyses", "decode")
         assert [(one.path, one.line, len(one.text.splitlines())) for one in found] == [
             ("analyses.decode", 8, 4),
             ("captures.resid", 5, 1),
+            ("stimuli.words", 3, 1),
         ]
-        heads = excerpts(result, "heads")
-        assert [one.path for one in heads] == ["analyses.heads", "interventions.mean",
-                                               "stimuli.words"]  # fmt: skip
+        heads = excerpts(result, "analyses", "heads")
+        assert [one.path for one in heads] == ["analyses.heads", "stimuli.words",
+                                               "interventions.mean"]  # fmt: skip
         assert heads[0].text == "  heads: {kind: ablation, stimuli: words, with: mean}"
 
 
 def test_what_a_base_says_is_shown_resolved(tmp_path: Path) -> None:
     made = provenance(spec="patchclamp: 1\nextends: [base.yaml]\n")
     with open_result(write(tmp_path / "r.nc", groups(), made)) as result:
-        (first, *_) = excerpts(result, "decode")
+        (first, *_) = excerpts(result, "analyses", "decode")
     assert first.line == 0
     assert first.text.startswith("decode:")
 

@@ -9,6 +9,7 @@ import xarray as xr
 
 from patchclamp.engine.figures.sketch import Sketch
 from patchclamp.registry import ANALYSES, FIGURES
+from patchclamp.registry.figures import OF_CAPTURES
 from patchclamp.registry.table import load
 
 __all__ = ["Sketch", "Undrawn", "attempted", "sketches"]
@@ -41,6 +42,8 @@ def attempted(data: xr.Dataset) -> Iterator[Sketch | Undrawn]:
 
 
 def _names(data: xr.Dataset) -> tuple[str, ...]:
+    if "site" in data.attrs and "kind" not in data.attrs:
+        return OF_CAPTURES
     kind = str(data.attrs.get("kind"))
     names = ANALYSES[kind].figures if kind in ANALYSES else ()
     return names or ("layer_curves", "head_maps", "position_maps")

@@ -17,6 +17,7 @@ from patchclamp.engine.figures.grids import (
     matrix_size,
     strip_size,
 )
+from patchclamp.engine.figures.names import sides
 from patchclamp.engine.figures.sketch import (
     Axis,
     Band,
@@ -37,6 +38,12 @@ WIDTH, HEIGHT = 4.4, 3.0
 
 MARKERS = "osD^vP"
 """Series differ in form as well as in colour."""
+
+DASHES = ("--", ":", "-.", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 3)), (0, (9, 3)))
+"""Lines of controls, which differ in form as well."""
+
+TICKS = 5
+"""Most ticks of the axes of a plane, so that both have the same."""
 
 LEGEND = 4.6
 """Letters of the legend's size between the axis and the legend: ticks and label stand there."""
@@ -96,8 +103,9 @@ class _Order:
                 "linestyle": "-",
             }
         number, self.controls = self.controls, self.controls + 1
-        style = {"linestyle": ("--", ":", "-.")[number % 3], "marker": ""}
-        colour = self.theme.muted if role == "muted" else self.theme.series[-1 - number % 3]
+        style = {"linestyle": DASHES[number % len(DASHES)], "marker": ""}
+        others = self.theme.series[:0:-1]  # the first is that of the data
+        colour = self.theme.muted if role == "muted" else others[number % len(others)]
         return {"color": colour, **style}
 
 
@@ -166,8 +174,16 @@ def _(layer: Points, axes: Axes, order: _Order) -> None:
         layer.x, layer.y, s=16, color=style["color"], marker=style["marker"], alpha=0.75, lw=0,
         label=layer.label or None,
     )  # fmt: skip
-    for x, y, name in zip(layer.x, layer.y, layer.names, strict=False):
-        axes.annotate(name, (x, y), xytext=(4, 2), textcoords="offset points", fontsize=7)
+    if not any(layer.names):
+        return
+    reach = float(np.abs([layer.x, layer.y]).max())
+    placed = sides(layer.x, layer.y, layer.names, 1.08 * reach)
+    for x, y, name, side in zip(layer.x, layer.y, layer.names, placed, strict=True):
+        if side is not None:
+            axes.annotate(
+                name, (x, y), xytext=(4 if side == "right" else -4, 0), fontsize=7,
+                textcoords="offset points", ha="left" if side == "right" else "right", va="center",
+            )  # fmt: skip
 
 
 @_draw.register
@@ -189,11 +205,19 @@ def _finish(axes: Axes, panel: Panel, theme: Theme) -> None:
     """Label and limit the axes."""
     bars = any(isinstance(layer, Bars) for layer in panel.layers)
     axes.grid(axis="x" if bars else "y", color=theme.grid, linewidth=0.8)
-    if not bars and any(isinstance(layer, Points) for layer in panel.layers):
-        axes.set_aspect("equal")
     _axis(axes, "x", panel.x)
     if not bars:
         _axis(axes, "y", panel.y)
+    if not bars and any(isinstance(layer, Points) for layer in panel.layers):
+        axes.set_aspect("equal")
+        axes.grid(color=theme.grid, linewidth=0.8)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(TICKS))
+    if panel.y.zero:
+        low, high = axes.get_ylim()
+        axes.axhline(0, color=theme.muted, linewidth=0.8, zorder=0.6)
+        room = 0.04 * (max(high, 0) - min(low, 0))
+        axes.set_ylim(low if low < 0 else -room, high if high > 0 else room)
 
 
 def _axis(axes: Axes, which: str, axis: Axis) -> None:
@@ -203,6 +227,8 @@ def _axis(axes: Axes, which: str, axis: Axis) -> None:
         getattr(axes, f"set_{which}scale")("log")
     if low is not None or high is not None:
         getattr(axes, f"set_{which}lim")(low, high)
+    if which == "x" and axis.ticks is None and not axis.log:
+        axes.xaxis.set_major_locator(MaxNLocator(TICKS))  # numbers stand side by side
     if axis.ticks is not None:
         getattr(axes, f"set_{which}ticks")(
             [place for place, _ in axis.ticks], [text for _, text in axis.ticks]

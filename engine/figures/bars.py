@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from patchclamp.engine.figures.curves import capital
-from patchclamp.engine.figures.facts import NATURAL, facts, label, marks_mean, significant, squeezed
+from patchclamp.engine.figures.facts import (
+    NATURAL,
+    facts,
+    label,
+    marks_mean,
+    p_of,
+    significant,
+    squeezed,
+)
 from patchclamp.engine.figures.sketch import (
     Array,
     Axis,
@@ -22,7 +29,7 @@ from patchclamp.engine.figures.sketch import (
     Points,
     Sketch,
 )
-from patchclamp.engine.figures.variables import each, headline, unit_name
+from patchclamp.engine.figures.variables import each, headline, spread, unit_name
 
 TOP = 15
 """Effects that are shown; the maps show all."""
@@ -30,7 +37,8 @@ TOP = 15
 BY = ("chosen_by",)
 """The dim of methods that are compared."""
 
-PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit", "node", "position")
+PLACES = ("layer", "head", "kv_head", "neuron", "feature", "unit", "node", "position", "sender",
+          "receiver")  # fmt: skip
 """Dims that say which part of a model an effect is of."""
 
 
@@ -100,41 +108,51 @@ def _filled(
 
 
 def method_comparison(data: xr.Dataset) -> tuple[Sketch, ...]:
-    """Return methods side by side by what they reach on held-out data, a panel for each measure.
+    """Return methods side by side by what they reach on held-out data, the best on top.
 
-    Each variable over `chosen_by` alone, with its interval; `chance` and `base_rate` are levels.
+    A panel for each variable over `chosen_by`, with its interval; `base_rate` is a level of
+    accuracy. Where they are compared at several layers, the first variable has a panel for each.
     """
-    names = [n for n in headline(data) if set(squeezed(data[n], BY).dims) == {"chosen_by"}]
+    names = [n for n in headline(data) if "chosen_by" in data[n].dims]
     if not names:
         return ()
-    panels = tuple(_method_panel(data, name) for name in names)
+    places = [title for title, _ in each(data[names[0]], BY)]
+    wanted = [(name, "") for name in names]
+    if len(places) > 1:
+        wanted = [(names[0], place) for place in spread(places)]
+    panels = tuple(_method_panel(data, *one) for one in wanted)
     first = data[names[0]]
-    meaning = capital(str(first.attrs.get("long_name", names[0])))
-    sentence = f"{meaning}, by method, the best on top."
+    sentence = f"{capital(str(first.attrs.get('long_name', names[0])))}, by method, the best on top"
+    of = f"{len(wanted)} of {len(places)}" if len(wanted) < len(places) else "all"
+    sentence += f", at {of} places." if len(places) > 1 else "."
     if f"{names[0]}_low" in data:
         sentence += " Lines: interval."
+    tested = next((name for name, _ in wanted if p_of(data, name)), names[0])
+    if marks_mean(data, tested):
+        sentence += f" Solid {tested.replace('_', ' ')}: {marks_mean(data, tested)}."
     title = "Methods compared on held-out data"
-    return (Sketch("method_comparison", title, sentence, panels, facts(data, names[0])),)
+    return (Sketch("method_comparison", title, sentence, panels, facts(data, tested)),)
 
 
-def _method_panel(data: xr.Dataset, name: str) -> Panel:
-    values = squeezed(data[name], keep=BY)
+def _method_panel(data: xr.Dataset, name: str, place: str) -> Panel:
+    values = _at(data[name], place)
     order = np.argsort(-values.to_numpy(), kind="stable")
-    low, high = (_over_methods(data.get(f"{name}_{end}"), order) for end in ("low", "high"))
+    bounds = [data.get(f"{name}_{end}") for end in ("low", "high")]
+    low, high = (None if b is None else _at(b, place).to_numpy()[order] for b in bounds)
     marked = significant(data, name)
-    filled = None if marked is None else squeezed(marked, BY).to_numpy()[order]
+    filled = None if marked is None else _at(marked, place).to_numpy()[order]
     names = tuple(str(m).replace("_", " ") for m in values["chosen_by"].to_numpy()[order])
     layers: list[Layer] = [Bars(names, values.to_numpy()[order], low, high, filled)]
-    for level in ("chance", "base_rate"):
-        if level in data and data[level].ndim == 0:
-            layers.append(Level(level.replace("_", " "), float(data[level])))
+    if name == "accuracy" and "base_rate" in data and data["base_rate"].ndim == 0:
+        layers.append(Level("base rate", float(data["base_rate"])))
     share = values.attrs.get("units") == NATURAL
     axis = Axis(label(values), limits=(0.0, 1.0) if share else (None, None))
-    return Panel(name.replace("_", " "), tuple(layers), axis)
+    return Panel(place or name.replace("_", " "), tuple(layers), axis)
 
 
-def _over_methods(values: xr.DataArray | None, order: NDArray[np.intp]) -> Array | None:
-    return None if values is None else np.asarray(squeezed(values, BY).to_numpy()[order])
+def _at(values: xr.DataArray, place: str) -> xr.DataArray:
+    """Return the values of all methods at a place, as `each` names it."""
+    return dict(each(values, BY))[place]
 
 
 def circuit_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
@@ -164,6 +182,30 @@ def circuit_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
         sentence += " Points: random circuits of its size."
     return (Sketch("circuit_bars", "Faithfulness of circuits", sentence, tuple(panels),
                    facts(data, "faithfulness")),)  # fmt: skip
+
+
+def class_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return headline numbers by class of stimuli, beside that of all: `x_by` over `class`."""
+    names = [n for n in headline(data) if f"{n}_by" in data and data[f"{n}_by"].dims == ("class",)]
+    panels = []
+    for name in names:
+        values = data[f"{name}_by"]
+        low, high = (data.get(f"{name}_by_{end}") for end in ("low", "high"))
+        bars = Bars(
+            tuple(map(str, values["class"].to_numpy())), values.to_numpy(),
+            None if low is None else low.to_numpy(), None if high is None else high.to_numpy(),
+        )  # fmt: skip
+        share = values.attrs.get("units") == NATURAL
+        axis = Axis(label(data[name]), limits=(0.0, 1.02) if share else (None, None))
+        level = Level("all stimuli", float(data[name]))
+        panels.append(Panel(name.replace("_", " "), (bars, level), axis))
+    if not panels:
+        return ()
+    meanings = (str(data[name].attrs.get("long_name", name)) for name in names)
+    by = str(data.attrs.get("by", "class"))
+    sentence = f"{capital('; '.join(meanings))}, by {by}. Lines: interval."
+    facts_ = facts(data, f"{names[0]}_by")
+    return (Sketch("class_bars", f"By {by}", sentence, tuple(panels), facts_),)
 
 
 def share_bars(data: xr.Dataset) -> tuple[Sketch, ...]:

@@ -14,11 +14,12 @@ from patchclamp.engine.figures.facts import (
     label,
     marks_mean,
     null_of,
+    p_of,
     significant,
     squeezed,
 )
 from patchclamp.engine.figures.sketch import Array, Axis, Band, Curve, Layer, Panel, Sketch
-from patchclamp.engine.figures.variables import headline
+from patchclamp.engine.figures.variables import headline, names_along
 
 SERIES = 6
 """Most curves of one panel; more cannot be told apart."""
@@ -48,8 +49,9 @@ def layer_curves(data: xr.Dataset) -> tuple[Sketch, ...]:
         return ()
     panels = tuple(panel for name in names for panel in _panels(data, name))
     title = ", ".join(name.replace("_", " ") for name in names)
-    sentence = _sentence(data, names[0])
-    return (Sketch("layer_curves", f"{title} by layer", sentence, panels, facts(data, names[0])),)
+    tested = next((name for name in names if p_of(data, name)), names[0])
+    sentence = _sentence(data, names)
+    return (Sketch("layer_curves", f"{title} by layer", sentence, panels, facts(data, tested)),)
 
 
 def _drawable(data: xr.Dataset, name: str) -> bool:
@@ -103,7 +105,7 @@ def _panel(data: xr.Dataset, name: str, title: str) -> Panel:
     layers += _ceiling(data)
     layers += _curves(data, name)
     layers += _controls(data, name)
-    return Panel(title, tuple(layers), _layer_axis(data), _value_axis(data[name]))
+    return Panel(title, tuple(layers), _layer_axis(data), value_axis(data[name]))
 
 
 def _ceiling(data: xr.Dataset) -> Iterator[Band]:
@@ -122,7 +124,7 @@ def _curves(data: xr.Dataset, name: str) -> Iterator[Curve]:
     for series, one in _series(values):
         low, high = (None if bound is None else _at(bound, series) for bound in bounds)
         solid = None if filled is None else _at(filled, series).astype(bool)
-        title = " ".join(str(x) for x in series.values()) or name.replace("_", " ")
+        title = _title(values, series) or name.replace("_", " ")
         yield Curve(title, _x(one), one.to_numpy(), low, high, solid)
 
 
@@ -150,6 +152,15 @@ def _series(values: xr.DataArray) -> Iterator[tuple[dict[str, object], xr.DataAr
         yield {dim: one}, values.sel({dim: one})
 
 
+def _title(values: xr.DataArray, series: dict[str, object]) -> str:
+    """Return the name of a series: its label, or what a position is called."""
+    names = []
+    for dim, one in series.items():
+        place = values[dim].to_numpy().tolist().index(one)
+        names.append(names_along(values, dim)[place])
+    return " ".join(names)
+
+
 def _at(data: xr.DataArray, series: dict[str, object]) -> Array:
     chosen = squeezed(data.sel(series) if series else data, keep=("layer",))
     return np.asarray(chosen.transpose("layer").to_numpy())
@@ -165,25 +176,28 @@ def _layer_axis(data: xr.Dataset) -> Axis:
     return Axis("layer", ticks=ticks, whole=True)
 
 
-def _value_axis(values: xr.DataArray) -> Axis:
-    """Return an axis that does not mislead: shares run from 0 to 1, the rest finds its range."""
+def value_axis(values: xr.DataArray) -> Axis:
+    """Return an axis that does not mislead: shares run from 0 to 1, and 0 is in view of others."""
     share = values.attrs.get("units") == NATURAL and any(s in str(values.name) for s in SHARES)
-    return Axis(label(values), limits=(0.0, 1.05) if share else (None, None))
+    return Axis(label(values), limits=(0.0, 1.05) if share else (None, None), zero=not share)
 
 
-def _sentence(data: xr.Dataset, name: str) -> str:
-    """Return what the curves show."""
-    parts = [f"{capital(str(data[name].attrs.get('long_name', name)))}, at each layer."]
-    if f"{name}_low" in data:
+def _sentence(data: xr.Dataset, names: Sequence[str]) -> str:
+    """Return what the curves show; markers are filled where significant, and without a test."""
+    meanings = (str(data[name].attrs.get("long_name", name)) for name in names)
+    parts = [f"{capital('; '.join(dict.fromkeys(meanings)))}, at each layer."]
+    if any(f"{name}_low" in data for name in names):
         parts.append("Shading: interval.")
-    if null_of(data, name) is not None:
+    if any(null_of(data, name) is not None for name in names):
         parts.append("Grey band: the middle 95 % of what permuted labels give.")
     if "ceiling_low" in data:
         parts.append("Band above: noise ceiling.")
-    if f"control_{name}" in data:
+    if any(f"control_{name}" in data for name in names):
         parts.append("Broken lines: controls.")
-    if marks_mean(data, name):
-        parts.append(f"Filled markers: {marks_mean(data, name)}.")
+    tested = [name for name in names if marks_mean(data, name)]
+    if tested:
+        of = "" if tested == list(names) else f" of {' and '.join(tested).replace('_', ' ')}"
+        parts.append(f"Filled markers{of}: {marks_mean(data, tested[0])}.")
     return " ".join(parts)
 
 

@@ -26,7 +26,7 @@ def facts(data: xr.Dataset, variable: str) -> Facts:
     p = p_of(data, variable)
     return Facts(
         dims=" × ".join(f"{dim} {one.sizes[dim]}" for dim in one.dims) or "one number",
-        n=_n(attrs),
+        n=_n({"n_stimuli": data.sizes["stimulus"], **attrs} if "stimulus" in data.dims else attrs),
         test=_test(attrs) if p is not None or null_of(data, variable) is not None else "",
         correction=_correction(data, p),
         units=units(one),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,12 +14,12 @@ from patchclamp.engine.figures.sketch import Array, Axis, Flags, Matrix, Panel, 
 from patchclamp.engine.figures.variables import (
     HEADS,
     each,
+    headline,
     names_along,
     spanning,
     spread,
     upwards,
 )
-from patchclamp.engine.store import sweep_dims
 
 WRITTEN = 60
 """Most cells of a map whose numbers are written into them."""
@@ -35,15 +36,42 @@ STIMULI = 400
 def head_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return the headline numbers of an analysis by layer and head, dots where significant.
 
-    Panels of one variable share their colours. Empty where no number has heads.
+    Panels of one variable share their colours. Nodes that are heads, such as L4H10, stand at their
+    layer and head; others are left out. Empty where no number has heads.
     """
+    data = _by_head(data)
     heads = next((dim for dim in HEADS if dim in data.dims), None)
     if heads is None or "layer" not in data.dims:
         return ()
     return tuple(
-        _maps(data, name, ("layer", heads), "head_maps")
-        for name in spanning(data, ("layer", heads))
+        maps(data, name, ("layer", heads), "head_maps") for name in spanning(data, ("layer", heads))
     )
+
+
+def _by_head(data: xr.Dataset) -> xr.Dataset:
+    """Return the headline numbers of nodes by layer and head; data without such nodes as it is."""
+    if "node" not in data.dims or {"layer", "head"} & set(data.dims):
+        return data
+    found = [re.fullmatch(r"L(\d+)H(\d+)", str(node)) for node in data["node"].to_numpy()]
+    if not any(found):
+        return data
+    names = [name for name in headline(data) if "node" in data[name].dims]
+    if not names:
+        return data
+    heads = data[names].isel(node=np.flatnonzero(np.array([bool(one) for one in found])))
+    places = [tuple(map(int, one.groups())) for one in found if one]
+    heads = heads.drop_vars("node").assign_coords(
+        layer=("node", [layer for layer, _ in places]), head=("node", [head for _, head in places])
+    )
+    return heads.set_index(node=["layer", "head"]).unstack("node")
+
+
+def path_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
+    """Return the headline numbers of an analysis by sender and receiver of paths."""
+    dims = ("sender", "receiver")
+    if not set(dims) <= set(data.dims):
+        return ()
+    return tuple(maps(data, name, dims, "path_maps") for name in spanning(data, dims))
 
 
 def unit_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
@@ -55,22 +83,25 @@ def unit_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
     if dim is None or "layer" not in data.dims:
         return ()
     names = list(spanning(data, ("layer", dim)))[:1]
-    return tuple(_maps(data, name, ("layer", dim), "unit_maps") for name in names)
+    return tuple(maps(data, name, ("layer", dim), "unit_maps") for name in names)
 
 
 def position_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return the headline numbers of an analysis by layer and position.
 
-    A position is named by its token where all stimuli share it. Empty where there are so few
-    positions that curves show them.
+    A position is named by what the spec calls it, or by its token where all stimuli share it. Empty
+    where there are so few positions without a name that curves show them.
     """
-    if data.sizes.get("position", 0) <= SERIES or "layer" not in data.dims:
+    named = {"position_name", "position_token", "token_text"} & set(data.coords)
+    least = 1 if named else SERIES
+    if data.sizes.get("position", 0) <= least or "layer" not in data.dims:
         return ()
     dims = ("layer", "position")
-    return tuple(_maps(data, name, dims, "position_maps") for name in spanning(data, dims))
+    return tuple(maps(data, name, dims, "position_maps") for name in spanning(data, dims))
 
 
-def _maps(data: xr.Dataset, name: str, dims: tuple[str, str], kind: str) -> Sketch:
+def maps(data: xr.Dataset, name: str, dims: tuple[str, str], kind: str) -> Sketch:
+    """Return a number by two dims, a panel for each label of the others, evenly spread if many."""
     values, scale = data[name], _scale(data, name)
     marked = significant(data, name)
     panels = []
@@ -84,12 +115,15 @@ def _maps(data: xr.Dataset, name: str, dims: tuple[str, str], kind: str) -> Sket
         )
     place = " and ".join(dims)
     sentence = f"{capital(str(values.attrs.get('long_name', name)))}, by {place}."
+    shown = spread(panels)
+    if len(panels) > len(shown):
+        sentence += f" {len(shown)} of {len(panels)} panels."
     if len(panels) > 1:
         sentence += " All panels share their colours."
     if marks_mean(data, name):
         sentence += f" Dots: {marks_mean(data, name)}."
     title = f"{name.replace('_', ' ')} by {place}"
-    return Sketch(f"{kind}-{name}", title, sentence, tuple(panels), facts(data, name))
+    return Sketch(f"{kind}-{name}", title, sentence, shown, facts(data, name))
 
 
 def _scale(data: xr.Dataset, name: str) -> Scale:
@@ -137,7 +171,7 @@ def layer_pairs(data: xr.Dataset) -> tuple[Sketch, ...]:
     if "model_layer" not in data.dims:
         return ()
     dims = ("layer", "model_layer")
-    return tuple(_maps(data, name, dims, "layer_pairs") for name in spanning(data, dims))
+    return tuple(maps(data, name, dims, "layer_pairs") for name in spanning(data, dims))
 
 
 def rdm_images(data: xr.Dataset) -> tuple[Sketch, ...]:
@@ -207,29 +241,3 @@ def _rdm_panels(
             f"{dim.replace('_', ' ')} {values[dim].item()}" if values.sizes.get(dim) == 1 else ""
         )
         yield Panel(title or alone or "RDM", (drawn,), Axis("stimulus"), Axis("stimulus"))
-
-
-def sweep_panels(data: xr.Dataset) -> tuple[Sketch, ...]:
-    """Return headline numbers over models and their checkpoints: a panel for each model.
-
-    Columns are revisions in the order of their steps, rows layers; layers that a model lacks are
-    gaps. All panels share their colours. Empty where there is no sweep over two dims.
-    """
-    swept = [dim for dim in sweep_dims(data.dims) if data.sizes[dim] > 1]
-    if "layer" not in data.dims or not swept:
-        return ()
-    along = "revision" if "revision" in swept else swept[-1]
-    if len(swept) == 1 and data.sizes[along] <= SERIES:
-        return ()  # curves, one for each, say it better
-    sketches = []
-    for name in spanning(data, ("layer", along)):
-        sketch = _maps(in_steps(data, along), name, ("layer", along), "sweep_panels")
-        sketches.append(sketch)
-    return tuple(sketches)
-
-
-def in_steps(data: xr.Dataset, dim: str) -> xr.Dataset:
-    """Return a dataset with the labels of a dim in the order of the numbers in them."""
-    from patchclamp.engine.figures.variables import in_order
-
-    return data.sel({dim: in_order(data[dim].to_numpy().tolist())})

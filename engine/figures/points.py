@@ -16,7 +16,7 @@ PLANES = ("mds", "pca")
 """Variables that place stimuli in a plane, over `component`; the analysis computes them."""
 
 NAMED = 12
-"""Points that are named; more names would cover the points."""
+"""Points that are named, the largest; more names would cover the points."""
 
 
 def stimulus_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
@@ -30,11 +30,17 @@ def stimulus_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
         if name not in data or not {"stimulus", "component"} <= set(data[name].dims):
             continue
         values = data[name]
+        if f"{name}_share" in data:
+            values = values.assign_coords(share=data[f"{name}_share"])
         panels = [
             _plane(data, one, title) for title, one in each(values, ("stimulus", "component"))
         ]
         sentence = f"{capital(str(values.attrs.get('long_name', name)))}: each point is a stimulus."
-        sentence += " Distances can be read, directions cannot." if name == "mds" else ""
+        sentence += (
+            " Distances can be read, directions cannot; axes say how much of them they show."
+            if name == "mds"
+            else ""
+        )
         title = f"Stimuli in a plane ({name.upper()})"
         shown = spread(panels)
         sketches.append(Sketch(f"stimulus_maps-{name}", title, sentence, shown, facts(data, name)))
@@ -50,8 +56,17 @@ def _plane(data: xr.Dataset, values: xr.DataArray, title: str) -> Panel:
         chosen = groups == group
         x, y = (values.isel(component=number).to_numpy()[chosen] for number in (0, 1))
         layers.append(Points(str(group), x, y))
-    axes = [Axis(f"component {number}", limits=(-reach, reach)) for number in (1, 2)]
+    axes = [
+        Axis(f"component {number}{_share(values, number - 1)}", limits=(-reach, reach))
+        for number in (1, 2)
+    ]
     return Panel(title, tuple(layers), *axes)
+
+
+def _share(values: xr.DataArray, component: int) -> str:
+    """Return how much of the distances a component holds, where that is known."""
+    share = values.coords.get("share")
+    return "" if share is None else f" ({100 * share.to_numpy()[component]:.0f} %)"
 
 
 def _classes(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
@@ -69,42 +84,27 @@ def _classes(data: xr.Dataset) -> tuple[list[str], np.ndarray]:
 def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return estimated effects against exact ones, for the parts that were verified.
 
-    `score` or `estimate`, and `exact`, over one dim; names are those of the coordinate `node`. What
-    was not verified has no point. On the diagonal both are equal.
+    `score` and `exact` over one dim; names are those of the coordinate `node`. What was not
+    verified has no point. On the diagonal both are equal.
     """
-    name = next((name for name in ("estimate", "score") if name in data), None)
-    if "exact" not in data or name is None or set(data[name].dims) - set(data["exact"].dims):
+    if not {"exact", "score"} <= set(data.data_vars) or data["score"].dims != data["exact"].dims:
         return ()
-    exact = data["exact"].to_numpy().ravel()
-    estimate = data[name].broadcast_like(data["exact"]).to_numpy().ravel()
+    exact, estimate = (data[name].to_numpy().ravel() for name in ("exact", "score"))
     both = np.isfinite(exact) & np.isfinite(estimate)
     if not both.any():
         return ()
     reach = 1.08 * float(np.abs(np.concatenate([exact[both], estimate[both]])).max()) or 1.0
-    names: tuple[str, ...] = ()
-    if "node" in data["exact"].dims:
-        nodes = data["node"].to_numpy()[both].astype(str)
-        names = _named(nodes, exact[both], estimate[both], reach)
+    order = np.argsort(-np.abs(exact[both]), kind="stable")
+    x, y = exact[both][order], estimate[both][order]
+    nodes = data["node"].to_numpy()[both][order] if "node" in data["exact"].dims else ()
+    names = tuple(str(node) if number < NAMED else "" for number, node in enumerate(nodes))
     ends = np.array([-reach, reach])
-    layers = (
-        Curve("equal", ends, ends, role="muted"),
-        Points("", exact[both], estimate[both], names),
-    )
-    axes = [Axis(label(data[n]), limits=(-reach, reach)) for n in ("exact", name)]
-    sentence = f"Estimated against exact effects of {int(both.sum())} parts, each patched."
+    layers = (Curve("equal", ends, ends, role="muted"), Points("", x, y, names))
+    axes = [Axis(label(data[n]), limits=(-reach, reach)) for n in ("exact", "score")]
+    sentence = f"Estimated against exact effects of {int(both.sum())} parts, each patched. On the "
+    sentence += "broken line both are equal."
     panel = Panel("estimate and exact value", layers, *axes)
     return (Sketch("estimates", "Estimates verified", sentence, (panel,), facts(data, "exact")),)
-
-
-def _named(nodes: np.ndarray, x: np.ndarray, y: np.ndarray, reach: float) -> tuple[str, ...]:
-    """Return the names of the largest points that stand far enough apart to be read."""
-    named: list[int] = []
-    for point in np.argsort(-np.abs(x), kind="stable").tolist():
-        near = [i for i in named if abs(x[i] - x[point]) < 0.3 * reach
-                and abs(y[i] - y[point]) < 0.12 * reach]  # fmt: skip
-        if not near and len(named) < NAMED:
-            named.append(point)
-    return tuple(str(node) if i in named else "" for i, node in enumerate(nodes))
 
 
 def calibration_curve(data: xr.Dataset) -> tuple[Sketch, ...]:
@@ -122,7 +122,8 @@ def calibration_curve(data: xr.Dataset) -> tuple[Sketch, ...]:
         Curve("calibrated", ends, ends, role="muted"),
         Curve("answers", confidence[there], accuracy[there]),
     )
-    axes = (Axis("mean confidence", limits=(0.0, 1.0)), Axis("share right", limits=(0.0, 1.0)))
+    whole = (-0.02, 1.02)  # a point at the end is seen as a whole
+    axes = (Axis("mean confidence", limits=whole), Axis("share right", limits=whole))
     panel = Panel("calibration", layers, *axes)
     sentence = "How often the chosen answer is right, by how confident the model is of it."
     return (Sketch("calibration", "Calibration", sentence, (panel,), facts(data, names[1])),)

@@ -141,6 +141,8 @@ class Axis:
     ticks: tuple[tuple[float, str], ...] | None = None
     whole: bool = False
     """Whether only whole numbers are marked."""
+    zero: bool = False
+    """Whether 0, which means none of it, is always in view and marked by a line."""
     log: bool = False
 
 

@@ -19,6 +19,9 @@ HEADS = ("head", "kv_head")
 BESIDE = r"(p|q|null)(_.*)?|.*_(p|q|p_max|low|high)|control_.*"
 """Names of variables that stand beside another: tests, bounds, controls."""
 
+COUNTLESS = ("stimulus", "other", "permutation", "draw")
+"""Dims of which no label is of interest by itself, however few there are."""
+
 PANELS = 6
 """Most panels of one figure; beyond that nobody compares them."""
 
@@ -33,13 +36,13 @@ def headline(data: xr.Dataset) -> list[str]:
 
 
 def spanning(data: xr.Dataset, dims: Sequence[str], names: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the variables that have all of some dims, and at most one small dim beside them."""
+    """Yield the variables that have all of some dims, and beside them only few small ones."""
     for name in names or headline(data):
         values = squeezed(data[name], keep=tuple(dims)) if name in data else None
         if values is None or not set(dims) <= set(values.dims):
             continue
         others = [dim for dim in values.dims if dim not in dims]
-        if len(others) <= 1 and all(values.sizes[dim] <= PANELS for dim in others):
+        if all(values.sizes[dim] <= PANELS and dim not in COUNTLESS for dim in others):
             yield name
 
 
@@ -71,14 +74,33 @@ def upwards(values: xr.DataArray) -> xr.DataArray:
 
 
 def names_along(values: xr.DataArray, dim: str) -> tuple[str, ...]:
-    """Return the labels of a dim as text; a position is named by its token where all share one."""
-    if dim in ("position", "query", "key") and "token_text" in values.coords:
-        tokens = values.coords["token_text"]
-        if tokens.dims == (dim,):
-            numbers = values[dim].to_numpy().tolist()
-            texts = tokens.to_numpy().tolist()
-            return tuple(f"{shown(t)} {n}" for t, n in zip(texts, numbers, strict=True))
-    return tuple(str(label) for label in values[dim].to_numpy().tolist())
+    """Return the labels of a dim as text; positions with their token or name, where they have one.
+
+    A position is named by what the spec calls it (`position_name`), else by its token, where all
+    stimuli share it (`position_token`) or there is one text (`token_text`).
+    """
+    labels = [str(label) for label in values[dim].to_numpy().tolist()]
+    if dim not in ("position", "query", "key"):
+        return tuple(labels)
+    for name in ("position_name", "position_token", "token_text"):
+        words = _over(values, name, dim)
+        if words is not None and name == "position_name":
+            return words
+        if words is not None:
+            both = zip(words, labels, strict=True)
+            return tuple(f"{label} {shown(word)}" if word else label for word, label in both)
+    return tuple(labels)
+
+
+def _over(values: xr.DataArray, name: str, dim: str) -> tuple[str, ...] | None:
+    """Return a coordinate over a dim; keys are the same tokens as queries with the same labels."""
+    words = values.coords.get(name)
+    if words is None:
+        return None
+    same = dim == "key" and "query" in values.dims and words.dims == ("query",)
+    if (same and np.array_equal(values["key"], values["query"])) or words.dims == (dim,):
+        return tuple(map(str, words.to_numpy().tolist()))
+    return None
 
 
 def shown(token: str) -> str:
@@ -93,7 +115,8 @@ def shown(token: str) -> str:
 
 def unit_name(data: xr.DataArray) -> str:
     """Return the name of a place in a model, such as L4H10, from its scalar coordinates."""
-    parts = [str(data.coords["node"].item())] if "node" in data.coords else []
+    ends = [str(data.coords[end].item()) for end in ("sender", "receiver") if end in data.coords]
+    parts = [str(data.coords["node"].item())] if "node" in data.coords else [" → ".join(ends)]
     for dim, letter in (("layer", "L"), ("head", "H"), ("kv_head", "K"), ("neuron", "N"),
                         ("feature", "F"), ("unit", "U"), ("position", "P")):  # fmt: skip
         if dim in data.coords and data.coords[dim].ndim == 0:

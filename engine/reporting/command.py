@@ -39,7 +39,8 @@ def report(given: str | Path, out: str | Path | None = None) -> tuple[Path, int]
 def save_figures(result: StoredResult, folder: Path) -> int:
     """Write every figure of a result as PNG and SVG, named by analysis and figure."""
     number = 0
-    for name, data in result.analyses.items():
+    drawable = {**result.analyses, **{f"captures-{n}": result.capture(n) for n in result.captures}}
+    for name, data in drawable.items():
         drawn = (found for found in attempted(data) if isinstance(found, Sketch))
         for sketch in drawn:
             for suffix in (".png", ".svg"):

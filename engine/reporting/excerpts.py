@@ -11,10 +11,15 @@ import yaml
 from patchclamp.engine.results import StoredResult
 from patchclamp.specs.scalars import dump
 
-REFERENCES = ("of", "with", "stimuli", "clean", "corrupt", "input", "features", "test_on")
-"""Keys of an analysis whose values name other entries of the spec."""
+_ANY = ("stimuli", "captures", "interventions", "analyses")
 
-SECTIONS = ("stimuli", "captures", "interventions", "analyses")
+REFERENCES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("of", "with", "input", "features", "test_on", "sae", "chosen_by"), _ANY),
+    **dict.fromkeys(
+        ("stimuli", "clean", "corrupt", "transfer", "mean_over", "resample", "source"), ("stimuli",)
+    ),
+}
+"""Key of an entry whose value names other entries of the spec -> the sections they may be in."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +31,30 @@ class Excerpt:
     text: str
 
 
-def excerpts(result: StoredResult, analysis: str) -> list[Excerpt]:
-    """Return the lines that made an analysis: its own, and those of the entries that it names."""
-    entries = result.spec.get("analyses", {})
-    if analysis not in entries:
+def excerpts(result: StoredResult, section: str, name: str) -> list[Excerpt]:
+    """Return the lines that made an entry: its own, and those of all that it names, and so on."""
+    spec = result.spec
+    if name not in spec.get(section, {}):
         return []
-    found = [_excerpt(result, "analyses", analysis)]
-    for section, name in _named(entries[analysis], result.spec):
-        found.append(_excerpt(result, section, name))
-    return found
+    made = [(section, name)]
+    for where, entry in made:  # it grows as it is read
+        found = _named(spec[where][entry], spec)
+        made += [one for one in dict.fromkeys(found) if one not in made]
+    return [_excerpt(result, *one) for one in made]
 
 
-def _named(entry: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the section and name of every entry that an analysis names."""
-    for key in REFERENCES:
-        values = entry.get(key)
-        for value in values if isinstance(values, list) else [values]:
-            for section in SECTIONS:
-                if isinstance(value, str) and value in spec.get(section, {}):
-                    yield section, value
+def _named(value: Any, spec: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the section and name of every entry that a value names, however deep."""
+    if isinstance(value, Mapping):
+        for inner, one in value.items():
+            yield from _named(one, spec, inner)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _named(one, spec, key)
+    elif isinstance(value, str):
+        for section in REFERENCES.get(key, ()):
+            if value in spec.get(section, {}):
+                yield section, value
 
 
 def _excerpt(result: StoredResult, section: str, name: str) -> Excerpt:

@@ -7,24 +7,21 @@ figures, and the lines of the spec that made it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from html import escape
-from typing import Any
 
 import xarray as xr
 
-from patchclamp.engine.check import MARKS, judged
-from patchclamp.engine.expectations import Claim
 from patchclamp.engine.figures import Sketch, Undrawn, attempted
 from patchclamp.engine.figures.axes import panel_size
 from patchclamp.engine.figures.render import panels_for_page
+from patchclamp.engine.reporting.cards import cards
 from patchclamp.engine.reporting.excerpts import excerpts
 from patchclamp.engine.reporting.methods import methods
 from patchclamp.engine.reporting.style import STYLE
 from patchclamp.engine.results import StoredResult
 from patchclamp.engine.summary import summarise
 from patchclamp.registry import ANALYSES
-from patchclamp.specs.formats import count
 
 ROWS = 12
 """Rows of a table with a row for each head; the result holds all."""
@@ -41,11 +38,11 @@ def page(result: StoredResult) -> str:
     body = "\n".join(
         [
             *_head(result, title),
-            *_cards(result, judged(result)),
+            *cards(result),
             *_contents(result),
             *(part for name in result.analyses for part in _analysis(result, name)),
-            *_stimuli(result),
             *_captures(result),
+            *_stimuli(result),
             *_methods(result),
             *_provenance(result),
         ]
@@ -68,98 +65,9 @@ def _head(result: StoredResult, title: str) -> Iterator[str]:
     yield f'<p class="sub">{" · ".join(escape(str(fact)) for fact in facts if fact)}</p>'
 
 
-def _cards(result: StoredResult, claims: Sequence[Claim]) -> Iterator[str]:
-    """Yield what a reader must know first."""
-    made = result.made
-    yield '<section class="cards">'
-    yield _guards(made.get("guards", []))
-    yield _claims(claims)
-    if result.cells:
-        yield _cells(result.cells)
-    yield _card("Run", _settings(made))
-    yield _card("Cost", _cost(result))
-    yield "</section>"
-
-
-def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
-    """Return the verdicts of guards; that there are none is said, too."""
-    if not guards:
-        return _card("Guards", [], '<span class="bad">none: nothing was checked</span>')
-    failed = [guard for guard in guards if guard.get("verdict", "ok") != "ok"]
-    big = (
-        f'<span class="bad">{len(failed)} of {len(guards)} failed</span>'
-        if failed
-        else f'<span class="good">✓ {len(guards)} passed</span>'
-    )
-    rows = [f"{g.get('guard')}: {g.get('on')}: {_number(g.get('value'))}" for g in guards]
-    listed = "".join(f"<li>{escape(row)}</li>" for row in rows)
-    return _card("Guards", [], big, f"<details><summary>what was checked</summary><ul>{listed}</ul>"
-                 "</details>")  # fmt: skip
-
-
-def _cells(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Return how many cells of a matrix there are, and which of them failed and why."""
-    failed = [cell for cell in cells if "failed" in cell]
-    kind, done = ("bad" if failed else "good"), len(cells) - len(failed)
-    big = f'<span class="{kind}">{done} of {len(cells)} have a result</span>'
-    return _card("Cells", [f"{cell['label']}: {cell['failed']}" for cell in failed], big)
-
-
-def _claims(claims: Sequence[Claim]) -> str:
-    if not claims:
-        return _card(
-            "Expectations", ["The spec expects nothing."], '<span class="muted">none</span>'
-        )
-    unmet = sum(not claim.met for claim in claims)
-    kind = "bad" if unmet else "good"
-    mark = "✗" if unmet else "✓"
-    big = f'<span class="{kind}">{mark} {len(claims) - unmet} of {len(claims)} met</span>'
-    rows = "".join(
-        f'<li class="{"good" if claim.met else "bad"}">{MARKS[claim.holds]} {escape(claim.text)}'
-        f' <span class="muted">{escape(claim.found)}</span></li>'
-        for claim in claims
-    )
-    return _card("Expectations", [], big, f"<ul>{rows}</ul>")
-
-
-def _settings(made: Mapping[str, Any]) -> list[str]:
-    """Return where and with what it was run."""
-    model, versions, git = (made.get(key) or {} for key in ("model", "versions", "git"))
-    known = [model.get("dtype"), f"{model['weights']} weights" if model.get("weights") else None]
-    rows = [", ".join(str(one) for one in known if one)] if any(known) else []
-    rows += [f"{name} {made[name]}" for name in ("backend", "device") if made.get(name)]
-    rows += [count(int(made["threads"]), "thread")] if made.get("threads") else []
-    rows += [f"{n} {versions[n]}" for n in ("patchclamp", "torch", "transformers") if n in versions]
-    if git:
-        state = " with uncommitted changes" if git.get("dirty") else ""
-        rows.append(f"commit {str(git.get('commit', ''))[:8]}{state}")
-    if "seed" in made:
-        rows.append(f"seed {made['seed']}")
-    return rows
-
-
-def _cost(result: StoredResult) -> list[str]:
-    """Return what the run took, as far as its provenance says."""
-    made = result.made
-    rows = []
-    if "forward_passes" in made:
-        rows.append(count(int(made["forward_passes"]), "forward pass").replace("passs", "passes"))
-    if "seconds" in made:
-        rows.append(f"{float(made['seconds']):.1f} s")
-    if result.path.exists():
-        rows.append(f"{result.path.stat().st_size / 1e6:.1f} MB result")
-    return rows
-
-
-def _card(title: str, rows: Sequence[str], big: str = "", rest: str = "") -> str:
-    listed = "".join(f"<li>{escape(row)}</li>" for row in rows)
-    head = f'<div class="big">{big}</div>' if big else ""
-    body = f"<ul>{listed}</ul>" if rows else ""
-    return f'<div class="card"><h3>{title}</h3>{head}{body}{rest}</div>'
-
-
 def _contents(result: StoredResult) -> Iterator[str]:
     links = [f'<a href="#{escape(name)}">{escape(name)}</a>' for name in result.analyses]
+    links += ['<a href="#captures">captures</a>'] if result.captures else []
     links += ['<a href="#stimuli">stimuli</a>', '<a href="#methods">methods</a>',
               '<a href="#provenance">provenance</a>']  # fmt: skip
     yield f"<nav>{''.join(links)}</nav>"
@@ -174,7 +82,7 @@ def _analysis(result: StoredResult, name: str) -> Iterator[str]:
     yield f'<p class="sub">{escape(kind)}{": " if about else ""}{escape(about)}</p>'
     yield from _table(data)
     yield from _figures(data)
-    yield from _spec_lines(result, name)
+    yield from _spec_lines(result, "analyses", name)
     yield "</section>"
 
 
@@ -217,8 +125,8 @@ def _figure(sketch: Sketch) -> Iterator[str]:
     yield f'<dl class="facts">{facts}</dl></figcaption></div></figure>'
 
 
-def _spec_lines(result: StoredResult, name: str) -> Iterator[str]:
-    found = excerpts(result, name)
+def _spec_lines(result: StoredResult, section: str, name: str) -> Iterator[str]:
+    found = excerpts(result, section, name)
     if not found:
         return
     lines = []
@@ -262,16 +170,24 @@ def _set(name: str, data: xr.Dataset) -> Iterator[str]:
 
 
 def _captures(result: StoredResult) -> Iterator[str]:
+    """Yield what was recorded, and what can be drawn of it."""
     rows = []
-    for path, data in result.groups.items():
-        if path.startswith("/captures/"):
-            for name, one in data.data_vars.items():
-                sizes = " × ".join(f"{size} {dim}" for dim, size in one.sizes.items())
-                cells = (path.rpartition("/")[2], str(name), sizes, str(one.attrs.get("site", "")))
-                rows.append("<tr>" + "".join(f'<td class="text">{escape(c)}</td>' for c in cells))
-    if rows:
-        yield "<h3>Captures</h3>"
-        yield f'<div class="scroll"><table>{"</tr>".join(rows)}</tr></table></div>'
+    for name in result.captures:
+        for variable, one in result.capture(name).data_vars.items():
+            sizes = " × ".join(f"{size} {dim}" for dim, size in one.sizes.items())
+            cells = (name, str(variable), sizes, str(one.attrs.get("site", "")))
+            rows.append("<tr>" + "".join(f'<td class="text">{escape(c)}</td>' for c in cells))
+    if not rows:
+        return
+    yield '<section id="captures"><h2>Captures</h2>'
+    yield f'<div class="scroll"><table>{"</tr>".join(rows)}</tr></table></div>'
+    for name in result.captures:
+        drawn = list(_figures(result.capture(name)))
+        if drawn:
+            yield f"<h3>{escape(name)}</h3>"
+            yield from drawn
+            yield from _spec_lines(result, "captures", name)
+    yield "</section>"
 
 
 def _methods(result: StoredResult) -> Iterator[str]:
@@ -294,7 +210,3 @@ def _provenance(result: StoredResult) -> Iterator[str]:
 
 def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
