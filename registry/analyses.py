@@ -98,7 +98,7 @@ ANALYSES: Table[Analysis] = Table(
                 "stability",
                 "p",
                 "p_max",
-            ),  # fmt: skip
+            ),
             figures=("method_comparison",),
         ),
         _done(

@@ -139,8 +139,8 @@ def test_maps_put_the_last_layer_on_top_and_colours_even_around_0() -> None:
     assert matrix.text[3][1] == "−6.00"
     assert (matrix.scale.low, matrix.scale.high, matrix.scale.diverging) == (-6.0, 6.0, True)
     tokens = drawn("patching", "position_maps").layers(Matrix)[0]
-    assert tokens.columns == ("<s> 0", "·Mon 1", "·Tue 2", "·Wed 3", "·Thu 4", "·Fri 5", "·$5 6",
-                              "⏎ 7")  # fmt: skip
+    assert tokens.columns == ("0 <s>", "1 ·Mon", "2 ·Tue", "3 ·Wed", "4 ·Thu", "5 ·Fri", "6 ·$5",
+                              "7 ⏎")  # fmt: skip
     assert (tokens.scale.low, tokens.scale.high) == (0.0, 1.0)
 
 

@@ -21,7 +21,8 @@ Side = Literal["right", "left"]
 def sides(x: Array, y: Array, names: Sequence[str], reach: float) -> list[Side | None]:
     """Return at which side of its point each name stands; None where it would cover something.
 
-    `x`, `y`: points of a plane from -reach to reach; those that come first are named first. A point without a name has no side.
+    `x`, `y`: points of a plane from -reach to reach; those that come first are named first. A
+    point without a name has no side.
 
     >>> sides(np.array([0.0, 0.05]), np.array([0.0, 0.0]), ("a", "b"), 1.0)
     ['left', 'right']

@@ -36,11 +36,9 @@ def stimulus_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
             _plane(data, one, title) for title, one in each(values, ("stimulus", "component"))
         ]
         sentence = f"{capital(str(values.attrs.get('long_name', name)))}: each point is a stimulus."
-        sentence += (
-            " Distances can be read, directions cannot; axes say how much of them they show."
-            if name == "mds"
-            else ""
-        )
+        if name == "mds":
+            sentence += " Distances can be read, directions cannot; axes say how much of them "
+            sentence += "they show."
         title = f"Stimuli in a plane ({name.upper()})"
         shown = spread(panels)
         sketches.append(Sketch(f"stimulus_maps-{name}", title, sentence, shown, facts(data, name)))
