@@ -131,7 +131,7 @@ def p_variables(
     ['p', 'p_max', 'p_fdr']
     """
     corrected = "permutation p, corrected over all places by the"
-    about = {"of": of, "tolerance": 1 / (permutations + 1)}
+    about: dict[str, str | float] = {"of": of, "tolerance": 1 / (permutations + 1)}
     found = {
         "p": (p, "permutation p, each place alone", "permutation_p/1"),
         "p_max": (p_max, f"{corrected} maximum", "permutation_p_max/1"),

@@ -176,10 +176,12 @@ def _p_by_model(
     *, of: str, permutations: int,
 ) -> Variables:  # fmt: skip
     """Return the p values, of each place alone and corrected; each model RDM is a family."""
-    about = {"of": of, "permutations": permutations}
     if not stacked:
-        return p_variables(dims, *ps, **about)
-    each = [p_variables(dims[1:], *one, **about) for one in zip(*ps, strict=True)]
+        return p_variables(dims, *ps, of=of, permutations=permutations)
+    each = [
+        p_variables(dims[1:], *one, of=of, permutations=permutations)
+        for one in zip(*ps, strict=True)
+    ]
     return {
         name: (dims, np.stack([np.asarray(one[name][1]) for one in each]), each[0][name][2])
         for name in each[0]

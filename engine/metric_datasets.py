@@ -84,8 +84,9 @@ def _tokens(values: Values, reading: MetricReading) -> np.ndarray:
     names = []
     for condition in reading.conditions:
         index = values.index(condition.changes[-1], reading.asked)
-        one = index is not None and index.shape[1] == 1
-        found = shared_tokens(values.plan, reading.asked, index) if one else [""]
+        found = [""]
+        if index is not None and index.shape[1] == 1:
+            found = shared_tokens(values.plan, reading.asked, index).tolist()
         names.append(str(found[0]))
     return np.asarray(names)
 

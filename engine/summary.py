@@ -12,6 +12,8 @@ from patchclamp.registry import ANALYSES
 FORMATS = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
 """Variable -> how it is written, where three digits after the point are not the way."""
 
+FORM = "{:.3f}"
+
 
 MOST = 60
 """Most places of a table without heads that are all listed."""
@@ -37,7 +39,9 @@ class Summary:
 def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
     """Return a row for each place; with heads, or very many places, only `top` largest.
 
-    None where the analysis names no headline numbers, or has none.
+    Places are those of the first headline number; one that has several values at a place, such as
+    that of random circuits, is shown as from the lowest to the highest. None where the analysis
+    names no headline numbers, or has none.
     """
     kind = str(data.attrs.get("kind"))
     headline = [v for v in (ANALYSES[kind].headline if kind in ANALYSES else ()) if v in data]
@@ -46,7 +50,12 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
     picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
     if not picked.dims:
         picked = picked.expand_dims({"of": ["all stimuli"]})
-    frame = picked.stack(place=list(picked.dims)).transpose("place", ...)
+    dims = list(picked[headline[0]].dims)
+    inner = [dim for dim in picked.dims if dim not in dims]
+    frame, highest = (
+        one.stack(place=dims).transpose("place", ...)
+        for one in (picked.min(inner, keep_attrs=True), picked.max(inner, keep_attrs=True))
+    )
     # Where models of different depth stand side by side, a place may have no value.
     order = [i for i, x in enumerate(frame[headline[0]].to_numpy()) if not np.isnan(x).all()]
     places = len(order)
@@ -54,16 +63,24 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
         sizes = -np.abs(frame[headline[0]].to_numpy()[order])
         order = [order[int(row)] for row in np.argsort(sizes, kind="stable")[:top]]
     units = {variable: data[variable].attrs.get("units", "1") for variable in headline}
-    head = [str(dim) for dim in picked.dims]
+    forms = {v: "{:.0f}" if data[v].dtype.kind in "iu" else FORMATS.get(v, FORM) for v in headline}
+    head = [str(dim) for dim in dims]
     head += [v if units[v] == "1" else f"{v} ({units[v]})" for v in headline]
     rows = []
     for row in order:
         labels = [str(part) for part in frame["place"].to_numpy()[row]]
-        numbers = [float(frame[v].to_numpy()[row]) for v in headline]
-        texts = [_written(v, n) for v, n in zip(headline, numbers, strict=True)]
+        ends = [[float(x[v].to_numpy()[row]) for x in (frame, highest)] for v in headline]
+        texts = [
+            " to ".join(dict.fromkeys(_written(forms[variable], end) for end in both))
+            for variable, both in zip(headline, ends, strict=True)
+        ]
         rows.append((*labels, *texts))
-    return Summary(tuple(head), tuple(rows), len(picked.dims), places)
+    return Summary(tuple(head), tuple(rows), len(dims), places)
 
 
-def _written(variable: str, number: float) -> str:
-    return "—" if np.isnan(number) else FORMATS.get(variable, "{:.3f}").format(number)
+def _written(form: str, number: float) -> str:
+    """Return a number as text; one that is shown as 0 has no sign."""
+    if np.isnan(number):
+        return "—"
+    text = form.format(number)
+    return text if any(digit in text for digit in "123456789") else text.removeprefix("-")

@@ -136,7 +136,7 @@ def _facts(data: xr.Dataset) -> list[str]:
     # A plugin's result need not say how many there were.
     parts = [f"{data.attrs['n_stimuli']} stimuli"] if "n_stimuli" in data.attrs else []
     parts += [
-        f"clean {str(name).removesuffix('_clean')} {float(values.mean()):.3f}"
+        f"clean {str(name).removesuffix('_clean')} {_range(_over_stimuli(values))}"
         for name, values in data.data_vars.items()
         if str(name).endswith("_clean")
     ]
@@ -144,9 +144,19 @@ def _facts(data: xr.Dataset) -> list[str]:
         parts.append(f"{data.attrs['n_groups']} groups")
     if "control_accuracy" in data:
         for control in data["control"].to_numpy():
-            accuracy = float(data["control_accuracy"].sel(control=control).mean())
-            parts.append(f"{control} {accuracy:.3f}".replace("_", " "))
+            accuracy = _range(data["control_accuracy"].sel(control=control))
+            parts.append(f"{control} {accuracy}".replace("_", " "))
     return parts
+
+
+def _over_stimuli(values: xr.DataArray) -> xr.DataArray:
+    return values.mean("stimulus") if "stimulus" in values.dims else values
+
+
+def _range(values: xr.DataArray) -> str:
+    """Return a number, or the lowest and highest of several."""
+    ends = dict.fromkeys(f"{float(end):.3f}" for end in (values.min(), values.max()))
+    return " to ".join(ends)
 
 
 def next_steps(result: Result) -> list[str]:

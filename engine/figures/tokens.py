@@ -116,7 +116,7 @@ def attention_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
 
 def _patterns(data: xr.Dataset) -> tuple[str, xr.DataArray, str] | None:
     """Return the variable that holds attention, its values of one text or mean, and of which."""
-    names = ("pattern",)
+    names: tuple[str, ...] = ("pattern",)
     if data.attrs.get("site") == "attn_pattern":
         names = ("mean_over_stimulus", "activation")
     name = next((n for n in names if n in data and {"query", "key"} <= set(data[n].dims)), None)
