@@ -99,6 +99,7 @@ def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
                     units = [part.number * count + row for part in ran.parts for row in part.rows]
                     answers = answers_in(found)  # those of runs aside stand behind the others
                     write_shard(folder, units, {k: v[: len(units)] for k, v in answers.items()})
+    passes.settle()
 
 
 def _sweep(

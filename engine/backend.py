@@ -24,6 +24,10 @@ Prefix = dict[str, Any]
 """
 
 
+class Pending(Exception):  # noqa: N818 - nothing is wrong
+    """A pass has been sent to a server and is not waited for."""
+
+
 class Backend(Protocol):
     """Runs a model on a batch and does the steps of `engine.body` on the way."""
 

@@ -9,6 +9,7 @@ would run, so it knows no class of ours. A step has its `place` and is one of
     {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
     {"do": "narrow", "rows", "positions", "columns"}  go on with these tokens only, as one row
     {"do": "keep", "key"}                             keep the tensor where it is, whole
+    {"do": "precision", "key"}                        keep nothing, in the precision of the place
     {"do": "leaf"}                                    let gradients begin here
     {"do": "hold", "key"}                             keep the size of each token's vector
     {"do": "objective", "of", "at", ...}              take gradients of it: see `differentiate`
@@ -71,6 +72,8 @@ def do(
             ]
         case "keep":
             return {step["key"]: tensor.detach().clone()}, None
+        case "precision":
+            return {step["key"]: tensor.new_empty(0).to("cpu")}, None
         case "leaf":
             return {}, tensor.detach().requires_grad_(True)
         case "hold":

@@ -22,6 +22,9 @@ def run(parser: ArgumentParser) -> None:
     parser.add_argument("--out", default="runs", metavar="FOLDER", help="where results go (runs)")
     parser.add_argument("--locked", action="store_true", help=LOCKED)
     parser.add_argument(
+        "--detach", action="store_true", help="send work to a server and do not wait for it"
+    )
+    parser.add_argument(
         "--report", action="store_true", help="also write a page and figures of each result"
     )
     add_overrides(parser)
@@ -120,6 +123,11 @@ def doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps")
     parser.add_argument(
         "--untrained", action="store_true", help="draw weights from the config, and load none"
+    )
+    parser.add_argument(
+        "--remote",
+        action="store_true",
+        help="ask the server whether it is ready, and for whom",
     )
 
 

@@ -16,7 +16,7 @@ from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Found, Inputs
 from patchclamp.engine.plan import VOCABULARY, Plan
-from patchclamp.engine.savings import Pack, Sweep, Wanted, plain, sweep_of
+from patchclamp.engine.savings import Pack, Sweep, Wanted, beside, plain, sweep_of
 from patchclamp.engine.steps import (
     in_order,
     keep_step,
@@ -75,6 +75,8 @@ def batch_sweep(sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, 
     if not sweeping.optimise:
         return plain(some)
     budget = sweeping.plan.loaded.spec.run.batch.tokens
+    if sweeping.plan.remote:
+        return beside(some, batch.length, budget)
     return sweep_of(some, sweeping.model.shape.layers, batch.length, budget)
 
 
@@ -169,7 +171,8 @@ def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
     """Return the steps that read answers; all logits are there where one of them is changed."""
     writes = any(change.site == "logits" for of in sweeping.conditions for change in of)
     narrow = sweeping.optimise and not writes
-    if narrow and VOCABULARY not in sweeping.reads:
+    # A server computes all columns, and sends the answers' alone in either case.
+    if narrow and VOCABULARY not in sweeping.reads and not sweeping.plan.remote:
         return read_answers_of(sweeping.model, said)
     return read_answers_at(sweeping.model, said, narrow=narrow)
 

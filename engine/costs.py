@@ -124,11 +124,12 @@ def _instead(plan: Plan, capture: CapturePlan, words: str) -> Cheaper:
 
 def parameters(model: ModelSource) -> int:
     """Return the number of a model's parameters, from the headers of its files or its config."""
-    if model.choice.weights == "random":
-        from transformers import AutoModelForCausalLM
+    if model.choice.weights == "random" or not any(model.folder.glob("*.safetensors")):
+        from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+        family = AutoModelForMaskedLM if model.architecture.encoder else AutoModelForCausalLM
         with torch.device("meta"):
-            made = AutoModelForCausalLM.from_config(model.config)
+            made = family.from_config(model.config)
         return sum(p.numel() for p in made.parameters())
     count = 0
     for file in weight_files(model.folder):
@@ -151,7 +152,7 @@ _AT_LEAST = 1 << 20
 
 
 def _weight_bytes(plan: Plan) -> int:
-    return parameters(plan.model) * _ITEM[plan.model.choice.dtype]
+    return 0 if plan.remote else parameters(plan.model) * _ITEM[plan.model.choice.dtype]
 
 
 def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:

@@ -70,6 +70,8 @@ def doctor_command(arguments: Namespace) -> int:
     """Examine a model, or the environment; returns 1 if anything is wrong with it."""
     if arguments.format not in FORMATS:
         raise UsageError(f"unknown format {arguments.format!r}{hint(arguments.format, FORMATS)}")
+    if arguments.remote and arguments.model is not None:
+        raise UsageError("--remote is about the server; leave the model out")
     if arguments.model is None:
         from patchclamp.engine.environment import environment_command
 

@@ -40,7 +40,12 @@ class Fact:
 
 def environment_command(arguments: Namespace) -> int:
     """Print the environment; returns 1 if anything in it is wrong."""
-    facts = list(environment())
+    if arguments.remote:
+        from patchclamp.engine.remote.doctor import server
+
+        facts = list(server())
+    else:
+        facts = list(environment())
     if arguments.format == "json":
         text = json.dumps([asdict(fact) for fact in facts], indent=2, ensure_ascii=False)
         sys.stdout.write(text + "\n")

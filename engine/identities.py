@@ -37,6 +37,11 @@ class Identity:
     """Whether it shows that the sites are right, and not only that they are computed as said."""
 
     @property
+    def unknown(self) -> bool:
+        """Whether it cannot be told, because it needs weights that are not here."""
+        return bool(self.left.isnan().all())
+
+    @property
     def deviation(self) -> float:
         """Largest absolute difference, relative to the largest absolute value on the right.
 
@@ -55,13 +60,16 @@ class Weights:
     """A model's own modules, to send tensors through that were captured."""
 
     model: ModelSource
-    module: torch.nn.Module
+    module: torch.nn.Module | None
+    """None where the weights are not here; what would need them is then NaN."""
 
     def through(self, path: str, tensor: torch.Tensor, layer: int = 0) -> torch.Tensor:
         """Send (position, unit) through a module, in the precision of its weights.
 
         What is not there or does not fit gives a NaN without dims, which is equal to nothing.
         """
+        if self.module is None:
+            return torch.tensor(torch.nan)
         try:
             module = self.module.get_submodule(path.format(layer=layer))
             weight = next(module.parameters())
@@ -73,6 +81,8 @@ class Weights:
 
     def rows(self, path: str, rows: torch.Tensor) -> torch.Tensor:
         """Return rows of a table of learned vectors; OPT's starts two rows late."""
+        if self.module is None:
+            return torch.tensor(torch.nan)
         table: Any = self.module.get_submodule(path)
         found: torch.Tensor = table.weight[rows + getattr(table, "offset", 0)]
         return found.detach().float().cpu()
@@ -82,8 +92,11 @@ class Weights:
         return str(place(self.model, site, layer)["parts"][-1]["path"])
 
 
-Found = tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-"""Sites of every layer, and those that no layer has."""
+Found = tuple[dict[int, dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+"""Sites of some layers by their number, and those that no layer has."""
+
+BY_WEIGHTS = ("mlp_act", "logits", "logprobs", "q_normed", "k_normed")
+"""Sites that only identities with weights are about."""
 
 
 def check_sites(
@@ -93,17 +106,33 @@ def check_sites(
     return identities_of(Weights(model, module), read_sites(model, backend, ids), ids)
 
 
+def check_some_sites(model: ModelSource, backend: Backend, ids: Sequence[int]) -> list[Identity]:
+    """Check what can be checked without weights, at the first two layers and the last one.
+
+    All layers of a large model would be many bytes, where they come from a server.
+    """
+    layers = sorted({0, min(1, model.shape.layers - 1), model.shape.layers - 1})
+    found = read_sites(model, backend, ids, without=BY_WEIGHTS, layers=layers)
+    return identities_of(Weights(model, None), found, ids)
+
+
 def read_sites(
-    model: ModelSource, backend: Backend, ids: Sequence[int], *, without: Collection[str] = ()
+    model: ModelSource,
+    backend: Backend,
+    ids: Sequence[int],
+    *,
+    without: Collection[str] = (),
+    layers: Sequence[int] | None = None,
 ) -> Found:
     """Read every site of one stimulus, and what is between queries or keys and scores."""
-    row, layers = model.architecture, range(model.shape.layers)
+    row = model.architecture
+    layers = range(model.shape.layers) if layers is None else layers
     inner = [name for name in row.places if name not in ("attention", *ENDS, *without)]
     ends = [site for site in ENDS if site in row.places and site not in without]
     found = read_whole(
         (model, backend), [ids], [*((s, n) for s in inner for n in layers), *((s, 0) for s in ends)]
     )
-    at = [{site: found[site, n][0] for site in inner} for n in layers]
+    at = {n: {site: found[site, n][0] for site in inner} for n in layers}
     return at, {site: found[site, 0][0] for site in ends}
 
 
@@ -134,10 +163,10 @@ def identities_of(weights: Weights, found: Found, ids: Sequence[int]) -> list[Id
     """Return the identities between sites that were read."""
     at, ends = found
     identities: list[Identity] = []
-    for n, tensors in enumerate(at):
-        following = at[n + 1].get("resid_pre") if n + 1 < len(at) else None
+    for n, tensors in at.items():
+        following = at[n + 1].get("resid_pre") if n + 1 in at else None
         identities += of_layer(weights, tensors, following, n)
-    streams = at[0].get("resid_pre"), at[-1].get("resid_post")
+    streams = at[0].get("resid_pre"), at[max(at)].get("resid_post")
     return [*identities, *of_ends(weights, ends, ids, streams)]
 
 

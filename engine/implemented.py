@@ -196,11 +196,11 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     inference.Bootstrap: frozenset({"n", "level"}),
     inference.MetricChoice: frozenset({"kind"}),
     spec.Run: frozenset(
-        {"backend", "device", "batch", "threads", "budget", "optimise", "on_error"}
+        {"backend", "device", "batch", "threads", "budget", "optimise", "on_error", "retry"}
     ),
     spec.Batch: frozenset({"tokens"}),
-    spec.Budget: frozenset({"time", "memory", "disk"}),
-    spec.Retry: frozenset(),
+    spec.Budget: frozenset({"time", "memory", "disk", "download"}),
+    spec.Retry: frozenset({"attempts", "backoff", "patience"}),
 }
 """Model -> the keys of which every value is implemented."""
 

@@ -229,6 +229,13 @@ def _brief(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def served(source: ModelSource) -> str:
+    """Return what is known of weights that a server holds: the name of their revision, and which
+    one has this name here."""
+    named = source.choice.revision or "main"
+    return f"served:{source.choice.id}@{named}:{source.revision}"
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a folder; pickled weights can run code and are refused."""
     files = sorted(folder.glob("*.safetensors"))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from patchclamp.engine.backend import Backend, Prefix, Step
+from patchclamp.engine.backend import Backend, Pending, Prefix, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.savings import Pack
@@ -51,6 +51,8 @@ class Passes:
     run_so_far: int = field(default=0, init=False)
     done: int = field(default=0, init=False)
     """Batches that have been run; guards' own passes are none."""
+    pending: int = field(default=0, init=False)
+    """Passes that a server has and that are not waited for."""
 
     def __post_init__(self) -> None:
         self.tokens = self.plan.loaded.spec.run.batch.tokens
@@ -88,6 +90,9 @@ class Passes:
     ) -> Iterator[tuple[Together, Found]]:
         try:
             found = self.put_through(prepare(one))
+        except Pending:
+            self.pending += 1
+            return
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -103,6 +108,11 @@ class Passes:
             torch.cuda.empty_cache()
         for half in halves:
             yield from self._run(name, half, prepare, halved)
+
+    def settle(self) -> None:
+        """Raise `Pending` if a server has passes that what follows would need."""
+        if self.pending:
+            raise Pending
 
     def forward(self, ids: Sequence[Sequence[int]], steps: list[Step]) -> Found:
         """Run token ids through the model; stops early where no logits are read."""

@@ -21,7 +21,7 @@ from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
-from patchclamp.engine.model import ModelSource, find_model
+from patchclamp.engine.model import ModelSource, find_model, served
 from patchclamp.engine.partners import check_partners
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
@@ -32,8 +32,8 @@ from patchclamp.engine.source_checks import add_asked, check_sources
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
-from patchclamp.registry import ANALYSES, METRICS
-from patchclamp.registry.errors import AnalysisError
+from patchclamp.registry import ANALYSES, BACKENDS, METRICS
+from patchclamp.registry.errors import AnalysisError, ModelError
 from patchclamp.registry.table import load
 from patchclamp.specs.interventions import Add, Clamp
 from patchclamp.specs.load import Loaded
@@ -56,6 +56,11 @@ class Plan:
     sets: Mapping[str, SetPlan]
     captures: tuple[CapturePlan, ...]
     readings: Mapping[str, Readings]
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server measures it."""
+        return BACKENDS[self.loaded.spec.run.backend].remote
 
     def record(self, capture: CapturePlan) -> Record:
         """Return the record that a capture is kept as."""
@@ -183,14 +188,16 @@ def make_plan(
     problems = Problems(loaded)
     check_implemented(problems)
     problems.raise_if_any()
-    model = find_model(problems)
+    remote = BACKENDS[loaded.spec.run.backend].remote
+    model = find_model(problems, weights=not remote)
     if model is not None and not check_tokenizer(model, problems):
         problems.raise_if_any()
     if tables is None:
         tables = read_stimuli(problems, loaded.spec.seed, model)
     if model is None:
         problems.raise_if_any()
-        raise AssertionError("a model that is not found is a problem")
+        # Without weights, a model out of reach is only a warning to those who check.
+        raise ModelError(problems.found[-1].message)
     sets = {}
     for name, table in tables.items():
         tokens = tokenise(table, model, problems)
@@ -219,7 +226,7 @@ def make_plan(
     problems.raise_if_any()
     changes = [change for _, reading in asked for c in reading.conditions for change in c.changes]
     found = [capture for capture in captures if capture is not None]
-    weights = model.weights_digest((cache or open_cache()).root)
+    weights = served(model) if remote else model.weights_digest((cache or open_cache()).root)
     internal = lacking(loaded, sets, dict.fromkeys(changes))
     return Plan(loaded, model, weights, sets, (*found, *internal), readings)
 

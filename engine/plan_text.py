@@ -23,6 +23,7 @@ from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import Work, prepare
 from patchclamp.engine.records import Cache, open_cache
+from patchclamp.engine.remote.costs import check_remote, in_words
 from patchclamp.engine.rig import rig_of
 from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.token_table import token_table
@@ -40,6 +41,7 @@ def plan_command(arguments: Namespace) -> int:
         loaded = load(spec, arguments.set)
         for cell in loaded.cells:
             plan = make_plan(loaded.at(cell), cache)
+            check_remote(plan)
             sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
             if arguments.time:
                 sys.stdout.write(f"  {time_in_words(plan, cache)}\n")
@@ -75,7 +77,7 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
         lines.append(f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.asked}")
-    return "\n".join([*lines, *_costs(plan, cache)])
+    return "\n".join([*lines, *_costs(plan, cache), *(in_words(plan) if plan.remote else ())])
 
 
 def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Iterator[str]:

@@ -115,6 +115,7 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
                 if part.asked is not None:
                     folder = cache.shards(part.asked.record)
                     write_shard(folder, batch.rows, answers_in(found), cache.intact)
+    passes.settle()
 
 
 def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from patchclamp.engine.backend import open_backend
+from patchclamp.engine.backend import Backend, Pending, open_backend
 from patchclamp.engine.guards import Verdict, check_identities
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.provenance import versions
 from patchclamp.engine.records import Cache
 from patchclamp.engine.weights import choose_device, load_weights, threads_for
-from patchclamp.registry.errors import BudgetError
+from patchclamp.registry import BACKENDS
+from patchclamp.registry.errors import BudgetError, DetachedError
 
 _SAMPLED = 2
 """Passes after which the time of all is judged."""
@@ -45,17 +46,40 @@ class Rig:
     """Passes that are known to be due."""
     aside: int = 0
     """Passes through the untrained twin, which has a rig of its own."""
+    detach: bool = False
+    """Whether to send passes to a server and not to wait for them."""
+    server: dict[str, Any] | None = None
+    """What is known of the server that measures, if one does."""
 
     def open(self) -> Passes:
         """Load the model if it is not loaded yet."""
         if self.passes is None:
-            run = self.plan.loaded.spec.run
-            self.module = load_weights(self.plan.model, self.device)
-            self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
-            backend = open_backend(run.backend, self.module, self.plan.model.tokenizer)
+            remote = BACKENDS[self.plan.loaded.spec.run.backend].remote
+            backend = self._connect() if remote else self._load()
             self.passes = Passes(self.plan, backend, self._advance)
             self.started = monotonic()
         return self.passes
+
+    def _load(self) -> Backend:
+        run = self.plan.loaded.spec.run
+        self.module = load_weights(self.plan.model, self.device)
+        self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
+        return open_backend(run.backend, self.module, self.plan.model.tokenizer)
+
+    def _connect(self) -> Backend:
+        from patchclamp.engine.remote.connect import connect
+
+        run = self.plan.loaded.spec.run
+        backend, self.server = connect(
+            self.plan.model, run, self.cache, self._tell, detach=self.detach
+        )
+        self.closing.callback(backend.jobs.wire.close)
+        return backend
+
+    def _tell(self, said: str) -> None:
+        """Show what a server says."""
+        done = 0 if self.passes is None else self.passes.done
+        self.progress(said, done, max(self.total, done, 1))
 
     def turn_to(self, plan: Plan) -> None:
         """Measure another plan of the same model from here on."""
@@ -67,7 +91,6 @@ class Rig:
         """Return the passes of a model whose sites are what the site table says."""
         passes = self.open()
         if not self.identities:
-            assert self.module is not None
             self.identities = check_identities(passes, self.module)
         return passes
 
@@ -87,6 +110,7 @@ class Rig:
             "threads": self.threads,
             "batch_tokens": self.plan.loaded.spec.run.batch.tokens,
             "versions": versions(),
+            **({} if self.server is None else {"server": self.server}),
         }
 
     def account(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -125,8 +149,25 @@ class Rig:
 
 
 @contextmanager
-def rig_of(plan: Plan, cache: Cache, progress: Progress) -> Iterator[Rig]:
+def leaving(rig: Rig) -> Iterator[None]:
+    """Say what a server has been left with, where it is not waited for."""
+    try:
+        yield
+    except Pending:
+        assert rig.passes is not None, "they are what was sent"
+        assert rig.server is not None, "it was asked before that"
+        count = max(1, rig.passes.pending)
+        raise DetachedError(
+            f"{count} {'request is' if count == 1 else 'requests are'} with {rig.server['host']} "
+            "and not waited for; run the spec again, without --detach, to collect the results and "
+            "go on"
+        ) from None
+
+
+@contextmanager
+def rig_of(plan: Plan, cache: Cache, progress: Progress, *, detach: bool = False) -> Iterator[Rig]:
     """Open a rig for a plan; what it changed in the process, such as threads, is undone after."""
     with ExitStack() as closing:
-        device = choose_device(plan.loaded.spec.run.device)
-        yield Rig(plan, cache, progress, closing, device)
+        run = plan.loaded.spec.run
+        device = "server" if BACKENDS[run.backend].remote else choose_device(run.device)
+        yield Rig(plan, cache, progress, closing, device, detach=detach)

@@ -31,13 +31,14 @@ from patchclamp.engine.plan import Plan, conditions_of, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import root_attributes, sweep_attributes
 from patchclamp.engine.records import Cache, digest_of, open_cache
-from patchclamp.engine.rig import Progress, Rig, rig_of
+from patchclamp.engine.remote.costs import check_remote
+from patchclamp.engine.rig import Progress, Rig, leaving, rig_of
 from patchclamp.engine.sources import known
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import ANALYSES
-from patchclamp.registry.errors import AnalysisError, PatchclampError
+from patchclamp.registry.errors import AnalysisError, DetachedError, PatchclampError, UsageError
 from patchclamp.registry.table import load as load_reference
 from patchclamp.specs.cells import Cell, name_of
 from patchclamp.specs.digest import digest, resolved
@@ -78,27 +79,34 @@ def run(
     cache: str | Path | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = _silent,
+    detach: bool = False,
 ) -> Result:
     """Run a spec, a path or the name of a shipped one, and write its result under `out`.
 
     What it measures is kept in the cache; run again, a stopped run goes on where it stopped. No
     result is written unless everything succeeds: a refused spec, a failed guard or an analysis
-    without an answer leave none. Raises `PatchclampError`.
+    without an answer leave none. With `detach`, work for a server is sent and not waited for:
+    `DetachedError` says so, unless everything is there. Raises `PatchclampError`.
     """
     loaded = load(spec, overrides)
     records = open_cache(cache)
     plans = [make_plan(loaded.at(cell), records) for cell in loaded.cells]
+    if detach and not plans[0].remote:
+        backend = loaded.spec.run.backend
+        raise UsageError(f"--detach leaves work to a server; the backend {backend!r} runs here")
+    for plan in plans:
+        check_remote(plan)
     problems = Problems(loaded)
     check_weights(plans, problems)
     problems.raise_if_any()
     if len(plans) == 1:
-        outcome = _measure(plans[0], records, progress)
+        outcome = _measure(plans[0], records, progress, detach=detach)
         with (
             _folder(loaded, records, Path(out), digest(outcome.plan.loaded.spec)) as folder,
             damage_named(records, lambda: outcome.plan),
         ):
             return _write_one(outcome, folder)
-    outcomes = _measure_cells(loaded, plans, records, progress)
+    outcomes = _measure_cells(loaded, plans, records, progress, detach=detach)
     whole = digest_of([cell.digest for cell in loaded.cells])
     with _folder(loaded, records, Path(out), whole) as folder:
         return _write_cells(loaded, outcomes, folder)
@@ -114,9 +122,13 @@ class Outcome:
     made: Mapping[str, Any]
 
 
-def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
+def _measure(plan: Plan, records: Cache, progress: Progress, *, detach: bool = False) -> Outcome:
     """Measure what a plan needs and analyse it."""
-    with rig_of(plan, records, progress) as rig, damage_named(records, lambda: rig.plan):
+    with (
+        rig_of(plan, records, progress, detach=detach) as rig,
+        damage_named(records, lambda: rig.plan),
+        leaving(rig),
+    ):
         measured = Measured()
         screen_stimuli(rig, measured)
         plan = rig.plan
@@ -137,10 +149,16 @@ def _measure(plan: Plan, records: Cache, progress: Progress) -> Outcome:
 
 
 def _measure_cells(
-    loaded: Loaded, plans: Sequence[Plan], records: Cache, progress: Progress
+    loaded: Loaded,
+    plans: Sequence[Plan],
+    records: Cache,
+    progress: Progress,
+    *,
+    detach: bool = False,
 ) -> list[tuple[Cell, Outcome | PatchclampError]]:
     """Measure every cell; one that fails stops the others unless the spec lets them run on."""
     outcomes: list[tuple[Cell, Outcome | PatchclampError]] = []
+    left: list[DetachedError] = []
     for number, (cell, plan) in enumerate(zip(loaded.cells, plans, strict=True), start=1):
         where = f"cell {number} of {len(plans)}, {name_of(cell.label)}"
 
@@ -148,11 +166,15 @@ def _measure_cells(
             progress(f"{where}: {what}", done, total)
 
         try:
-            outcomes.append((cell, _measure(plan, records, tell)))
+            outcomes.append((cell, _measure(plan, records, tell, detach=detach)))
+        except DetachedError as error:
+            left.append(error)
         except PatchclampError as error:
             if loaded.spec.run.on_error == "stop":
                 raise
             outcomes.append((cell, error))
+    if left:
+        raise DetachedError(f"{len(left)} of {len(plans)} cells wait for a server: {left[0]}")
     if all(isinstance(outcome, PatchclampError) for _, outcome in outcomes):
         raise AnalysisError(f"every cell failed; the first: {outcomes[0][1]}")
     return outcomes

@@ -86,6 +86,17 @@ def plain(wanted: Sequence[Wanted]) -> Sweep:
     return Sweep((), False, tuple(Pack(0, False, (one,)) for one in wanted))
 
 
+def beside(wanted: Sequence[Wanted], length: int, budget: int) -> Sweep:
+    """Return a sweep whose conditions run side by side, each whole: what is left of a clean run
+    would be activations, which a server does not send.
+
+    >>> len(beside([Wanted(number, (0,), number, None) for number in range(4)], 10, 20).packs)
+    2
+    """
+    parts = _parts(wanted, [length] * len(wanted), budget)
+    return Sweep((), False, tuple(Pack(0, False, part) for part in parts))
+
+
 def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) -> Sweep:
     """Return the passes of a batch whose longest stimulus has `length` tokens.
 

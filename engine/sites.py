@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from patchclamp.engine import attention
+from patchclamp.engine.attention import mix
+from patchclamp.engine.attention import take as attend
 
 Place = dict[str, Any]
 
@@ -43,7 +44,7 @@ def take(
     """
     form, part = place["form"], place["parts"][-1]
     if form in ("scores", "pattern"):
-        return attention.take(place, attended(place, values), written or {})
+        return attend(place, attended(place, values), written or {})
     tensor = split(part, member(part, values[-1]))
     if form == "flat":
         tensor = tensor.reshape(*first(values[0]).shape[:2], -1)
@@ -63,7 +64,7 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     if form == "logprobs":
         raise ValueError("the site 'logprobs' is computed from logits and is not written")
     if form in ("scores", "pattern"):
-        tensor = attention.mix(place, attended(place, values), tensor)
+        tensor = mix(place, attended(place, values), tensor)
     elif form == "rest":
         tensor = tensor - first(values[0])
     new = tensor.to(old.device, old.dtype)

@@ -38,7 +38,13 @@ def run_command(arguments: Namespace) -> int:
     for spec in arguments.spec:
         started = monotonic()
         with _progress(console) as progress:
-            result = run(spec, out=arguments.out, overrides=arguments.set, progress=progress)
+            result = run(
+                spec,
+                out=arguments.out,
+                overrides=arguments.set,
+                progress=progress,
+                detach=arguments.detach,
+            )
         show(result, console)
         unmet += show_claims(result, console)
         if arguments.report:
@@ -102,7 +108,9 @@ def show(result: Result, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
     for warning in result.loaded.warnings:
         console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
-    guards = f"{len(result.guards)} guards passed"
+    unchecked = sum(guard.get("verdict") == "not checked" for guard in result.guards)
+    guards = f"{len(result.guards) - unchecked} guards passed"
+    guards += f", {unchecked} not checked" if unchecked else ""
     console.print(f"\n[bold]result[/bold]  {result.path}  ({guards})", soft_wrap=True)
     for line in next_steps(result):
         console.print(f"  {line}", soft_wrap=True, highlight=False)

@@ -10,6 +10,8 @@ PatchclampError              anything a user can meet; carries the exit code of 
 ├── GuardError               a check on the measurement itself failed (exit 1)
 ├── BudgetError              a run takes longer than it may; run again, it goes on (exit 1)
 ├── PluginError              a plugin cannot be loaded, or adds what cannot be added (exit 3)
+├── RemoteError              a server is out of reach, refuses or fails; run again goes on (exit 3)
+│   └── DetachedError        a server has work that is not waited for; run again collects (exit 0)
 ├── ModelError               a model or tokenizer cannot be read, or lacks what is asked (exit 3)
 └── StoreError               a result cannot be written or read (exit 3)
 """
@@ -81,6 +83,18 @@ class PluginError(PatchclampError):
     """A plugin cannot be loaded, or adds what cannot be added; the message names it."""
 
     exit_code = 3
+
+
+class RemoteError(PatchclampError):
+    """A server cannot be reached, refuses a request, or fails at it; what is measured is kept."""
+
+    exit_code = 3
+
+
+class DetachedError(RemoteError):
+    """Work has been sent to a server and is not waited for: running again collects it."""
+
+    exit_code = 0
 
 
 class ModelError(PatchclampError):

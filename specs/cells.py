@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from patchclamp.specs.axes import SEED
+from patchclamp.specs.backends import check_backend
 from patchclamp.specs.check import check
 from patchclamp.specs.compose import Composed
 from patchclamp.specs.cross_references import check_claims
@@ -127,6 +128,8 @@ class _Judge:
         sections = self.shared.resolve(spec)
         if sections is None or any(check_claims(sections, dict(enumerate(spec.expect)))):
             return None
+        if any(check_backend(spec)):
+            return None
         return spec.model_copy(update=dict(sections.entries)), sections
 
     def note(self, step: tuple[int, ...]) -> None:
@@ -224,7 +227,8 @@ def problems_of(document: Document) -> tuple[Problem, ...]:
     spec, problems = validate(spec_model(), document)
     sections = sections_of(spec) if spec is not None else valid_sections(document.value)
     expect = valid_subject(sections, document.value, frozenset()).expect
-    return (*problems, *check(sections), *check_claims(sections, expect))
+    beyond = check_backend(spec) if spec is not None else ()
+    return (*problems, *check(sections), *check_claims(sections, expect), *beyond)
 
 
 def name_of(label: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""P416 to P426 explained: what `validate --deep`, a plan or a lock can tell."""
+"""P416 to P427 explained: what `validate --deep`, a plan or a lock can tell."""
 
 from __future__ import annotations
 
@@ -188,6 +188,23 @@ DEEP = (
         right="""
             matrix:
               grid: {model.revision: [step0, step2]}
+            """,
+    ),
+    Explanation(
+        "P427",
+        what="A server would send more than 64 MiB for a capture, or more than the budget allows.",
+        why="""Whole activations come over a network that others use too, and mostly a reduction
+        was meant, which the server does: the message names it, with its bytes.""",
+        fix="capture fewer positions, reduce what is captured, or allow the bytes that are meant.",
+        wrong="""
+            captures:
+              maps: {site: attn_pattern, positions: all}
+            run: {backend: ndif}
+            """,
+        right="""
+            captures:
+              maps: {site: attn_pattern, positions: all, reduce: column_mean}
+            run: {backend: ndif, budget: {download: 1GiB}}
             """,
     ),
 )

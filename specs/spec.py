@@ -47,6 +47,8 @@ class Retry(Model):
     """Tries in all."""
     backoff: Duration = 30.0
     """Wait before the second try; doubled before each next one."""
+    patience: Duration = 3600.0
+    """Longest time without news of a request before a run gives up waiting for it."""
 
 
 class Run(Model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,26 @@ def shared() -> Path:
     if not (SHARED / "models" / "stories260k").is_dir():
         pytest.skip("the material beside the project is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Any]:
+    import remote
+
+    with remote.serving() as served:
+        yield served
+
+
+@pytest.fixture
+def server(_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that holds the bundled model, wants no key and does not fail."""
+    from nnsight import CONFIG
+
+    _server.fails()
+    monkeypatch.setenv("NDIF_HOST", _server.url)
+    monkeypatch.delenv("NDIF_API_KEY", raising=False)
+    monkeypatch.setattr(CONFIG.API, "APIKEY", None)
+    return _server
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,6 @@ def test_the_projects_specs_are_valid_and_say_plainly_what_they_lack(path: Path)
     ("old", "new", "line", "what"),
     [
         ("kind: ablate,", "kind: ablate, positions: last,", 9, "this value of 'positions'"),
-        ("name: t\n", "name: t\nrun: {backend: ndif}\n", 3, "the backend 'ndif'"),
-        ("name: t\n", "name: t\nrun: {budget: {download: 1GB}}\n", 3, "this value of 'download'"),
         (
             "model: bundled:sequences",
             "model: {id: gpt2, fold: [layer_norm]}",

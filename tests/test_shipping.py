@@ -16,9 +16,9 @@ from nnsight.intervention import serialization
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import pad
-from patchclamp.engine.nnsight_backend import follow
 from patchclamp.engine.steps import in_order, keep_step, read_answers_at, read_step, write_steps
 from patchclamp.engine.tokens import Spelling, TokenTable
+from patchclamp.engine.traced import follow
 from patchclamp.engine.values import edit
 
 TEXTS = ((3, 4, 5, 6, 7), (12, 13, 14, 15, 16))

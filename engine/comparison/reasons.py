@@ -84,7 +84,7 @@ def _known(side: StoredResult) -> dict[str, Any]:
     failed = [
         f"{guard.get('guard')} on {guard.get('on')}"
         for guard in provenance.get("guards", ())
-        if guard.get("verdict", "ok") != "ok"
+        if guard.get("verdict", "ok") not in ("ok", "not checked")
     ]
     return {**provenance, **({"failed_guards": failed} if failed else {})}
 

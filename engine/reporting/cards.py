@@ -29,12 +29,12 @@ def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
     """Return the verdicts of guards; that there are none is said, too."""
     if not guards:
         return _card("Guards", [], '<span class="bad">none: nothing was checked</span>')
-    failed = [guard for guard in guards if guard.get("verdict", "ok") != "ok"]
-    big = (
-        f'<span class="bad">{len(failed)} of {len(guards)} failed</span>'
-        if failed
-        else f'<span class="good">✓ {len(guards)} passed</span>'
-    )
+    verdicts = [guard.get("verdict", "ok") for guard in guards]
+    passed, unchecked = verdicts.count("ok"), verdicts.count("not checked")
+    big = f'<span class="good">✓ {passed} passed</span>'
+    if failed := len(guards) - passed - unchecked:
+        big = f'<span class="bad">{failed} of {len(guards)} failed</span>'
+    big += f", {unchecked} not checked" if unchecked else ""
     rows = [f"{g.get('guard')}: {g.get('on')}: {number(g.get('value'))}" for g in guards]
     listed = "".join(f"<li>{escape(row)}</li>" for row in rows)
     return _card("Guards", [], big, f"<details><summary>what was checked</summary><ul>{listed}</ul>"

@@ -225,7 +225,7 @@ def _software(result: StoredResult) -> str:
     versions = made.get("versions", {})
     used = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
     ours = versions.get("patchclamp", result.attrs.get("creation_library_version", "unknown"))
-    guards = made.get("guards", [])
+    guards = [g for g in made.get("guards", []) if g.get("verdict") != "not checked"]
     checks = f" {count(len(guards), 'check')} of the measurement passed." if guards else ""
     backend = f" through its backend {made['backend']}" if made.get("backend") else ""
     return (

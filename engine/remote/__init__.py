@@ -1,0 +1,1 @@
+"""Remote: models that a server holds, through nnsight and NDIF's protocol."""

@@ -1,0 +1,44 @@
+"""What a spec asks of its backend that this backend cannot do, told before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from patchclamp.registry import BACKENDS
+from patchclamp.specs.analyses_causal import Attribution
+from patchclamp.specs.analyses_representation import Probe
+from patchclamp.specs.captures import Capture
+from patchclamp.specs.diagnostics import Path, Problem
+from patchclamp.specs.spec import Spec
+
+
+def check_backend(spec: Spec) -> Iterator[Problem]:
+    """P316: the backend can do what captures, analyses and the model ask of it."""
+    lacks = BACKENDS[spec.run.backend].lacks
+    if not lacks:
+        return
+    for path, what, capability in _asked(spec):
+        if capability in lacks:
+            yield cannot(spec.run.backend, path, what, capability)
+
+
+def cannot(backend: str, path: Path, what: str, capability: str) -> Problem:
+    """Return the problem of a place that asks for what a backend cannot do."""
+    able = tuple(name for name, other in BACKENDS.items() if capability not in other.lacks)
+    why = BACKENDS[backend].lacks[capability]
+    message = f"{what}, and the backend {backend!r} has no {capability}: {why}"
+    return Problem(path, "P316", message, able)
+
+
+def _asked(spec: Spec) -> Iterator[tuple[Path, str, str]]:
+    """Yield what a spec says that needs a capability: where, in words, and which."""
+    if spec.model.weights == "random":
+        yield ("model", "weights"), "weights are to be drawn anew", "weights"
+    for name, capture in spec.captures.items():
+        if isinstance(capture, Capture) and capture.gradient is not None:
+            yield ("captures", name, "gradient"), "a gradient is recorded", "gradients"
+    for name, entry in spec.analyses.items():
+        if isinstance(entry, Probe) and "random_twin" in entry.controls:
+            yield ("analyses", name, "controls"), "an untrained twin is measured", "weights"
+        if isinstance(entry, Attribution):
+            yield ("analyses", name), "attribution is computed from gradients", "gradients"
