@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from patchclamp.engine.attention import mix
+from patchclamp.engine.attention import mix, seen
 from patchclamp.engine.attention import take as attend
 
 Place = dict[str, Any]
@@ -87,7 +87,7 @@ def only_seen(
     if place["form"] not in ("scores", "pattern"):
         return new
     mask = attended(place, values)["given"]["attention_mask"]
-    return torch.where(attention.seen(place, mask, old), new, old)
+    return torch.where(seen(place, mask, old), new, old)
 
 
 def attended(place: Place, values: Sequence[Any]) -> dict[str, Any]:
