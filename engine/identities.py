@@ -189,6 +189,7 @@ def of_layer(
     if following is not None and "resid_post" in has:
         sites = ("resid_post", "resid_pre")
         yield Identity("resid_post[l] = resid_pre[l+1]", sites, found["resid_post"], following)
+    yield from _read_through_norms(weights, found, layer)
     outputs = (("z", "attn_out", "z W_O + b_O"), ("mlp_act", "mlp_out", "mlp_act W_out + b_out"))
     for inner, site, text in outputs:
         if inner in has and site in has:
@@ -197,6 +198,18 @@ def of_layer(
             sites = (inner, site)
             yield Identity(f"{named(site, text)} = {site}", sites, normed(site, value), found[site])
     yield from _attention(weights, found, layer)
+
+
+def _read_through_norms(weights: Weights, found: Tensors, layer: int) -> Iterator[Identity]:
+    """Yield that attention and MLP are given the stream, through the norm that the table names."""
+    between = "resid_mid" if "resid_mid" in found else "resid_pre"
+    for inner, stream in (("attn_in", "resid_pre"), ("mlp_in", between)):
+        if inner in found and stream in found:
+            value, text = found[stream], stream
+            if inner in weights.model.architecture.reads:
+                path = weights.model.architecture.reads[inner]
+                value, text = weights.through(path, value, layer), f"norm({stream})"
+            yield Identity(f"{text} = {inner}", (stream,), value, found[inner], evidence=False)
 
 
 def _streams(

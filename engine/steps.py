@@ -23,6 +23,9 @@ _ORDER = {site: number for number, site in enumerate(SITES)}
 Place = tuple[str, int]
 """A site and a layer."""
 
+_LIKE = {"attn_in": "resid_pre", "mlp_in": "mlp_out"}
+"""Sites of the same dims as what is between sites."""
+
 
 def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> Step:
     """Return where a site lives in a model, as the plain data that `engine.sites` works on.
@@ -34,7 +37,7 @@ def place(model: ModelSource, site: str, layer: int, *, write: bool = False) -> 
     where = row.places[site]
     if write:
         where = row.writes.get(site, where)
-    kind = SITES[site.removesuffix("_normed")]
+    kind = SITES[_LIKE.get(site, site.removesuffix("_normed"))]
     dims = tuple(dim for dim in kind.dims if dim not in ("stimulus", "layer"))
     names = [*where.needs, site]
     places = [*(row.places[name] for name in where.needs), where]

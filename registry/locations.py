@@ -57,7 +57,8 @@ class Architecture:
 
     `places` stand in the order in which a block computes them, which nnsight insists on. They hold
     the sites and what sites are computed from: `attention` (all that the attention is given),
-    `q_normed` and `k_normed`. A site that is missing is one the architecture lacks, and is refused
+    `attn_in` (what queries, keys and values are projections of), `q_normed` and `k_normed`, and
+    `mlp_in`. A site that is missing is one the architecture lacks, and is refused
     by name. `when` are values of the config that tell two architectures of a `model_type` apart.
     """
 
@@ -72,6 +73,9 @@ class Architecture:
     """Why there is no such site."""
     norms: Mapping[str, str] = field(default_factory=dict)
     """Path of the norm that gives a site, where one does."""
+    reads: Mapping[str, str] = field(default_factory=dict)
+    """Path of the norm through which attention (`attn_in`) and MLP (`mlp_in`) read the stream;
+    empty where they read it as it is."""
     unembed: tuple[str, ...] = ()
     """Paths of what turns the last residual stream into logits, in turn."""
     positions: str = ""
@@ -120,10 +124,12 @@ def _block(
     Returns what is read and what is written elsewhere: a norm's input is not yet the stream, so
     that `resid_mid` is written as what attention has to add to get there.
     """
-    own = {
-        name: replace(where, path=f"{block}.{where.path}".rstrip("."))
-        for name, where in inside.items()
-    }
+    own: dict[str, Location] = {}
+    for name, where in inside.items():
+        at = replace(where, path=f"{block}.{where.path}".rstrip("."))
+        if name == "q":
+            own["attn_in"] = Location(at.path, "input")
+        own[name] = at
     places = {
         "embed": gives(embed),
         "resid_pre": given(block),
@@ -166,5 +172,6 @@ def architecture(
 ) -> Architecture:
     """Make a row from the places inside a block and the norms there, whose paths are relative."""
     places, writes = _block(block, embed, inside)
-    norms = {site: f"{block}.{path}" for site, path in more.pop("norms", {}).items()}
-    return Architecture(name, summary, places, writes=writes, norms=norms, **more)
+    for key in ("norms", "reads"):
+        more[key] = {site: f"{block}.{path}" for site, path in more.get(key, {}).items()}
+    return Architecture(name, summary, places, writes=writes, **more)
