@@ -1,221 +1,257 @@
-"""Attribution: what patching each node would do, estimated from one gradient, and checked.
+"""Attribution: what patching each node or edge would do, estimated from gradients, and checked.
 
-1. Activations of both runs and the gradient of the metric in one of them are recorded.
-2. A node's score is the inner product of the change of its activation and that gradient.
-3. With `verify`, the nodes with the largest scores and as many random others are patched exactly.
+1. The score of a node is the inner product of what its activation changes by from one run to the
+   other and the gradient of a metric; of an edge, of what its sender adds and the gradient through
+   its receiver.
+2. The gradient is that of one of the runs, or its mean along the path from one to the other
+   (integrated gradients), by a quadrature whose completeness residual is reported.
+3. With `verify`, those with the largest scores and as many random others are patched exactly.
 
-Source: Nanda 2023, Attribution patching; Kramár et al. 2024, AtP*, for its failures.
+Source: Nanda 2023, Attribution patching; Syed, Rager & Conmy 2023 (edges); Hanna, Pezzelle &
+Belinkov 2024 (integrated gradients); Kramár et al. 2024, AtP*, for its failures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from patchclamp.analyses.bootstrap import interval_words
+from patchclamp.analyses import edges
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, summarise
+from patchclamp.analyses.patching import direction
 from patchclamp.analyses.paths import node
+from patchclamp.analyses.quadrature import points_of
 from patchclamp.analyses.readings import (
-    CaptureReading,
     Change,
     Condition,
     MetricReading,
     ModelShape,
     Readings,
-    asked_of,
+    ScoreReading,
+    Spot,
 )
+from patchclamp.analyses.scored import residuals, verification
+from patchclamp.analyses.units import heads
 from patchclamp.registry import METRICS, SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Attribution, Units
-from patchclamp.specs.captures import Capture, Gradient
 from patchclamp.specs.inference import Bootstrap
 from patchclamp.specs.interventions import Patch
+from patchclamp.specs.positions import ALL, Positions
 
 _ALL = (Units(site="z"), Units(site="mlp_out"))
 
 
 def readings(entry: Attribution, shape: ModelShape) -> Readings:
-    """Return the activations of both runs at every site, and the gradient in one of them."""
-    del shape
-    clean, corrupt = cast("str", entry.clean), entry.corrupt
+    """Return the scores, and the metric in both runs.
+
+    If activations move along the path there are scores for each layer of nodes, and what moving
+    it whole does to the metric.
+    """
+    clean = cast("str", entry.clean)
+    integrated = entry.gradient_at == "integrated"
+    if integrated and "text" in METRICS[entry.metric].reads:
+        raise AnalysisError(
+            f"{entry.metric!r} is about the text itself, which is another at either end of the "
+            "path: take the gradient at 'clean' or 'corrupt'"
+        )
+    into, source = direction(entry)
+    parts = list(_parts(entry, shape))
+    patch = Patch(kind="patch", source=source, allow_no_effect=True)
+    moved = tuple(
+        Condition(
+            (("component", node(Change("", along.site, along.layer))),),
+            (Change(patch, along.site, along.layer, positions=along.positions),),
+        )
+        for along, _ in parts
+        if along is not None
+    )
     found: Readings = {
-        "clean": MetricReading(clean, entry.metric, (), clean),
-        "corrupt": MetricReading(corrupt, entry.metric, (), clean),
+        "into": MetricReading(into, entry.metric, moved, clean),
+        "source": MetricReading(source, entry.metric, (), clean),
     }
-    runs = {"clean": clean, "corrupt": asked_of(corrupt, clean)}
-    for number, units in enumerate(entry.units or _ALL):
-        if not {"layer", "position"} <= set(SITES[units.site].dims):
-            raise AnalysisError(f"attribution is of sites in a layer; {units.site!r} is in none")
-        for run, stimuli in runs.items():
-            found[f"{number}.{run}"] = _capture(units, stimuli, None)
-        gradient = Gradient(of=entry.metric)
-        found[f"{number}.gradient"] = _capture(units, runs[entry.gradient_at], gradient)
+    for number, (along, what) in enumerate(parts):
+        about = (into, source, entry.metric, clean, _points(entry), along)
+        found[f"scores.{number}"] = ScoreReading(*about, **what)
     return found
 
 
-def _capture(units: Units, stimuli: str, gradient: Gradient | None) -> CaptureReading:
-    capture = Capture.model_construct(
-        of=stimuli,
-        site=units.site,
-        layers=units.layers,
-        heads="all",
-        positions=units.positions,
-        reduce=(),
-        gradient=gradient,
-    )
-    sort = "activations" if gradient is None else f"gradient of {gradient.of}"
-    where = f"{units.positions.model_dump_json()}, layers {units.layers}"
-    return CaptureReading(f"{sort} of {stimuli} in {units.site} at {where}", entry=capture)
+def _points(entry: Attribution) -> tuple[tuple[float, float], ...]:
+    """Return where the gradient is taken: shares of the way to the other run, with weights."""
+    if entry.gradient_at == "integrated":
+        return points_of(entry.quadrature, entry.steps)
+    into = "clean" if entry.direction == "noising" else "corrupt"
+    return ((float(entry.gradient_at != into), 1.0),)
+
+
+def _parts(
+    entry: Attribution, shape: ModelShape
+) -> Iterator[tuple[Spot | None, dict[str, tuple[Spot, ...]]]]:
+    """Yield what moves along each path, and what is scored on it."""
+    one_by_one = entry.gradient_at == "integrated" and entry.along == "activations"
+    if entry.of == "edges":
+        senders, receivers = edges.ends(entry.units or _ALL, shape)
+        if not one_by_one:
+            yield None, {"senders": senders, "receivers": receivers}
+            return
+        for spot in senders:
+            along = None if spot == edges.EMBED else Spot(spot.site, spot.layer)
+            yield along, {"senders": (spot,), "receivers": receivers}
+        return
+    spots = _spots(entry.units or _ALL, shape)
+    if not one_by_one:
+        yield None, {"spots": spots}
+        return
+    for spot in spots:
+        yield Spot(spot.site, spot.layer, spot.positions), {"spots": (spot,)}
+
+
+def _spots(units: Sequence[Units], shape: ModelShape) -> tuple[Spot, ...]:
+    """Return the sites and layers of nodes."""
+    found: list[Spot] = []
+    names: set[str] = set()
+    positions: dict[str, Positions] = {}
+    for one in units:
+        if not {"layer", "position"} <= set(SITES[one.site].dims):
+            raise AnalysisError(f"attribution is of sites in a layer; {one.site!r} is in none")
+        if one.group is not None:
+            raise AnalysisError("attribution scores heads and whole sites: leave out 'group'")
+        if positions.setdefault(one.site, one.positions) != one.positions:
+            raise AnalysisError(
+                f"entries of 'units' attribute to {one.site!r} at other positions: make that two "
+                "analyses"
+            )
+        by_layer: dict[int, list[int]] = {}
+        for layer, head in heads(one, shape):
+            name = node(Change("", one.site, int(layer or 0), head))
+            if name in names:
+                raise AnalysisError(f"the node {name!r} is in two entries of 'units'")
+            names.add(name)
+            by_layer.setdefault(int(layer or 0), []).extend([] if head is None else [head])
+        found += [Spot(one.site, layer, one.positions, tuple(of)) for layer, of in by_layer.items()]
+    return tuple(found)
 
 
 def analyse(
     entry: Attribution, data: Mapping[str, xr.Dataset], context: Context
 ) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
-    """Score every node, and patch some of them exactly.
+    """Score every node or edge, and patch some of them exactly.
 
-    With `gradient_at: clean` the corrupt activation a' is put into the clean run, and the score of
-    a node is what that is estimated to do there; with `corrupt` it is the other way round:
+    With a the activations of the run that is patched, a' those of the other, and m the metric,
 
-        score = sum over positions and units of (a' - a) dm/da       in the metric's units
+        score = sum over positions and units of (a' - a) dm/da              in the metric's units
 
-    with m the metric, a and dm/da of the run in which the gradient is taken. It is the first order
-    of the exact effect: where m is affine in the activation they are equal, and where the node
-    saturates the score can be far too small, or of the wrong sign. `exact` is the effect of
-    patching, of nodes that were verified.
+    which estimates what putting a' into the first run does there. For an edge, a is what the
+    sender adds to the stream and dm/da goes through the receiver alone; the scores of a node's
+    edges sum to its own. With dm/da of the run that is patched this is the first order of the
+    exact effect: where m is affine in the activation they are equal, and where it saturates the
+    score can be far too small, or of the wrong sign. Integrated along the inputs, the scores of
+    the embeddings sum to the difference of the two runs; along activations, those of a layer to
+    the effect of patching it whole: `residual` says how far the quadrature is off. `exact` is the
+    effect of patching, of nodes or edges that were verified.
     """
-    metric = METRICS[entry.metric]
-    scores: dict[str, NDArray[np.float64]] = {}
-    changes: dict[str, Change] = {}
-    patch = Patch(kind="patch", source=_source(entry), allow_no_effect=True)
-    for number, units in enumerate(entry.units or _ALL):
-        for change, column in _scored(entry, units, data, number):
-            name = node(change)
-            if name in scores:
-                raise AnalysisError(f"the node {name!r} is in two entries of 'units'")
-            scores[name] = column
-            changes[name] = Change(
-                patch, change.site, change.layer, change.head, positions=units.positions
-            )
-    base = data["clean"]
-    names = list(scores)
-    dims = ("node", "stimulus")
-    each = xr.DataArray(np.stack(list(scores.values())), dims=dims).assign_coords(
-        {"node": names, **base["clean"].coords}
-    )
-    what = f"patching the node into the {entry.gradient_at} run is estimated"
-    scale = float(np.abs(base["clean"]).max())
-    about = meanings(metric, "it is patched", scale)
-    result = xr.Dataset({"score_each": each})
-    result["score_each"].attrs = {
-        "units": metric.units,
-        "long_name": f"change of {metric.name} of a stimulus when {what}",
-        "estimand": f"attribution_of_{metric.estimand}",
-        "scale": scale,
-    }
+    metric, base = METRICS[entry.metric], data["into"]
+    into, source = direction(entry)
+    parts = [part for name, part in data.items() if name.startswith("scores.")]
+    each = _each(parts, context)
+    what = "it is patched, as estimated"
+    about = meanings(metric, what, float(np.abs(base["clean"]).max()))
+    estimand = f"attribution_of_{metric.estimand}"
+    result = xr.Dataset()
+    if entry.of == "nodes":
+        result["score_each"] = each.assign_attrs(
+            {**about["effect"], "estimand": estimand},
+            long_name=f"change of {metric.name} of a stimulus when {what}",
+        )
     how = Inference(Bootstrap(), "none", context.seeds)
-    for name, found in summarise(each, groups_of(base), how).items():
-        part = name.replace("effect", "score")
-        long_name = about[name]["long_name"].replace("when it is patched", f"when {what}")
-        result[part] = found.assign_attrs(about[name], long_name=long_name)
-        result[part].attrs |= {"estimand": f"attribution_of_{metric.estimand}"}
-    attrs: dict[str, str | float] = {
-        "gradient_at": entry.gradient_at,
-        "into": _into(entry),
-        "source": _source(entry),
-        "n_stimuli": base.sizes["stimulus"],
-        "interval": interval_words(groups_of(base), how.bootstrap.n),
-    }
+    for name, column in _summaries(each, base, how).items():
+        part = column.assign_attrs(about[name], estimand=estimand)
+        result[name.replace("effect", "score")] = part
+    changes = _changes(each, Patch(kind="patch", source=source, allow_no_effect=True), entry)
+    result = result.drop_vars([name for name in result.coords if str(name).endswith(_ENDINGS)])
+    attrs = {"direction": entry.direction, "gradient_at": entry.gradient_at}
+    result = result.assign_attrs(attrs | {"into": into, "source": source})
+    if entry.gradient_at == "integrated":
+        found = _completeness(parts, (base, data["source"]), entry)
+        result = result.merge(found).assign_attrs(
+            along=entry.along, quadrature=entry.quadrature, steps=entry.steps
+        )
     if entry.verify:
-        result = result.assign((yield from _verified(entry, result["score"], changes, context)))
-        attrs |= _agreement(result)
-    return result.assign_attrs(attrs)
+        clean = cast("str", entry.clean)
+        found = yield from verification(
+            (result["score"], changes),
+            entry.verify,
+            lambda some: MetricReading(into, entry.metric, some, clean),
+            context,
+        )
+        result = result.assign(found).assign_attrs(found.attrs)
+    return result
 
 
-def _into(entry: Attribution) -> str:
-    return cast("str", entry.clean) if entry.gradient_at == "clean" else entry.corrupt
+_ENDINGS = ("_site", "_layer", "_head")
+"""Of coordinates that say what the name of a node means."""
 
 
-def _source(entry: Attribution) -> str:
-    return entry.corrupt if entry.gradient_at == "clean" else cast("str", entry.clean)
-
-
-def _scored(
-    entry: Attribution, units: Units, data: Mapping[str, xr.Dataset], number: int
-) -> Iterator[tuple[Change, NDArray[np.float64]]]:
-    """Yield the score (stimulus,) of each node at a site, reading one layer at a time."""
-    clean, corrupt = data[f"{number}.clean"], data[f"{number}.corrupt"]
-    gradient = data[f"{number}.gradient"]
-    if clean.sizes != corrupt.sizes:
+def _each(parts: Sequence[xr.Dataset], context: Context) -> xr.DataArray:
+    """Return the scores of all paths, (node, stimulus) or (sender, receiver, stimulus)."""
+    dim, name = ("node", "score") if "score" in parts[0] else ("sender", "edge")
+    size = sum(part[name].nbytes for part in parts)
+    if size > context.memory:
         raise AnalysisError(
-            f"stimuli and their partners have other numbers of tokens at {units.site}: "
-            f"{dict(clean.sizes)} against {dict(corrupt.sizes)}; attribute at single positions or "
-            "spans of one length"
+            f"the scores of {parts[0][name].sizes['stimulus']} stimuli take {size >> 20} MiB, and "
+            f"{context.memory >> 20} may be held at once: take fewer stimuli or units, or a larger "
+            "'run.budget.memory'"
         )
-    here, there = (clean, corrupt) if entry.gradient_at == "clean" else (corrupt, clean)
-    for i, layer in enumerate(clean["layer"].to_numpy().tolist()):
-        a, other, slope = (
-            one.isel(layer=i).to_numpy().astype(np.float64)
-            for one in (here["activation"], there["activation"], gradient["gradient"])
-        )
-        if not np.array_equal(np.isnan(a), np.isnan(other)):
-            raise AnalysisError(
-                f"a stimulus and its partner differ in their number of tokens at {units.site}: "
-                "attribute at single positions or spans of one length"
-            )
-        products = np.nan_to_num((other - a) * slope)
-        if products.ndim == 3:
-            yield Change("", units.site, layer), products.sum(axis=(1, 2))
-            continue
-        each = products.sum(axis=(2, 3))
-        for head in range(each.shape[1]):
-            yield Change("", units.site, layer, head), each[:, head]
+    each = xr.concat([part[name] for part in parts], dim, join="exact")
+    return each.transpose(..., "stimulus")
 
 
-def _verified(
-    entry: Attribution, score: xr.DataArray, changes: Mapping[str, Change], context: Context
-) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
-    """Patch the nodes of the largest scores, and as many random others."""
-    names = score["node"].to_numpy()
-    ranked = names[np.argsort(-np.abs(score.to_numpy()), kind="stable")].tolist()
-    top, rest = ranked[: entry.verify], ranked[entry.verify :]
-    rng = context.seeds.generator("verify")
-    drawn = rng.choice(rest, size=min(len(rest), entry.verify), replace=False).tolist()
-    conditions = tuple(Condition((("node", n),), (changes[n],)) for n in (*top, *drawn))
-    reading = MetricReading(_into(entry), entry.metric, conditions, cast("str", entry.clean))
-    found = (yield {"exact": reading})["exact"]
-    effect = (found["value"] - found["clean"]).mean("stimulus").to_numpy()
-    exact = dict(zip(found["node"].to_numpy().tolist(), effect.tolist(), strict=True))
-    metric = METRICS[entry.metric]
-    about = {"units": metric.units, "long_name": f"mean change of {metric.name} when it is patched"}
-    picked = np.asarray(["top" if n in top else "random" if n in drawn else "" for n in names])
-    return xr.Dataset(
-        {
-            "exact": ("node", [exact.get(n, np.nan) for n in names.tolist()], about),
-            "verified": ("node", picked, {"units": "text", "long_name": "why it was patched"}),
-        },
-        coords={"node": names},
-    )
+def _summaries(each: xr.DataArray, base: xr.Dataset, how: Inference) -> dict[str, xr.DataArray]:
+    """Summarise scores over stimuli, those of one sender at a time: draws of all are many."""
+    groups = groups_of(base)
+    if "sender" not in each.dims:
+        return summarise(each, groups, how)
+    found = [summarise(each.isel(sender=[i]), groups, how) for i in range(each.sizes["sender"])]
+    return {name: xr.concat([one[name] for one in found], "sender") for name in found[0]}
 
 
-def _agreement(result: xr.Dataset) -> dict[str, float]:
-    """Return how far scores tell exact effects.
+def _changes(each: xr.DataArray, patch: Patch, entry: Attribution) -> dict[tuple[str, ...], Change]:
+    """Return the change whose effect each score estimates."""
 
-    `recall` is the share of random nodes that are no larger than the smallest of the top ones, by
-    exact effect: what was screened out was rightly so. `correlation` is Pearson's, over all that
-    were patched.
-    """
-    verified = result["verified"].to_numpy()
-    exact, score = np.abs(result["exact"].to_numpy()), result["score"].to_numpy()
-    found = {}
-    top, drawn = exact[verified == "top"], exact[verified == "random"]
-    if len(drawn):
-        found["recall"] = float(np.mean(drawn <= top.min()))
-    some = verified != ""
-    if some.sum() > 2:
-        found["correlation"] = float(np.corrcoef(score[some], result["exact"].values[some])[0, 1])
-    return found
+    def place(dim: str, number: int) -> tuple[str, int, int | None]:
+        site, layer, head = (each[f"{dim}{end}"].to_numpy()[number].item() for end in _ENDINGS)
+        return site, layer, None if head < 0 else head
+
+    if "node" in each.dims:
+        at = {units.site: units.positions for units in entry.units or _ALL}
+        found = {}
+        for i, name in enumerate(each["node"].to_numpy().tolist()):
+            site, layer, head = place("node", i)
+            found[(name,)] = Change(patch, site, layer, head, positions=at.get(site, ALL))
+        return found
+    there = np.isfinite(each.isel(stimulus=0).to_numpy())
+    senders, receivers = (each[dim].to_numpy().tolist() for dim in ("sender", "receiver"))
+    return {
+        (senders[i], receivers[j]): Change(patch, *place("sender", i), into=place("receiver", j))
+        for i, j in np.argwhere(there).tolist()
+    }
+
+
+def _completeness(
+    parts: Sequence[xr.Dataset], runs: tuple[xr.Dataset, xr.Dataset], entry: Attribution
+) -> xr.Dataset:
+    """Return how far the scores of what moved are from the change of the metric."""
+    into, source = runs
+    totals = {str(part.attrs["along"]): part["total"] for part in parts}
+    exact = {}
+    for name in totals:
+        if name == "embed":
+            exact[name] = source["clean"].sel(stimulus=into["stimulus"]) - into["clean"]
+        else:
+            moved = into["value"].isel(condition=into["component"].to_numpy().tolist().index(name))
+            exact[name] = moved.drop_vars("component") - into["clean"]
+    return residuals(totals, exact, METRICS[entry.metric])

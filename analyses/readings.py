@@ -47,6 +47,10 @@ class Aside:
 ASIDE = Aside()
 
 
+End = tuple[str, int, int | None]
+"""The receiver of an edge: site, layer and head."""
+
+
 @dataclass(frozen=True)
 class Change:
     """One intervention at one place; `head` None means the whole site.
@@ -56,6 +60,9 @@ class Change:
     `place` is the number of the place among `positions` that is changed, None means all of them.
     `dose` is the number of the value, where the entry has several. One that is made `aside` is
     made in a run of its own, which is not measured and which others of the condition take from.
+    One that goes `into` an input of a later node (site, layer and head: `q`, `k` or `v`, `mlp_in`,
+    or `resid_post` of the last layer, which the logits are read from) is made only as far as that
+    input sees it: it cuts an edge.
     """
 
     intervention: str | Intervention | Aside
@@ -67,6 +74,7 @@ class Change:
     place: int | None = None
     dose: int = 0
     aside: bool = False
+    into: End | None = None
 
 
 Label = tuple[str, int | float | str]
@@ -137,6 +145,52 @@ def asked_of(stimuli: str, answers: str | None) -> str:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A site in a layer, at some tokens of each stimulus; no `heads` are all of them."""
+
+    site: str
+    layer: int
+    positions: Positions = ALL
+    heads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreReading:
+    """What activations change by from one run to another, times the gradient of a metric.
+
+    Changes are those from the run of the set `into` to that of `source`, its partners. The gradient
+    is taken in the run of `into` with what stands at `along`, the token embeddings if None, moved
+    the share of each of the `points` towards `source`, and summed by their weights.
+
+    It is measured as a dataset with `score(stimulus, node)`, the nodes of `spots`; `edge(stimulus,
+    sender, receiver)`, NaN where nothing goes from one to the other; and `total(stimulus)`, of all
+    that is moved, whose name is the attribute `along`. Coordinates such as `node_site`,
+    `node_layer` and `node_head`, -1 for none, say what names mean. `answers` is the set whose
+    answers are scored.
+    """
+
+    into: str
+    source: str
+    metric: str
+    answers: str
+    points: tuple[tuple[float, float], ...]
+    along: Spot | None = None
+    spots: tuple[Spot, ...] = ()
+    senders: tuple[Spot, ...] = ()
+    receivers: tuple[Spot, ...] = ()
+
+    @property
+    def own(self) -> str:
+        """The set that is patched, with the answers that are scored."""
+        return asked_of(self.into, self.answers)
+
+    @property
+    def other(self) -> str:
+        """The set that is patched from, with the answers that are scored."""
+        return asked_of(self.source, self.answers)
+
+
+@dataclass(frozen=True)
 class AnswerReading:
     """What the model says where the answers of a stimulus set are due, in the clean condition.
 
@@ -170,7 +224,9 @@ class RatingsReading:
     ratings: Ratings
 
 
-Reading = CaptureReading | MetricReading | AnswerReading | StimuliReading | RatingsReading
+Reading = (
+    CaptureReading | MetricReading | ScoreReading | AnswerReading | StimuliReading | RatingsReading
+)
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -98,7 +98,13 @@ def unembedding(module: torch.nn.Module, steps: Sequence[Step]) -> Iterator[None
 
 def needs_gradients(steps: Sequence[Step]) -> bool:
     """Return whether a pass runs backwards too."""
-    return any(step["do"] == "objective" for step in steps)
+    return any(step["do"] in ("objective", "attribute") for step in steps)
+
+
+def modules_of(steps: Sequence[Step], find: Callable[[str], Any]) -> dict[Any, Any]:
+    """Return the modules whose weights steps compute with, as what is kept for them."""
+    paths = {path for step in steps for path in step.get("modules", ())}
+    return {("module", path): find(path) for path in sorted(paths)}
 
 
 def open_backend(name: str, module: torch.nn.Module, tokenizer: Any) -> Backend:

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from patchclamp.engine.products import attribute, blend
 from patchclamp.engine.reductions import reduce
 from patchclamp.engine.scoring import objective, read_answers
 from patchclamp.engine.sites import member, only_seen, put, take
@@ -62,6 +63,9 @@ def do(
     if step["do"] == "read" and step["gradient"]:
         kept["gradient", step["key"]] = (step, values)
         return {}, None
+    if step["do"] == "watch":
+        kept["watched", step["key"]] = (step["place"], values)
+        return {}, None
     tensor = take(step["place"], values, kept)
     match step["do"]:
         case "write":
@@ -86,6 +90,12 @@ def do(
             return {f"answers.{name}": value for name, value in found.items()}, None
         case "objective":
             return differentiate(step, tensor, kept), None
+        case "blend":
+            return {}, blend(step, tensor)
+        case "apart":
+            return {}, tensor.view_as(tensor)
+        case "attribute":
+            return attribute(step, tensor, kept), None
     return read(step, tensor), None
 
 

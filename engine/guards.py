@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from patchclamp.analyses.readings import ScoreReading
 from patchclamp.engine.answering import (
     Answers,
     Asking,
@@ -15,6 +16,7 @@ from patchclamp.engine.answering import (
     look_at_answers,
     plain_inputs,
 )
+from patchclamp.engine.attributing import Scores, scores_in
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.identities import Identity, check_sites, check_some_sites
@@ -22,6 +24,7 @@ from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.recording import Work, by_objective, gather, prepare
 from patchclamp.engine.records import Cache
+from patchclamp.engine.score_steps import score_inputs
 from patchclamp.engine.sources import entry_of
 from patchclamp.engine.steps import read_step
 from patchclamp.registry.errors import GuardError
@@ -88,6 +91,20 @@ def check_answers(
             together = float(clean[key][row])
             scale = abs(float(clean["logsumexp"][row])) if key != "cross_entropy" else abs(together)
             worst = max(worst, abs(float(found[key][0]) - together) / scale)
+    return [_alone(plan, name, (row, padding), worst)]
+
+
+def check_scores(passes: Passes, reading: ScoreReading, scores: Scores) -> list[Verdict]:
+    """Hold attribution against a stimulus that runs alone."""
+    plan, name = passes.plan, reading.own
+    row, _, padding = most_padded(plan, name)
+    alone = Batch((row,), int(plan.sets[name].lengths[row]))
+    found = passes.put_through(score_inputs(plan, reading, alone))
+    worst = 0.0
+    for key, tensor in scores_in(plan, reading, alone, found).items():
+        together = scores[key][[row]]
+        if np.nanmax(np.abs(together)) > 0:
+            worst = max(worst, _deviation(tensor.numpy(), together))
     return [_alone(plan, name, (row, padding), worst)]
 
 

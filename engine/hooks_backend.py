@@ -13,6 +13,7 @@ from patchclamp.engine.backend import (
     Step,
     given_to,
     kept_of,
+    modules_of,
     needs_gradients,
     skipped,
     unembedding,
@@ -43,7 +44,7 @@ class Hooks:
     ) -> dict[str, torch.Tensor]:
         """Run one batch; see `Backend.forward`."""
         found: dict[str, torch.Tensor] = {}
-        kept: dict[tuple[str, str], Any] = {}
+        kept = modules_of(steps, self._module.get_submodule)
         pending = visits(steps)
         last = pending[-1] if stop and pending else None
 

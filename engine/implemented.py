@@ -171,7 +171,22 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "normalise",
         }
     ),
-    causal.Attribution: frozenset({"kind", "clean", "corrupt", "units", "metric", "verify"}),
+    causal.Attribution: frozenset(
+        {
+            "kind",
+            "clean",
+            "corrupt",
+            "of",
+            "units",
+            "metric",
+            "direction",
+            "gradient_at",
+            "along",
+            "quadrature",
+            "steps",
+            "verify",
+        }
+    ),
     causal.Circuit: frozenset(
         {
             "kind",
@@ -205,7 +220,6 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
-    (causal.Attribution, "gradient_at"): ("clean", "corrupt"),
     (interventions.Replace, "by"): ("noise",),
 }
 """Model and key -> the values that are implemented, beside the default."""

@@ -25,6 +25,7 @@ from patchclamp.analyses.readings import (
     MetricReading,
     RatingsReading,
     Reading,
+    ScoreReading,
     StimuliReading,
 )
 from patchclamp.engine.answering import (
@@ -38,10 +39,18 @@ from patchclamp.engine.answering import (
     count_passes,
 )
 from patchclamp.engine.assemble import assemble
+from patchclamp.engine.attributing import (
+    Scores,
+    attribute_all,
+    collect_scores,
+    score_dataset,
+    score_record,
+    write_scores,
+)
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import check_space
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
-from patchclamp.engine.guards import check_answers, check_captures
+from patchclamp.engine.guards import check_answers, check_captures, check_scores
 from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
@@ -68,6 +77,7 @@ class Measured:
     answers: dict[tuple[str, Changes], Answers] = field(default_factory=dict)
     twins: dict[str, Path] = field(default_factory=dict)
     """Files of captures of the untrained twin."""
+    scores: dict[ScoreReading, Scores] = field(default_factory=dict)
     origins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each record was made, by its name."""
 
@@ -211,11 +221,38 @@ def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
     cache.finish(asked.record, path, rig.made(verdicts))
 
 
-def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
-    made = rig.cache.find(asked.record)
+def measure_scores(rig: Rig, measured: Measured, readings: Iterable[Reading]) -> None:
+    """Attribute what readings ask for and no record has."""
+    cache = rig.cache
+    for reading in readings:
+        if not isinstance(reading, ScoreReading) or reading in measured.scores:
+            continue
+        record = score_record(rig.plan, reading)
+        if cache.find(record) is None:
+            with cache.locked([record], rig.wait):
+                if cache.find(record) is None:
+                    attribute_all(rig.open(), reading, cache)
+                    with _distrusted(cache, [record]):
+                        found = collect_scores(rig.plan, reading, cache)
+                        verdicts = check_scores(rig.checked(), reading, found)
+                    path = write_scores(cache, record, found)
+                    cache.finish(record, path, rig.made(verdicts))
+        made = _made(cache, record)
+        measured.scores[reading] = load_file(cache.folder(record) / made["file"])
+        measured.origins[f"{record.name} ({record.key[:8]})"] = _origin(made)
+
+
+def _made(cache: Cache, record: Record) -> dict[str, Any]:
+    """Return how a finished record was made; what is left beside it, or damaged, is removed."""
+    made = cache.find(record)
     assert made is not None, "it was finished before"
-    rig.cache.tidy(asked.record)
-    rig.cache.refuse_damaged(asked.record)
+    cache.tidy(record)
+    cache.refuse_damaged(record)
+    return made
+
+
+def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
+    made = _made(rig.cache, asked.record)
     for key, array in load_file(rig.cache.folder(asked.record) / made["file"]).items():
         number, _, name = key.partition("/")
         changes = asked.conditions[int(number)]
@@ -265,6 +302,8 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
     """Return the labelled dataset that answers a reading."""
     if isinstance(reading, MetricReading):
         return metric_dataset(reading, measured.answers, Values(rig.plan))
+    if isinstance(reading, ScoreReading):
+        return score_dataset(rig.plan, reading, measured.scores[reading])
     if isinstance(reading, AnswerReading):
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     if isinstance(reading, StimuliReading):

@@ -57,11 +57,14 @@ class Passes:
     def __post_init__(self) -> None:
         self.tokens = self.plan.loaded.spec.run.batch.tokens
 
-    def batches(self, name: str, rows: Sequence[int]) -> Iterator[Batch]:
-        """Yield batches of some stimuli; smaller ones once memory has run out."""
+    def batches(self, name: str, rows: Sequence[int], *, beside: int = 1) -> Iterator[Batch]:
+        """Yield batches of some stimuli, so many times `beside` one another in a pass.
+
+        They are smaller once memory has run out.
+        """
         of_set, left = self.plan.sets[name], list(rows)
         while left:
-            budget, packed = self.tokens, of_set.batches(left, self.tokens)
+            budget, packed = self.tokens, of_set.batches(left, max(1, self.tokens // beside))
             left = []
             for number, batch in enumerate(packed):
                 yield batch
@@ -122,7 +125,8 @@ class Passes:
         """Run what is prepared through the model; stops early where no logits are read."""
         self.run_so_far += 1
         keep = bool(inputs.prefix and inputs.prefix.get("keep"))
-        stop = all(step["do"] not in ("answers", "objective") for step in inputs.steps)
+        last = ("answers", "objective", "attribute")
+        stop = all(step["do"] not in last for step in inputs.steps)
         return self.backend.forward(
             inputs.tensors, inputs.steps, stop=stop and not keep, prefix=inputs.prefix
         )

@@ -23,6 +23,7 @@ from patchclamp.engine.measure import (
     dataset_of,
     measure_answers,
     measure_clean,
+    measure_scores,
     measure_twin,
     passes_due,
     screen_stimuli,
@@ -187,7 +188,9 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
     memory = analysis_memory(rig.plan)
     for name in analyses_in_order(spec):
         entry = spec.analyses[name]
-        measure_answers(rig, measured, conditions_of(rig.plan.readings[name].values()))
+        asked = rig.plan.readings[name].values()
+        measure_answers(rig, measured, conditions_of(asked))
+        measure_scores(rig, measured, asked)
         data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
         context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)
@@ -228,6 +231,7 @@ def _converse(
         while True:
             measure_clean(rig, measured, answered_by(asked.values()))
             measure_answers(rig, measured, conditions_of(asked.values()))
+            measure_scores(rig, measured, asked.values())
             asked = analysis.send(_datasets(rig, measured, asked))
     except StopIteration as done:
         result: xr.Dataset = done.value

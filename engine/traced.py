@@ -13,7 +13,7 @@ from typing import Any
 import nnsight
 import torch
 
-from patchclamp.engine.backend import Prefix, Step, needs_gradients, skipped
+from patchclamp.engine.backend import Prefix, Step, modules_of, needs_gradients, skipped
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -34,7 +34,7 @@ def follow(
     paths, instead = skipped(prefix)
     for path in paths:
         at(model, path).skip(instead)
-    kept: dict[tuple[str, str], Any] = {}
+    kept = modules_of(steps, lambda path: at(model, path)._module)
     for visit in visits(steps):
         place = at(model, visit["path"])
         value = getattr(place, visit["io"])

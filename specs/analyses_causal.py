@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from patchclamp.registry import METRICS
 from patchclamp.registry.sites import WRITTEN_SITES
+from patchclamp.specs.captures import smooth_metric
 from patchclamp.specs.fields import (
     AnsweredRef,
     InterventionRef,
@@ -121,19 +122,42 @@ class Attribution(Model):
     corrupt: StimuliRef
     """Its partners."""
     of: Literal["nodes", "edges"] = "nodes"
-    """What is scored."""
+    """What is scored; an edge goes from a node to one input (q, k, v) of a later head, to a later
+    MLP, or to the logits."""
     units: tuple[Units, ...] = ()
-    """Which nodes; none means every head and MLP."""
+    """Which nodes; none means every head and MLP. Of edges, both ends are among them, or are the
+    embeddings and the logits."""
     metric: Annotated[str, one_of(METRICS)]
     """What is differentiated."""
+    direction: Literal["denoising", "noising"]
+    """The patching that is estimated: `denoising` puts clean activations into the corrupt run,
+    `noising` the reverse. Has no default: the sign of a score depends on it."""
     gradient_at: Literal["clean", "corrupt", "integrated"]
-    """Where the gradient is taken. Has no default: signs and sizes differ."""
-    quadrature: Literal["gauss_legendre", "trapezoid", "left", "right"] = "gauss_legendre"
-    """Rule of the integral, for `integrated`; its completeness residual is reported."""
+    """Where the gradient is taken; `integrated` is its mean along the straight path from the run
+    that is patched to the other. Has no default: sizes and even signs differ."""
+    along: Literal["inputs", "activations"] = "inputs"
+    """What goes along that path: the token embeddings, or the activations of one layer of nodes at
+    a time, which takes that many more passes and tends to the exact effects of layers."""
+    quadrature: Literal["gauss_legendre", "midpoint", "trapezoid", "left", "right"] = (
+        "gauss_legendre"
+    )
+    """Rule of the integral, for `integrated`; `left` has the run that is patched among its points,
+    and `right` the other. Its completeness residual is reported."""
     steps: int = Field(default=8, ge=1, le=1000)
     """Points of the rule."""
     verify: int = Field(default=0, ge=0)
     """So many of the highest scores are patched exactly, and as many random ones."""
+
+    @field_validator("metric")
+    @classmethod
+    def _smooth(cls, value: str) -> str:
+        return smooth_metric(value)
+
+    @model_validator(mode="after")
+    def _rule(self) -> Self:
+        if self.quadrature == "trapezoid" and self.steps < 2:
+            raise ValueError("the trapezoid rule has a point at either end: 'steps' is 2 or more")
+        return self
 
 
 class Pass(Model):

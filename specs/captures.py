@@ -58,6 +58,14 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str | dict) else value
 
 
+def smooth_metric(value: str) -> str:
+    """Return the name of a metric that has a gradient; refuse one that has none."""
+    if not METRICS[value].smooth:
+        smooth = [name for name, metric in METRICS.items() if metric.smooth]
+        raise ValueError(f"{value!r} has no gradient; those that have: {', '.join(smooth)}")
+    return value
+
+
 class Gradient(Model):
     """Record the gradient of a number with respect to the site instead of the activation."""
 
@@ -73,10 +81,7 @@ class Gradient(Model):
     @field_validator("of")
     @classmethod
     def _smooth(cls, value: str) -> str:
-        if not METRICS[value].smooth:
-            smooth = [name for name, metric in METRICS.items() if metric.smooth]
-            raise ValueError(f"{value!r} has no gradient; those that have: {', '.join(smooth)}")
-        return value
+        return smooth_metric(value)
 
 
 class Capture(Model):

@@ -31,6 +31,7 @@ analyses:
     clean: words
     corrupt: scrambled
     metric: logit_diff
+    direction: noising
     gradient_at: clean
     verify: 4
   corrupt:
@@ -38,6 +39,7 @@ analyses:
     clean: words
     corrupt: scrambled
     metric: logit_diff
+    direction: denoising
     gradient_at: corrupt
   patched:
     kind: patching

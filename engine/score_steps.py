@@ -1,0 +1,239 @@
+"""The pass of a batch for attribution: its runs side by side, and what is done in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchclamp.analyses.readings import ScoreReading, Spot
+from patchclamp.engine.answers import Asked, ask
+from patchclamp.engine.backend import Step
+from patchclamp.engine.batches import Batch
+from patchclamp.engine.passes import Inputs, whole
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.positions import choose
+from patchclamp.engine.problems import Problems
+from patchclamp.engine.steps import answers_step, in_order, leaf_step, narrow_step, place
+from patchclamp.registry import METRICS
+from patchclamp.registry.errors import AnalysisError
+
+
+def tokens_at(plan: Plan, name: str, spot: Spot) -> NDArray[np.int64]:
+    """Return the positions of a spot in every stimulus, (stimulus, place), -1 for none."""
+    of_set = plan.sets[name]
+    chosen = choose(spot.positions, of_set, (), Problems(plan.loaded))
+    if chosen is None:
+        raise AnalysisError(f"positions {spot.positions!r} are not there in all of {name!r}")
+    index = np.full((len(of_set.table), chosen.index.shape[1]), -1, dtype=np.int64)
+    index[list(chosen.rows)] = chosen.index
+    return index
+
+
+def blocks_beside(reading: ScoreReading) -> int:
+    """Return how many times the stimuli of a batch stand beside one another in a pass."""
+    return 2 if ends_of(reading) else 2 + len(reading.points)
+
+
+def ends_of(reading: ScoreReading) -> str:
+    """Return the run in which the only gradient is taken, as it is; nothing for a path."""
+    if len(reading.points) > 1 or reading.along is not None:
+        return ""
+    return {0.0: "into", 1.0: "source"}.get(reading.points[0][0], "")
+
+
+def score_inputs(plan: Plan, reading: ScoreReading, batch: Batch) -> Inputs:
+    """Return the pass of a batch: its runs side by side, and what is done in them."""
+    model, end, points = plan.model, ends_of(reading), reading.points
+    tokens = {run: plan.sets[name].tokens for run, name in _runs(reading).items()}
+    reads = METRICS[reading.metric].reads
+    own = {run: ask(of, batch.rows, reads=reads) for run, of in tokens.items()}
+    count = len(own["into"].ids)
+    said = own[end] if end else ask(tokens["into"], batch.rows * len(points), reads=reads)
+    ids = list(said.ids)
+    blocks: dict[str, Any] = {
+        "path": [
+            (number * count, (number + 1) * count, weight)
+            for number, (_, weight) in enumerate(points)
+        ]
+    }
+    for run, asked in own.items():
+        if run == end:
+            blocks[run] = (0, count)
+            continue
+        blocks[run] = (len(ids), len(ids) + count)
+        ids += asked.ids
+    shares = {"blocks": blocks, "shares": [share for share, _ in points]}
+    steps: list[Step] = []
+    if not end:
+        steps.append(_blend_step(plan, reading, batch, (own["into"], shares)))
+    steps += [leaf_step(model), *_watch_steps(plan, reading)]
+    more = _attribute_step(plan, reading, batch, (own["into"], blocks))
+    step = {**answers_step(model, said), **more}
+    step |= {"of": reading.metric, "at": "answer"}
+    narrow = plan.loaded.spec.run.optimise and step["text"] is None
+    steps += narrow_step(model, step) if narrow else [step]
+    return whole(ids, in_order(steps))
+
+
+def _runs(reading: ScoreReading) -> dict[str, str]:
+    return {"into": reading.own, "source": reading.other}
+
+
+def _of_rows(said: Asked, batch: Batch) -> NDArray[np.int64]:
+    """Return the number in the batch of the stimulus that each input row of a block is of."""
+    starts = np.zeros(len(said.ids), dtype=np.int64)
+    starts[list(said.first)] = 1
+    del batch
+    return starts.cumsum() - 1
+
+
+def _index(
+    plan: Plan, reading: ScoreReading, spot: Spot, what: tuple[Batch, NDArray[np.int64]]
+) -> dict[str, torch.Tensor]:
+    """Return the positions of a spot in each run, (input row, place)."""
+    batch, stimulus = what
+    rows = np.asarray(batch.rows)[stimulus]
+    found = {
+        run: torch.from_numpy(tokens_at(plan, name, spot)[rows])
+        for run, name in _runs(reading).items()
+    }
+    return {**found, "path": found[ends_of(reading) or "into"]}
+
+
+def _blend_step(
+    plan: Plan, reading: ScoreReading, batch: Batch, what: tuple[Asked, dict[str, Any]]
+) -> Step:
+    said, shares = what
+    along = reading.along
+    step: Step = {"do": "blend", **shares, "into": None, "source": None}
+    if along is None:
+        return {**step, "place": place(plan.model, "embed", 0)}
+    index = _index(plan, reading, along, (batch, _of_rows(said, batch)))
+    where = place(plan.model, along.site, along.layer, write=True)
+    return {**step, "place": where, "into": index["into"], "source": index["source"]}
+
+
+def _watch_steps(plan: Plan, reading: ScoreReading) -> list[Step]:
+    """Keep what nodes, senders and receivers have, and what moves along the path."""
+    model = plan.model
+    along = reading.along
+    watched = {"total": ("embed", 0) if along is None else (along.site, along.layer)}
+    for number, spot in enumerate(reading.spots):
+        watched[f"spot.{number}"] = (spot.site, spot.layer)
+    steps: list[Step] = []
+    for spot in (*reading.senders, *reading.receivers):
+        watched[_key(spot.site, spot.layer)] = (spot.site, spot.layer)
+        if spot.site == "mlp_in":
+            # In parallel blocks, what an MLP is given is what attention is given too.
+            where = place(model, spot.site, spot.layer)
+            steps.append({"do": "apart", "place": where})
+    for spot in reading.receivers:
+        stream = _stream(plan, spot)
+        if stream is not None:
+            watched[_key(*stream)] = stream
+    return steps + [
+        {"do": "watch", "key": key, "place": place(model, *where)} for key, where in watched.items()
+    ]
+
+
+def _key(site: str, layer: int) -> str:
+    return f"{site}.{layer}"
+
+
+def _stream(plan: Plan, spot: Spot) -> tuple[str, int] | None:
+    """Return the stream that a receiver reads, where a norm stands between; None for logits."""
+    if spot.site == "resid_post":
+        return None
+    between = spot.site == "mlp_in" and "resid_mid" in plan.model.architecture.places
+    return ("resid_mid" if between else "resid_pre", spot.layer)
+
+
+def _attribute_step(
+    plan: Plan, reading: ScoreReading, batch: Batch, what: tuple[Asked, dict[str, Any]]
+) -> Step:
+    said, blocks = what
+    stimulus = _of_rows(said, batch)
+    every = Spot("embed", 0) if reading.along is None else reading.along
+    nodes = [
+        {
+            "key": key,
+            "heads": list(spot.heads) or None,
+            **_index(plan, reading, spot, (batch, stimulus)),
+        }
+        for key, spot in (
+            ("total", every),
+            *((f"spot.{number}", spot) for number, spot in enumerate(reading.spots)),
+        )
+    ]
+    slopes = [*(node["key"] for node in nodes), *(_key(r.site, r.layer) for r in reading.receivers)]
+    step: Step = {
+        "do": "attribute",
+        "blocks": blocks,
+        "stimulus": torch.from_numpy(stimulus),
+        "count": len(batch.rows),
+        "nodes": nodes,
+        "slopes": slopes,
+        "edges": None,
+        "modules": [],
+    }
+    if reading.senders:
+        inside = _index(plan, reading, Spot("embed", 0), (batch, stimulus))["into"] >= 0
+        step["edges"] = _edges(plan, reading) | {"inside": inside}
+        step["modules"] = _modules(step["edges"])
+    return step
+
+
+def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
+    """Return senders, and receivers grouped by what they read the stream through."""
+    model, row = plan.model, plan.model.architecture
+    senders = []
+    for spot in reading.senders:
+        part = place(model, spot.site, spot.layer)["parts"][-1]
+        out = part["path"] if spot.site == "z" else None
+        count = len(spot.heads) or (plan.model.shape.heads if spot.site == "z" else 1)
+        one = {"key": _key(spot.site, spot.layer), "out": out, "heads": list(spot.heads) or None}
+        senders.append({**one, "count": count, "spot": spot})
+    groups: dict[tuple[str, int], dict[str, Any]] = {}
+    for spot in reading.receivers:
+        heads = spot.site in ("q", "k", "v")
+        kind = "attn_in" if heads else spot.site
+        norm = row.reads.get(kind)
+        stream = _stream(plan, spot)
+        group = groups.setdefault(
+            (kind, spot.layer),
+            {
+                "norm": norm and norm.format(layer=spot.layer),
+                "stream": stream and _key(*stream),
+                "seen": sum(s["count"] for s in senders if before(model, s["spot"], spot)),
+                "members": [],
+                "count": 0,
+            },
+        )
+        part = place(model, spot.site, spot.layer)["parts"][-1]
+        member = {"key": _key(spot.site, spot.layer), "into": part["path"] if heads else None}
+        group["members"].append({**member, "part": part, "heads": list(spot.heads) or None})
+        group["count"] += len(spot.heads) or (part["heads"] if heads else 1)
+    for one in senders:
+        del one["spot"]
+    return {"senders": senders, "groups": list(groups.values()), "units": model.shape.units}
+
+
+def before(model: Any, sender: Spot, receiver: Spot) -> bool:
+    """Return whether a receiver reads a stream to which the sender has added."""
+    if sender.site == "resid_pre" or sender.layer != receiver.layer:
+        return sender.layer <= receiver.layer
+    if receiver.site == "resid_post":
+        return True
+    sequential = "resid_mid" in model.architecture.places
+    return sender.site == "z" and receiver.site == "mlp_in" and sequential
+
+
+def _modules(edges: Mapping[str, Any]) -> list[str]:
+    paths = [one["out"] for one in edges["senders"]]
+    for group in edges["groups"]:
+        paths += [group["norm"], *(one["into"] for one in group["members"])]
+    return sorted({path for path in paths if path})
