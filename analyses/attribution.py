@@ -14,6 +14,7 @@ Belinkov 2024 (integrated gradients); Kramár et al. 2024, AtP*, for its failure
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -60,24 +61,21 @@ def readings(entry: Attribution, shape: ModelShape) -> Readings:
             "path: take the gradient at 'clean' or 'corrupt'"
         )
     into, source = direction(entry)
-    parts = list(_parts(entry, shape))
+    scores = list(_scores(entry, shape))
     patch = Patch(kind="patch", source=source, allow_no_effect=True)
     moved = tuple(
         Condition(
             (("component", node(Change("", along.site, along.layer))),),
             (Change(patch, along.site, along.layer, positions=along.positions),),
         )
-        for along, _ in parts
+        for along in (one.along for one in scores)
         if along is not None
     )
-    found: Readings = {
+    return {
         "into": MetricReading(into, entry.metric, moved, clean),
         "source": MetricReading(source, entry.metric, (), clean),
+        **{f"scores.{number}": one for number, one in enumerate(scores)},
     }
-    for number, (along, what) in enumerate(parts):
-        about = (into, source, entry.metric, clean, _points(entry), along)
-        found[f"scores.{number}"] = ScoreReading(*about, **what)
-    return found
 
 
 def _points(entry: Attribution) -> tuple[tuple[float, float], ...]:
@@ -88,26 +86,26 @@ def _points(entry: Attribution) -> tuple[tuple[float, float], ...]:
     return ((float(entry.gradient_at != into), 1.0),)
 
 
-def _parts(
-    entry: Attribution, shape: ModelShape
-) -> Iterator[tuple[Spot | None, dict[str, tuple[Spot, ...]]]]:
-    """Yield what moves along each path, and what is scored on it."""
+def _scores(entry: Attribution, shape: ModelShape) -> Iterator[ScoreReading]:
+    """Yield what is scored, by what moves along the path."""
+    into, source = direction(entry)
+    all_of_it = ScoreReading(into, source, entry.metric, cast("str", entry.clean), _points(entry))
     one_by_one = entry.gradient_at == "integrated" and entry.along == "activations"
     if entry.of == "edges":
         senders, receivers = edges.ends(entry.units or _ALL, shape)
         if not one_by_one:
-            yield None, {"senders": senders, "receivers": receivers}
+            yield replace(all_of_it, senders=senders, receivers=receivers)
             return
         for spot in senders:
-            along = None if spot == edges.EMBED else Spot(spot.site, spot.layer)
-            yield along, {"senders": (spot,), "receivers": receivers}
+            along = None if spot == edges.EMBED else replace(spot, heads=())
+            yield replace(all_of_it, along=along, senders=(spot,), receivers=receivers)
         return
     spots = _spots(entry.units or _ALL, shape)
     if not one_by_one:
-        yield None, {"spots": spots}
+        yield replace(all_of_it, spots=spots)
         return
     for spot in spots:
-        yield Spot(spot.site, spot.layer, spot.positions), {"spots": (spot,)}
+        yield replace(all_of_it, along=replace(spot, heads=()), spots=(spot,))
 
 
 def _spots(units: Sequence[Units], shape: ModelShape) -> tuple[Spot, ...]:
@@ -228,7 +226,7 @@ def _changes(each: xr.DataArray, patch: Patch, entry: Attribution) -> dict[tuple
 
     if "node" in each.dims:
         at = {units.site: units.positions for units in entry.units or _ALL}
-        found = {}
+        found: dict[tuple[str, ...], Change] = {}
         for i, name in enumerate(each["node"].to_numpy().tolist()):
             site, layer, head = place("node", i)
             found[(name,)] = Change(patch, site, layer, head, positions=at.get(site, ALL))

@@ -16,7 +16,7 @@ from patchclamp.analyses.paths import path_conditions
 from patchclamp.analyses.readings import Condition, Label, MetricReading, ModelShape, Readings
 from patchclamp.analyses.units import parts
 from patchclamp.registry import METRICS, SITES
-from patchclamp.specs.analyses_causal import Patching, Units
+from patchclamp.specs.analyses_causal import Attribution, Patching, Units
 from patchclamp.specs.inference import Bootstrap
 from patchclamp.specs.interventions import Patch
 
@@ -38,7 +38,7 @@ def readings(entry: Patching, shape: ModelShape) -> Readings:
     }
 
 
-def direction(entry: Patching) -> tuple[str, str]:
+def direction(entry: Patching | Attribution) -> tuple[str, str]:
     """Return the set that is patched and the one that is patched from."""
     clean, corrupt = cast("str", entry.clean), entry.corrupt
     return (corrupt, clean) if entry.direction == "denoising" else (clean, corrupt)

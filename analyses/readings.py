@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Intervention
@@ -188,6 +189,19 @@ class ScoreReading:
     def other(self) -> str:
         """The set that is patched from, with the answers that are scored."""
         return asked_of(self.source, self.answers)
+
+    @property
+    def end(self) -> Literal["into", "source", ""]:
+        """The run in which the only gradient is taken, as it is; nothing for a path."""
+        if len(self.points) > 1 or self.along is not None:
+            return ""
+        ends: dict[float, Literal["into", "source"]] = {0.0: "into", 1.0: "source"}
+        return ends.get(self.points[0][0], "")
+
+    @property
+    def beside(self) -> int:
+        """How many times a stimulus stands in a pass: in both runs, and at each point."""
+        return 2 if self.end else 2 + len(self.points)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,14 @@ def residuals(
         for part in (totals, exact)
     )
     each = total - change
-    size = np.abs(change).mean("stimulus")
-    share = (np.abs(each).mean("stimulus") / size.where(size > 0)).fillna(0.0)
+    size = abs(change).mean("stimulus")
+    share = (abs(each).mean("stimulus") / size.where(size > 0)).fillna(0.0)
     what = "sum of scores minus the change of the metric along the path"
-    about = {"units": metric.units, "estimand": f"residual_of_{metric.estimand}"}
-    about |= {"scale": float(np.abs(change).max())}
+    about: dict[str, str | float] = {
+        "units": metric.units,
+        "estimand": f"residual_of_{metric.estimand}",
+        "scale": float(abs(change).max()),
+    }
     return xr.Dataset(
         {
             "residual_each": each.assign_attrs(about, long_name=f"{what}, of a stimulus"),

@@ -21,10 +21,12 @@ from patchclamp.analyses.paths import node
 from patchclamp.analyses.readings import Change, ScoreReading, Spot
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.datasets import stimulus_coords
+from patchclamp.engine.guards import Verdict, deviation, judge_alone, most_padded
 from patchclamp.engine.passes import Found, Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record, digest_of
-from patchclamp.engine.score_steps import blocks_beside, score_inputs, tokens_at
+from patchclamp.engine.rig import Rig
+from patchclamp.engine.score_steps import score_inputs, tokens_at
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import SITES
@@ -58,13 +60,29 @@ def _content(plan: Plan, reading: ScoreReading, spot: Spot) -> list[Any]:
     return [spot.site, spot.layer, list(spot.heads), digest_of(index)]
 
 
+def scores_of(rig: Rig, reading: ScoreReading) -> tuple[Record, dict[str, Any]]:
+    """Attribute, if no record has the scores; returns the record and how it was made."""
+    cache, record = rig.cache, score_record(rig.plan, reading)
+    if cache.find(record) is None:
+        with cache.locked([record], rig.wait):
+            if cache.find(record) is None:
+                attribute_all(rig.open(), reading, cache)
+                with cache.distrusted([record]):
+                    found = collect_scores(rig.plan, reading, cache)
+                    verdicts = check_scores(rig.checked(), reading, found)
+                path = cache.folder(record) / "data.safetensors"
+                write_whole(path, save(found))
+                cache.finish(record, path, rig.made(verdicts))
+    return record, cache.finished(record)
+
+
 def attribute_all(passes: Passes, reading: ScoreReading, cache: Cache) -> None:
     """Run what is left of the passes of a reading."""
     plan, name = passes.plan, reading.own
     record = score_record(plan, reading)
     folder, done = cache.shards(record), cache.open_shards(record).done
     rows = [row for row in range(len(plan.sets[name].table)) if row not in done]
-    for every in passes.batches(name, rows, beside=blocks_beside(reading)):
+    for every in passes.batches(name, rows, beside=reading.beside):
         for batch, found in passes.run(name, every, lambda b: score_inputs(plan, reading, b)):
             write_shard(folder, batch.rows, scores_in(plan, reading, batch, found))
 
@@ -104,11 +122,18 @@ def collect_scores(plan: Plan, reading: ScoreReading, cache: Cache) -> Scores:
     return scores
 
 
-def write_scores(cache: Cache, record: Record, scores: Scores) -> Any:
-    """Write the file of a record of scores and return its path."""
-    path = cache.folder(record) / "data.safetensors"
-    write_whole(path, save(scores))
-    return path
+def check_scores(passes: Passes, reading: ScoreReading, scores: Scores) -> list[Verdict]:
+    """Hold scores against a stimulus that runs alone."""
+    plan, name = passes.plan, reading.own
+    row, _, padding = most_padded(plan, name)
+    alone = Batch((row,), int(plan.sets[name].lengths[row]))
+    found = passes.put_through(score_inputs(plan, reading, alone))
+    worst = 0.0
+    for key, tensor in scores_in(plan, reading, alone, found).items():
+        together = scores[key][[row]]
+        if np.isfinite(together).any():
+            worst = max(worst, deviation(tensor.numpy(), together))
+    return [judge_alone(plan, name, (row, padding), worst)]
 
 
 def score_dataset(plan: Plan, reading: ScoreReading, scores: Scores) -> xr.Dataset:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from patchclamp.analyses.readings import ScoreReading
 from patchclamp.engine.answering import (
     Answers,
     Asking,
@@ -16,7 +15,6 @@ from patchclamp.engine.answering import (
     look_at_answers,
     plain_inputs,
 )
-from patchclamp.engine.attributing import Scores, scores_in
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.identities import Identity, check_sites, check_some_sites
@@ -24,7 +22,6 @@ from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.recording import Work, by_objective, gather, prepare
 from patchclamp.engine.records import Cache
-from patchclamp.engine.score_steps import score_inputs
 from patchclamp.engine.sources import entry_of
 from patchclamp.engine.steps import read_step
 from patchclamp.registry.errors import GuardError
@@ -73,7 +70,7 @@ def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache
                 tensors, rows = gather(plan, capture, (row,), found)
                 if rows:
                     worst = max(worst, _recorded_is(plan, capture, (row, tensors), cache))
-        verdicts.append(_alone(plan, name, (row, padding), worst))
+        verdicts.append(judge_alone(plan, name, (row, padding), worst))
     return verdicts
 
 
@@ -91,21 +88,7 @@ def check_answers(
             together = float(clean[key][row])
             scale = abs(float(clean["logsumexp"][row])) if key != "cross_entropy" else abs(together)
             worst = max(worst, abs(float(found[key][0]) - together) / scale)
-    return [_alone(plan, name, (row, padding), worst)]
-
-
-def check_scores(passes: Passes, reading: ScoreReading, scores: Scores) -> list[Verdict]:
-    """Hold attribution against a stimulus that runs alone."""
-    plan, name = passes.plan, reading.own
-    row, _, padding = most_padded(plan, name)
-    alone = Batch((row,), int(plan.sets[name].lengths[row]))
-    found = passes.put_through(score_inputs(plan, reading, alone))
-    worst = 0.0
-    for key, tensor in scores_in(plan, reading, alone, found).items():
-        together = scores[key][[row]]
-        if np.nanmax(np.abs(together)) > 0:
-            worst = max(worst, _deviation(tensor.numpy(), together))
-    return [_alone(plan, name, (row, padding), worst)]
+    return [judge_alone(plan, name, (row, padding), worst)]
 
 
 def most_padded(plan: Plan, name: str) -> tuple[int, Batch, int]:
@@ -133,7 +116,7 @@ def _beside_is_alone(passes: Passes, name: str, what: tuple[int, Batch]) -> floa
         step = read_step(plan.model, ("resid_post", last), "last", lengths)
         found = passes.forward([of_set.tokens.ids[r] for r in rows], [step])
         seen.append(found["last/activation"][0, : int(lengths[0])].float().numpy())
-    return _deviation(seen[0], seen[1])
+    return deviation(seen[0], seen[1])
 
 
 def _recorded_is(
@@ -151,11 +134,12 @@ def _recorded_is(
         inner = tuple(slice(0, size) for size in alone.shape)
         together = torch.stack([part[0] for part in kept])[inner].float().numpy()
         if np.isfinite(alone).any():
-            worst = max(worst, _deviation(alone, together))
+            worst = max(worst, deviation(alone, together))
     return worst
 
 
-def _alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdict:
+def judge_alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdict:
+    """Judge how far a stimulus is alone from what it is in its batch."""
     row, padding = what
     return _judge(
         "batched = alone",
@@ -224,7 +208,7 @@ def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict
     return Verdict(guard, on, value, limit)
 
 
-def _deviation(a: np.ndarray, b: np.ndarray) -> float:
+def deviation(a: np.ndarray, b: np.ndarray) -> float:
     """Largest absolute difference, relative to the largest absolute value of `b`."""
     scale = float(np.nanmax(np.abs(b)))
     difference = float(np.nanmax(np.abs(a - b)))

@@ -39,30 +39,23 @@ from patchclamp.engine.answering import (
     count_passes,
 )
 from patchclamp.engine.assemble import assemble
-from patchclamp.engine.attributing import (
-    Scores,
-    attribute_all,
-    collect_scores,
-    score_dataset,
-    score_record,
-    write_scores,
-)
+from patchclamp.engine.attributing import Scores, score_dataset, score_record, scores_of
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import check_space
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
-from patchclamp.engine.guards import check_answers, check_captures, check_scores
+from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import ratings_dataset
 from patchclamp.engine.recording import distinct, outstanding, record_clean
-from patchclamp.engine.records import Cache, Record
+from patchclamp.engine.records import Cache
 from patchclamp.engine.rig import Rig, rig_of
 from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
-from patchclamp.registry.errors import GuardError, StoreError
+from patchclamp.registry.errors import StoreError
 
 
 @dataclass
@@ -162,7 +155,7 @@ def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
     plan, cache = rig.plan, rig.cache
     if not captures:
         return
-    with _distrusted(cache, [plan.record(capture) for capture in captures]):
+    with cache.distrusted([plan.record(capture) for capture in captures]):
         verdicts = check_captures(rig.checked(), captures, cache)
     for capture in captures:
         record = plan.record(capture)
@@ -170,17 +163,6 @@ def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
         keys, precision = plan.sets[capture.stimuli].tokens.longest, plan.model.choice.dtype
         assemble(capture, cache.open_shards(record), path, keys=keys, precision=precision)
         cache.finish(record, path, rig.made(verdicts))
-
-
-@contextmanager
-def _distrusted(cache: Cache, records: Sequence[Record]) -> Iterator[None]:
-    """Throw away what was measured if a guard fails on it, so that it is never gone on with."""
-    try:
-        yield
-    except GuardError:
-        for record in records:
-            cache.discard(record)
-        raise
 
 
 def measure_answers(
@@ -208,7 +190,7 @@ def measure_answers(
 def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
     """Make one file of the shards of answers, if guards let them pass."""
     cache = rig.cache
-    with _distrusted(cache, [asked.record]):
+    with cache.distrusted([asked.record]):
         found = collect(rig.plan, asked, cache)
         verdicts = check_answers(rig.checked(), asked, found, clean)
     flat = {
@@ -222,37 +204,16 @@ def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
 
 
 def measure_scores(rig: Rig, measured: Measured, readings: Iterable[Reading]) -> None:
-    """Attribute what readings ask for and no record has."""
-    cache = rig.cache
+    """Attribute what readings ask for and has not been attributed yet."""
     for reading in readings:
-        if not isinstance(reading, ScoreReading) or reading in measured.scores:
-            continue
-        record = score_record(rig.plan, reading)
-        if cache.find(record) is None:
-            with cache.locked([record], rig.wait):
-                if cache.find(record) is None:
-                    attribute_all(rig.open(), reading, cache)
-                    with _distrusted(cache, [record]):
-                        found = collect_scores(rig.plan, reading, cache)
-                        verdicts = check_scores(rig.checked(), reading, found)
-                    path = write_scores(cache, record, found)
-                    cache.finish(record, path, rig.made(verdicts))
-        made = _made(cache, record)
-        measured.scores[reading] = load_file(cache.folder(record) / made["file"])
-        measured.origins[f"{record.name} ({record.key[:8]})"] = _origin(made)
-
-
-def _made(cache: Cache, record: Record) -> dict[str, Any]:
-    """Return how a finished record was made; what is left beside it, or damaged, is removed."""
-    made = cache.find(record)
-    assert made is not None, "it was finished before"
-    cache.tidy(record)
-    cache.refuse_damaged(record)
-    return made
+        if isinstance(reading, ScoreReading) and reading not in measured.scores:
+            record, made = scores_of(rig, reading)
+            measured.scores[reading] = load_file(rig.cache.folder(record) / made["file"])
+            measured.origins[f"{record.name} ({record.key[:8]})"] = _origin(made)
 
 
 def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
-    made = _made(rig.cache, asked.record)
+    made = rig.cache.finished(asked.record)
     for key, array in load_file(rig.cache.folder(asked.record) / made["file"]).items():
         number, _, name = key.partition("/")
         changes = asked.conditions[int(number)]
@@ -273,7 +234,12 @@ def passes_due(plan: Plan, cache: Cache) -> int:
         if conditions and cache.find(asked.record) is None:
             optimise = plan.loaded.spec.run.optimise
             changed += count_passes(plan, name, conditions, optimise=optimise)[0]
-    return clean + changed
+    scored = sum(
+        plan.batches(reading.own, beside=reading.beside)
+        for reading in plan.score_readings()
+        if cache.find(score_record(plan, reading)) is None
+    )
+    return clean + changed + scored
 
 
 def _origin(made: Mapping[str, Any]) -> dict[str, Any]:

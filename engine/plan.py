@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from patchclamp.analyses.readings import (
     CaptureReading,
@@ -13,8 +14,10 @@ from patchclamp.analyses.readings import (
     Place,
     Reading,
     Readings,
+    ScoreReading,
     answered_by,
 )
+from patchclamp.engine.alignment import check_scores
 from patchclamp.engine.capture_plans import elsewhere, plan_capture
 from patchclamp.engine.captures import CapturePlan, content_of
 from patchclamp.engine.deep_model import check_parts
@@ -93,14 +96,13 @@ class Plan:
         asked = {read for metric in metrics for read in metric.reads}
         return tuple(sorted(asked | {VOCABULARY} if any(m.whole for m in metrics) else asked))
 
+    def score_readings(self) -> tuple[ScoreReading, ...]:
+        """Distinct attributions that are known before anything is measured."""
+        return tuple(dict.fromkeys(of_kind(self.readings, ScoreReading).values()))
+
     def metric_readings(self) -> dict[tuple[str, str], MetricReading]:
         """Readings that need the answers of a set, by analysis and part."""
-        return {
-            (name, part): reading
-            for name, parts in self.readings.items()
-            for part, reading in parts.items()
-            if isinstance(reading, MetricReading)
-        }
+        return of_kind(self.readings, MetricReading)
 
     def conditions(self) -> dict[str, tuple[tuple[Change, ...], ...]]:
         """Distinct interventions to run, by stimulus set; analyses that share one share a pass."""
@@ -141,10 +143,15 @@ class Plan:
         """The stimulus sets of the spec; the others are of partners, with another's answers."""
         return {name: of_set for name, of_set in self.sets.items() if "|" not in name}
 
-    def batches(self, name: str) -> int:
-        """Number of batches of a whole set."""
-        of_set = self.sets[name]
-        return len(of_set.batches(range(len(of_set.table)), self.loaded.spec.run.batch.tokens))
+    def batches(self, name: str, *, beside: int = 1) -> int:
+        """Number of batches of a whole set, whose stimuli stand so many times in a pass."""
+        of_set, tokens = self.sets[name], self.loaded.spec.run.batch.tokens
+        return len(of_set.batches(range(len(of_set.table)), max(1, tokens // beside)))
+
+    def score_passes(self) -> int:
+        """Number of passes that attribute, forward and backward."""
+        readings = self.score_readings()
+        return sum(self.batches(reading.own, beside=reading.beside) for reading in readings)
 
     def backward_passes(self) -> int:
         """Number of backward passes of a batch: one for each number that is differentiated."""
@@ -153,7 +160,7 @@ class Plan:
             for c in self.captures
             if c.gradient is not None
         }
-        return sum(self.batches(name) for name, _, _ in objectives)
+        return sum(self.batches(name) for name, _, _ in objectives) + self.score_passes()
 
     def clean_passes(self) -> int:
         """Number of forward passes of a batch without changes, if nothing was measured before."""
@@ -163,6 +170,19 @@ class Plan:
             if name in self.answered() or any(c.gradient is None for c in of_set):
                 clean += self.batches(name)
         return clean
+
+
+Kind = TypeVar("Kind", bound=Reading)
+
+
+def of_kind(readings: Mapping[str, Readings], kind: type[Kind]) -> dict[tuple[str, str], Kind]:
+    """Return the readings of a kind, by analysis and part."""
+    return {
+        (name, part): reading
+        for name, parts in readings.items()
+        for part, reading in parts.items()
+        if isinstance(reading, kind)
+    }
 
 
 def conditions_of(readings: Iterable[Reading]) -> dict[str, tuple[tuple[Change, ...], ...]]:
@@ -215,16 +235,15 @@ def make_plan(
     problems.raise_if_any()
     readings = _plan_readings(model, sets, problems)
     captures += list(elsewhere(readings, model, sets, problems))
-    asked = [
-        (name, reading)
-        for name, parts in readings.items()
-        for reading in parts.values()
-        if isinstance(reading, MetricReading)
-    ]
-    for name, reading in asked:
+    metrics = of_kind(readings, MetricReading)
+    for (name, _), reading in metrics.items():
         check_sources(name, reading, sets, problems)
+    for (name, _), score in of_kind(readings, ScoreReading).items():
+        check_scores(name, score, (model, sets), problems)
     problems.raise_if_any()
-    changes = [change for _, reading in asked for c in reading.conditions for change in c.changes]
+    changes = [
+        change for reading in metrics.values() for c in reading.conditions for change in c.changes
+    ]
     found = [capture for capture in captures if capture is not None]
     weights = served(model) if remote else model.weights_digest((cache or open_cache()).root)
     internal = lacking(loaded, sets, dict.fromkeys(changes))

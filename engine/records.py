@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from patchclamp.engine.shards import Shards, State, digest_of_file, open_shards
 from patchclamp.engine.whole import write_whole
-from patchclamp.registry.errors import StoreError
+from patchclamp.registry.errors import GuardError, StoreError
 
 ALGORITHM = 2
 """Version of what is measured under a key; it goes up when a key would mean other numbers."""
@@ -123,6 +123,27 @@ class Cache:
             f"the record of {record.name!r} was damaged after it had been written, in "
             f"{str(folder)!r}; it has been removed. Run the same command again: it is measured anew"
         ) from cause
+
+    def finished(self, record: Record) -> dict[str, Any]:
+        """Return how a record was made that has been finished; what is left beside it goes.
+
+        Raises `StoreError` where its file is damaged.
+        """
+        made = self.find(record)
+        assert made is not None, "it was finished before"
+        self.tidy(record)
+        self.refuse_damaged(record)
+        return made
+
+    @contextmanager
+    def distrusted(self, records: Sequence[Record]) -> Iterator[None]:
+        """Throw away what was measured if a guard fails on it, so that it is never gone on with."""
+        try:
+            yield
+        except GuardError:
+            for record in records:
+                self.discard(record)
+            raise
 
     @contextmanager
     def locked(

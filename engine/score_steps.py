@@ -17,7 +17,14 @@ from patchclamp.engine.passes import Inputs, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.steps import answers_step, in_order, leaf_step, narrow_step, place
+from patchclamp.engine.steps import (
+    answers_step,
+    in_order,
+    leaf_step,
+    place,
+    read_answers_at,
+    read_answers_of,
+)
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
 
@@ -33,21 +40,9 @@ def tokens_at(plan: Plan, name: str, spot: Spot) -> NDArray[np.int64]:
     return index
 
 
-def blocks_beside(reading: ScoreReading) -> int:
-    """Return how many times the stimuli of a batch stand beside one another in a pass."""
-    return 2 if ends_of(reading) else 2 + len(reading.points)
-
-
-def ends_of(reading: ScoreReading) -> str:
-    """Return the run in which the only gradient is taken, as it is; nothing for a path."""
-    if len(reading.points) > 1 or reading.along is not None:
-        return ""
-    return {0.0: "into", 1.0: "source"}.get(reading.points[0][0], "")
-
-
 def score_inputs(plan: Plan, reading: ScoreReading, batch: Batch) -> Inputs:
     """Return the pass of a batch: its runs side by side, and what is done in them."""
-    model, end, points = plan.model, ends_of(reading), reading.points
+    model, end, points = plan.model, reading.end, reading.points
     tokens = {run: plan.sets[name].tokens for run, name in _runs(reading).items()}
     reads = METRICS[reading.metric].reads
     own = {run: ask(of, batch.rows, reads=reads) for run, of in tokens.items()}
@@ -72,11 +67,18 @@ def score_inputs(plan: Plan, reading: ScoreReading, batch: Batch) -> Inputs:
         steps.append(_blend_step(plan, reading, batch, (own["into"], shares)))
     steps += [leaf_step(model), *_watch_steps(plan, reading)]
     more = _attribute_step(plan, reading, batch, (own["into"], blocks))
-    step = {**answers_step(model, said), **more}
-    step |= {"of": reading.metric, "at": "answer"}
-    narrow = plan.loaded.spec.run.optimise and step["text"] is None
-    steps += narrow_step(model, step) if narrow else [step]
+    *before, last = _reading_answers(plan, reading, said)
+    steps += [*before, {**last, **more}]
     return whole(ids, in_order(steps))
+
+
+def _reading_answers(plan: Plan, reading: ScoreReading, said: Asked) -> list[Step]:
+    """Return the steps that read what the metric needs of the logits, and nothing else."""
+    if not plan.loaded.spec.run.optimise:
+        return [answers_step(plan.model, said)]
+    if METRICS[reading.metric].whole:
+        return read_answers_at(plan.model, said, narrow=True)
+    return read_answers_of(plan.model, said)
 
 
 def _runs(reading: ScoreReading) -> dict[str, str]:
@@ -101,7 +103,7 @@ def _index(
         run: torch.from_numpy(tokens_at(plan, name, spot)[rows])
         for run, name in _runs(reading).items()
     }
-    return {**found, "path": found[ends_of(reading) or "into"]}
+    return {**found, "path": found[reading.end or "into"]}
 
 
 def _blend_step(
@@ -172,6 +174,8 @@ def _attribute_step(
     slopes = [*(node["key"] for node in nodes), *(_key(r.site, r.layer) for r in reading.receivers)]
     step: Step = {
         "do": "attribute",
+        "of": reading.metric,
+        "at": "answer",
         "blocks": blocks,
         "stimulus": torch.from_numpy(stimulus),
         "count": len(batch.rows),
@@ -190,7 +194,7 @@ def _attribute_step(
 def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
     """Return senders, and receivers grouped by what they read the stream through."""
     model, row = plan.model, plan.model.architecture
-    senders = []
+    senders: list[dict[str, Any]] = []
     for spot in reading.senders:
         part = place(model, spot.site, spot.layer)["parts"][-1]
         out = part["path"] if spot.site == "z" else None

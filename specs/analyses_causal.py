@@ -41,11 +41,11 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, dict) else value
 
 
-UnitsChoice = Annotated[
+AnyUnits = Annotated[
     tuple[Units, ...],
-    Field(min_length=1),
     BeforeValidator(_listed, json_schema_input_type=Units | list[Units]),
 ]
+UnitsChoice = Annotated[AnyUnits, Field(min_length=1)]
 
 
 class Ablation(Model):
@@ -124,7 +124,7 @@ class Attribution(Model):
     of: Literal["nodes", "edges"] = "nodes"
     """What is scored; an edge goes from a node to one input (q, k, v) of a later head, to a later
     MLP, or to the logits."""
-    units: tuple[Units, ...] = ()
+    units: AnyUnits = ()
     """Which nodes; none means every head and MLP. Of edges, both ends are among them, or are the
     embeddings and the logits."""
     metric: Annotated[str, one_of(METRICS)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import induction
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from induction import CHANNELS, WIDTH, WORDS
 
+from patchclamp.analyses.quadrature import points_of
 from patchclamp.engine import run
 from patchclamp.engine.run import Result
 
@@ -144,6 +145,66 @@ def test_path_patching_finds_the_keys(folder: Path, tmp_path: Path) -> None:
     assert float(found.sel(receiver="L1H0.k")) == pytest.approx(EFFECT, abs=1e-5)
     for receiver in ("L1H0.q", "L1H0.v", "L1.resid_post"):
         assert float(found.sel(receiver=receiver)) == 0.0
+
+
+TABLE = {
+    "left": (-8.4310, -8.9035, -9.1649, -9.2465),
+    "right": (-9.7458, -9.5608, -9.3841, -9.3122),
+    "midpoint": (-9.3759, -9.3036, -9.2825, -9.2801),
+    "gauss_legendre": (-9.2979, -9.2804, EFFECT, EFFECT),
+}
+"""What rules make of the effect with 5, 10, 30 and 100 points; `left` has the clean run."""
+
+
+def slope(model: Any, text: str, change: torch.Tensor, share: float) -> float:
+    """Return what the difference gains as more of a change of the stream reaches the keys."""
+    moved = torch.tensor(share, dtype=torch.float64, requires_grad=True)
+    with through(model, 1, moved * change):
+        (gained,) = torch.autograd.grad(difference(model, text), moved)
+    return float(gained)
+
+
+def test_gradients_and_rules_in_double_precision(model: Any) -> None:
+    change = added(model, CORRUPT) - added(model, CLEAN)
+    assert slope(model, CLEAN, change, 0.0) == pytest.approx(-0.0589503, abs=1e-7)
+    assert slope(model, CORRUPT, -change, 0.0) == pytest.approx(-6.6326530, abs=1e-6)
+    for rule, (expected, *_) in TABLE.items():
+        points = points_of(cast("Any", rule), 5)
+        found = sum(weight * slope(model, CLEAN, change, share) for share, weight in points)
+        assert found == pytest.approx(expected, abs=6e-5), rule
+    points = points_of("gauss_legendre", 30)
+    found = sum(weight * slope(model, CLEAN, change, share) for share, weight in points)
+    assert found == pytest.approx(EFFECT, abs=1e-9)
+
+
+def attribution(name: str, **more: object) -> str:
+    said = {"kind": "attribution", "clean": "clean", "corrupt": "corrupt", "metric": "logit_diff"}
+    text = ", ".join(f"{key}: {value}" for key, value in {**said, **more}.items())
+    return f"  {name}: {{{text}}}\n"
+
+
+def test_where_the_gradient_is_taken_and_by_which_rule(folder: Path, tmp_path: Path) -> None:
+    text = attribution("clean", of="edges", direction="noising", gradient_at="clean")
+    text += attribution("corrupt", of="edges", direction="denoising", gradient_at="corrupt")
+    for rule in TABLE:
+        for steps in (5, 10, 30, 100):
+            how = {"gradient_at": "integrated", "along": "activations", "direction": "noising"}
+            how |= {"quadrature": rule, "steps": str(steps)}
+            text += attribution(f"{rule}_{steps}", units="{site: z, layers: 0, heads: [0]}", **how)
+    found = ran(folder, tmp_path, text)
+    # In float32 a saturated softmax leaves 1e-4 of a gradient of 1e-2 to rounding.
+    for at, expected in (("clean", -0.0589503), ("corrupt", -6.6326530)):
+        edges = found.analysis(at)["score"].sel(sender="L0H0")
+        assert float(edges.sel(receiver="L1H0.k")) == pytest.approx(expected, abs=2e-5)
+        others = edges.drop_sel(receiver="L1H0.k").fillna(0)
+        assert float(np.abs(others).max()) < 1e-20
+    for rule, expected in TABLE.items():
+        for steps, value in zip((5, 10, 30, 100), expected, strict=True):
+            one = found.analysis(f"{rule}_{steps}")
+            assert float(one["score"][0]) == pytest.approx(value, abs=6e-5), (rule, steps)
+            assert float(one["residual"][0]) == pytest.approx(value - EFFECT, abs=6e-5)
+    share = found.analysis("gauss_legendre_5")["residual_share"]
+    assert float(share[0]) == pytest.approx(0.0019, abs=1e-4)
 
 
 STUDY = """\
