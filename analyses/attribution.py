@@ -65,7 +65,7 @@ def readings(entry: Attribution, shape: ModelShape) -> Readings:
     patch = Patch(kind="patch", source=source, allow_no_effect=True)
     moved = tuple(
         Condition(
-            (("component", node(Change("", along.site, along.layer))),),
+            (("moved", node(Change("", along.site, along.layer))),),
             (Change(patch, along.site, along.layer, positions=along.positions),),
         )
         for along in (one.along for one in scores)
@@ -250,6 +250,6 @@ def _completeness(
         if name == "embed":
             exact[name] = source["clean"].sel(stimulus=into["stimulus"]) - into["clean"]
         else:
-            moved = into["value"].isel(condition=into["component"].to_numpy().tolist().index(name))
-            exact[name] = moved.drop_vars("component") - into["clean"]
+            moved = into["value"].isel(condition=into["moved"].to_numpy().tolist().index(name))
+            exact[name] = moved.drop_vars("moved") - into["clean"]
     return residuals(totals, exact, METRICS[entry.metric])

@@ -164,10 +164,10 @@ class ScoreReading:
     the share of each of the `points` towards `source`, and summed by their weights.
 
     It is measured as a dataset with `score(stimulus, node)`, the nodes of `spots`; `edge(stimulus,
-    sender, receiver)`, NaN where nothing goes from one to the other; and `total(stimulus)`, of all
-    that is moved, whose name is the attribute `along`. Coordinates such as `node_site`,
-    `node_layer` and `node_head`, -1 for none, say what names mean. `answers` is the set whose
-    answers are scored.
+    sender, receiver)`, NaN where nothing goes from one to the other; and, of a path,
+    `total(stimulus)` of all that is moved, whose name is the attribute `along`. Coordinates such
+    as `node_site`, `node_layer` and `node_head`, -1 for none, say what names mean. `answers` is the
+    set whose answers are scored.
     """
 
     into: str

@@ -26,7 +26,7 @@ def residuals(
     """
     names = list(totals)
     total, change = (
-        xr.concat([part[name] for name in names], "component").assign_coords(component=names)
+        xr.concat([part[name] for name in names], "moved").assign_coords(moved=names)
         for part in (totals, exact)
     )
     each = total - change

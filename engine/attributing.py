@@ -91,7 +91,9 @@ def scores_in(
     plan: Plan, reading: ScoreReading, batch: Batch, found: Found
 ) -> dict[str, torch.Tensor]:
     """Return the scores that a pass found, nodes side by side; raises `GuardError` for NaN."""
-    tensors = {"total": found["total"].reshape(len(batch.rows), -1).sum(1)}
+    tensors: dict[str, torch.Tensor] = {}
+    if "total" in found:
+        tensors["total"] = found["total"].reshape(len(batch.rows), -1).sum(1)
     if reading.spots:
         spots = [found[f"spot.{number}"] for number in range(len(reading.spots))]
         tensors["nodes"] = torch.cat([spot.reshape(len(batch.rows), -1) for spot in spots], 1)
@@ -140,10 +142,11 @@ def score_dataset(plan: Plan, reading: ScoreReading, scores: Scores) -> xr.Datas
     """Label scores by stimulus, node, sender and receiver."""
     along = reading.along
     data = xr.Dataset(
-        {"total": ("stimulus", scores["total"].astype(np.float64))},
         coords=dict(stimulus_coords(plan.sets[reading.own])),
         attrs={"along": "embed" if along is None else _node(along.site, along.layer, None)},
     )
+    if "total" in scores:
+        data["total"] = ("stimulus", scores["total"].astype(np.float64))
     if reading.spots:
         data["score"] = (("stimulus", "node"), scores["nodes"].astype(np.float64))
         data = data.assign_coords(_parts(plan, reading.spots, ("node", _node)))

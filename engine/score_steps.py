@@ -28,6 +28,9 @@ from patchclamp.engine.steps import (
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
 
+EVERY = Spot("embed", 0)
+"""All tokens, as they are embedded: what moves along a path of inputs."""
+
 
 def tokens_at(plan: Plan, name: str, spot: Spot) -> NDArray[np.int64]:
     """Return the positions of a spot in every stimulus, (stimulus, place), -1 for none."""
@@ -122,8 +125,8 @@ def _blend_step(
 def _watch_steps(plan: Plan, reading: ScoreReading) -> list[Step]:
     """Keep what nodes, senders and receivers have, and what moves along the path."""
     model = plan.model
-    along = reading.along
-    watched = {"total": ("embed", 0) if along is None else (along.site, along.layer)}
+    along = reading.along or EVERY
+    watched = {} if reading.end else {"total": (along.site, along.layer)}
     for number, spot in enumerate(reading.spots):
         watched[f"spot.{number}"] = (spot.site, spot.layer)
     steps: list[Step] = []
@@ -159,7 +162,7 @@ def _attribute_step(
 ) -> Step:
     said, blocks = what
     stimulus = _of_rows(said, batch)
-    every = Spot("embed", 0) if reading.along is None else reading.along
+    total = [] if reading.end else [("total", reading.along or EVERY)]
     nodes = [
         {
             "key": key,
@@ -167,7 +170,7 @@ def _attribute_step(
             **_index(plan, reading, spot, (batch, stimulus)),
         }
         for key, spot in (
-            ("total", every),
+            *total,
             *((f"spot.{number}", spot) for number, spot in enumerate(reading.spots)),
         )
     ]
@@ -185,7 +188,7 @@ def _attribute_step(
         "modules": [],
     }
     if reading.senders:
-        inside = _index(plan, reading, Spot("embed", 0), (batch, stimulus))["into"] >= 0
+        inside = _index(plan, reading, EVERY, (batch, stimulus))["into"] >= 0
         step["edges"] = _edges(plan, reading) | {"inside": inside}
         step["modules"] = _modules(step["edges"])
     return step

@@ -35,6 +35,7 @@ DIMS = (
     "condition",
     "sender",
     "receiver",
+    "moved",
     "node",
     "circuit",
     "set",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import tiny
 from patchclamp.engine import run
 from patchclamp.engine.run import Result
 from patchclamp.registry import MODELS
+from patchclamp.registry.errors import SpecError
 
 SPEC = """\
 patchclamp: 1
@@ -41,6 +45,33 @@ analyses:
     metric: logit_diff
     direction: denoising
     gradient_at: corrupt
+  integrated:
+    kind: attribution
+    clean: words
+    corrupt: scrambled
+    metric: logit_diff
+    direction: noising
+    gradient_at: integrated
+    steps: 6
+  few:
+    kind: attribution
+    clean: words
+    corrupt: scrambled
+    metric: logit_diff
+    direction: noising
+    gradient_at: integrated
+    quadrature: left
+    steps: 6
+  layers:
+    kind: attribution
+    clean: words
+    corrupt: scrambled
+    metric: logit_diff
+    direction: noising
+    gradient_at: integrated
+    along: activations
+    units: {site: z}
+    steps: 4
   patched:
     kind: patching
     clean: words
@@ -132,3 +163,121 @@ def test_in_the_last_layer_only_the_last_position_reaches_an_answer(
     layer = int(last["layer"][0])
     np.testing.assert_allclose(whole.sel(layer=layer), last.sel(layer=layer), atol=1e-4)
     assert float(np.abs(last).max()) > 1e-3
+
+
+def test_the_scores_of_a_path_sum_to_what_it_does_to_the_metric(result: Result) -> None:
+    found, few = result.analysis("integrated"), result.analysis("few")
+    assert found["moved"].to_numpy().tolist() == ["embed"]
+    assert float(found["residual_share"][0]) < 0.02
+    # The control: as many points of a poorer rule are further off.
+    assert float(few["residual_share"][0]) > 3 * float(found["residual_share"][0])
+    assert found.attrs["quadrature"] == "gauss_legendre"
+
+
+def test_layers_that_move_alone_come_to_their_exact_effects(result: Result) -> None:
+    found, patched = result.analysis("layers"), result.analysis("patched")["effect"]
+    assert found["moved"].to_numpy().tolist() == ["L0.z", "L1.z", "L2.z"]
+    assert float(found["residual_share"].max()) < 0.02
+    # In the last layer the metric is nearly affine in each head, and integrals are its effects.
+    last = [name for name in found["node"].to_numpy().tolist() if name.startswith("L2")]
+    exact = patched.sel(layer=2).to_numpy()
+    np.testing.assert_allclose(found["score"].sel(node=last), exact, atol=0.1 * np.abs(exact).max())
+
+
+REFUSED = """\
+patchclamp: 1
+name: refused
+model: {id: MODEL}
+stimuli:
+  words:
+    kind: items
+    text: "{text}"
+    id: name
+    groups: none
+    answer: {correct: " w1", foil: " w2"}
+    items: [{name: a, text: w1 w2 w3}, {name: b, text: w4 w5 w6}]
+  others:
+    kind: items
+    text: "{text}"
+    id: name
+    groups: none
+    partners: {of: words, by: id, equal_length: any}
+    items: [{name: a, text: w5 w7 w9}, {name: b, text: w6 w8 w2OTHER}]
+analyses:
+  scores: {kind: attribution, clean: words, corrupt: others, direction: noising, MORE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        (
+            "gemma2",
+            "metric: logit_diff, gradient_at: clean, of: edges",
+            "has no edges to score: a norm stands behind attention and MLP, which mixes",
+        ),
+        (
+            "opt_post_norm",
+            "metric: logit_diff, gradient_at: clean, of: edges",
+            "it is not known which norms attention and MLP read through; attribute to nodes",
+        ),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: clean, of: edges, units: {site: resid_post}",
+            "edges join heads .site z. and MLPs .site mlp_out.; got 'resid_post'",
+        ),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: clean, of: edges, units: {site: z, positions: last}",
+            "edges are of all positions: leave out 'positions' and 'group'",
+        ),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: clean, units: {site: mlp_act, group: 8}",
+            "attribution scores heads and whole sites: leave out 'group'",
+        ),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: clean, "
+            "units: [{site: z, layers: 0, positions: last}, {site: z, layers: 1}]",
+            "entries of 'units' attribute to 'z' at other positions: make that two",
+        ),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: clean, units: [{site: z}, {site: z, heads: 0}]",
+            "the node 'L0H0' is in two entries of 'units'",
+        ),
+        (
+            "gpt2",
+            "metric: cross_entropy, gradient_at: integrated",
+            "'cross_entropy' is about the text itself, which is another at either end",
+        ),
+        ("gpt2", "metric: rank, gradient_at: clean", "'rank' has no gradient; those that have"),
+        (
+            "gpt2",
+            "metric: logit_diff, gradient_at: integrated, quadrature: trapezoid, steps: 1",
+            "the trapezoid rule has a point at either end: 'steps' is 2 or more",
+        ),
+    ],
+)
+def test_what_cannot_be_attributed_is_refused(
+    model: str, more: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        refused(model, more, tmp_path)
+
+
+def refused(model: str, more: str, folder: Path, other: str = "") -> None:
+    tiny.make(model, folder / "model")
+    text = REFUSED.replace("MODEL", str(folder / "model")).replace("MORE", more)
+    (folder / "spec.yaml").write_text(text.replace("OTHER", other))
+    run(folder / "spec.yaml", out=folder)
+
+
+def test_runs_of_other_lengths_are_subtracted_at_single_positions_only(tmp_path: Path) -> None:
+    message = "stimulus 'b' has 3 tokens in 'words' and 4 in 'others', whose activations are"
+    for more in ("gradient_at: clean, of: edges", "gradient_at: integrated", "gradient_at: clean"):
+        with pytest.raises(SpecError, match=message):
+            refused("gpt2", f"metric: logit_diff, {more}", tmp_path, other=" w3")
+    at_the_end = "metric: logit_diff, gradient_at: clean, units: {site: z, positions: last}"
+    refused("gpt2", at_the_end, tmp_path, other=" w3")
