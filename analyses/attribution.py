@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from patchclamp.analyses import edges
+from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, summarise
 from patchclamp.analyses.patching import direction
@@ -171,8 +172,14 @@ def analyse(
         result[name.replace("effect", "score")] = part
     changes = _changes(each, Patch(kind="patch", source=source, allow_no_effect=True), entry)
     result = result.drop_vars([name for name in result.coords if str(name).endswith(_ENDINGS)])
-    attrs = {"direction": entry.direction, "gradient_at": entry.gradient_at}
-    result = result.assign_attrs(attrs | {"into": into, "source": source})
+    result = result.assign_attrs(
+        direction=entry.direction,
+        gradient_at=entry.gradient_at,
+        into=into,
+        source=source,
+        n_stimuli=base.sizes["stimulus"],
+        interval=interval_words(groups_of(base), how.bootstrap.n),
+    )
     if entry.gradient_at == "integrated":
         found = _completeness(parts, (base, data["source"]), entry)
         result = result.merge(found).assign_attrs(
