@@ -240,7 +240,7 @@ def _attributes(question: Question) -> dict[str, str | int | float]:
         found |= {"test_on": str(entry.test_on), "n_training_stimuli": len(design.capture.ids)}
         found |= {"n_training_groups": design.n_groups}
     if design.n_classes == 2:
-        found["toward"] = design.classes[1]
+        found |= {"toward": design.classes[1], "away_from": design.classes[0]}
     if "shuffled_labels" in entry.controls:
         strata = fold_numbers(question.folds, len(design.codes)) if entry.cv.stratify else None
         design_of = (design.codes, design.blocks, entry.shuffles, strata)

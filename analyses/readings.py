@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from patchclamp.specs.captures import Capture
-from patchclamp.specs.interventions import Intervention
+from patchclamp.specs.interventions import Acting, Intervention
 from patchclamp.specs.positions import ALL, Positions
 from patchclamp.specs.rdms import Ratings
 
@@ -24,7 +24,8 @@ class ModelShape:
     """The sizes of a model that readings depend on; 0 heads of keys and values means as many.
 
     `sets` holds the stimulus set of each capture; `places` returns the places that positions have
-    in a stimulus set. `doses` holds the values of each intervention that has several.
+    in a stimulus set. `doses` holds the values of each intervention that has several,
+    `interventions` all that the spec has, and `seed` is the spec's.
     """
 
     layers: int
@@ -35,6 +36,8 @@ class ModelShape:
     neurons: int = 0
     places: Callable[[str, Positions], tuple[Place, ...]] = _no_places
     doses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    interventions: Mapping[str, Intervention] = field(default_factory=dict)
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,11 @@ class Change:
     One that goes `into` an input of a later node (site, layer and head: `q`, `k` or `v`, `mlp_in`,
     or `resid_post` of the last layer, which the logits are read from) is made only as far as that
     input sees it: it cuts an edge.
+    `during` says whether it is made in the prompt, in what is generated, or in both. `draw` is the
+    number of a random direction that is added instead of the one found, with its length.
     """
 
-    intervention: str | Intervention | Aside
+    intervention: str | Acting | Aside
     site: str
     layer: int
     head: int | None = None
@@ -76,6 +81,8 @@ class Change:
     dose: int = 0
     aside: bool = False
     into: End | None = None
+    during: Literal["prompt", "generation", "both"] = "both"
+    draw: int | None = None
 
 
 Label = tuple[str, int | float | str]
@@ -134,6 +141,31 @@ class MetricReading:
     def asked(self) -> str:
         """The stimuli and the answers that are scored, as one set."""
         return asked_of(self.stimuli, self.answers)
+
+
+@dataclass(frozen=True)
+class GenerationReading:
+    """What the model writes after the texts of a set, clean and under each condition.
+
+    At temperature 0 the most probable token is taken, otherwise one is drawn. It is measured as a
+    dataset with the texts `clean(stimulus)` and `value(condition, stimulus)`, both without the
+    prompt, their numbers of tokens `clean_length` and `value_length`, the `prompt(stimulus)` and,
+    where the set has answers, `answer(stimulus, variant)`.
+    """
+
+    stimuli: str
+    conditions: tuple[Condition, ...]
+    tokens: int
+    temperature: float = 0.0
+
+    @property
+    def asked(self) -> str:
+        """The stimuli."""
+        return self.stimuli
+
+
+Changing = MetricReading | GenerationReading
+"""Readings that are about interventions."""
 
 
 def asked_of(stimuli: str, answers: str | None) -> str:
@@ -239,7 +271,7 @@ class RatingsReading:
 
 
 Reading = (
-    CaptureReading | MetricReading | ScoreReading | AnswerReading | StimuliReading | RatingsReading
+    CaptureReading | Changing | ScoreReading | AnswerReading | StimuliReading | RatingsReading
 )
 
 Readings = dict[str, Reading]

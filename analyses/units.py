@@ -8,14 +8,14 @@ from patchclamp.analyses.readings import Aside, Change, Label, ModelShape
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Units
-from patchclamp.specs.interventions import Intervention
+from patchclamp.specs.interventions import Acting
 from patchclamp.specs.selections import parse_head_name, resolve_layers
 
 Part = tuple[tuple[Label, ...], Change]
 """The labels of a part of the model, and the change there."""
 
 
-def parts(units: Units, shape: ModelShape, do: str | Intervention | Aside) -> Iterator[Part]:
+def parts(units: Units, shape: ModelShape, do: str | Acting | Aside) -> Iterator[Part]:
     """Yield a change for each head, or group of units, of each chosen layer."""
     for layer, head in heads(units, shape):
         labels: tuple[Label, ...] = () if layer is None else (("layer", layer),)

@@ -134,7 +134,8 @@ def count_passes(
 
 def all_passes(plan: Plan, *, optimise: bool | None = None) -> int:
     """Return the number of forward passes of a plan, if nothing has been measured before."""
-    return plan.clean_passes() + changed_passes(plan, optimise=optimise)[0]
+    changed = changed_passes(plan, optimise=optimise)[0]
+    return plan.clean_passes() + changed + plan.written_passes()
 
 
 def changed_passes(plan: Plan, *, optimise: bool | None = None) -> tuple[int, float]:

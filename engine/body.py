@@ -178,6 +178,10 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
             region = region[:, edit["head"]]
         value = edit["value"].to(changed.device)
         value = value[(None,) * (region.ndim - value.ndim)]
+        if step["place"]["form"] in ("scores", "pattern") and value.shape[-1] > 1:
+            # Of another stimulus, in a batch of another length: the keys that both have.
+            more = region.shape[-1] - value.shape[-1]
+            value = torch.nn.functional.pad(value, (0, more))
         if edit["index"] is None:
             if value.shape[-2] > 1:
                 value = value[..., : region.shape[-2], :]

@@ -13,6 +13,7 @@ from patchclamp.engine.spans import PositionError, Stimulus, lay, resolve
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.analyses_causal import Units
 from patchclamp.specs.analyses_descriptive import Attention
+from patchclamp.specs.interventions import Together
 from patchclamp.specs.positions import FIXED, Positions, Window
 from patchclamp.specs.stimuli import Corrupt, Rows
 from patchclamp.specs.walk import models_in
@@ -51,8 +52,13 @@ def _asked(problems: Problems) -> Iterator[tuple[Path, Positions, tuple[str, ...
             if isinstance(model, Units):
                 yield (*path, "positions"), model.positions, sets
         for intervention in interventions_of(entry):
-            used.setdefault(intervention, {}).update(dict.fromkeys(sets))
+            whole = spec.interventions.get(intervention)
+            members = whole.of if isinstance(whole, Together) else ()
+            for each in (intervention, *members):
+                used.setdefault(each, {}).update(dict.fromkeys(sets))
     for name, place in spec.interventions.items():
+        if isinstance(place, Together):
+            continue
         yield ("interventions", name, "positions"), place.positions, tuple(used.get(name, ()))
 
 

@@ -56,10 +56,7 @@ def _pointed(found: xr.DataArray, result: xr.Dataset, vector: Vector) -> xr.Data
         return found
     # A probe says where its direction points, a contrast what it takes the difference of.
     ahead = str(result.attrs.get("toward", result.attrs.get("first", "")))
-    behind = result.attrs.get("second")
-    if behind is None and "class" in result.coords:
-        behind = next((c for c in map(str, result["class"].to_numpy()) if c != ahead), None)
-    classes = [ahead, *([] if behind is None else [str(behind)])]
+    classes = [ahead, str(result.attrs.get("away_from", result.attrs.get("second", "")))]
     return found if _known(toward, classes, vector) == ahead else -found
 
 

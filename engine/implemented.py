@@ -9,6 +9,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import Any
 
 from pydantic import BaseModel
@@ -51,6 +52,8 @@ _ROWS = frozenset(
     }
 )
 
+_PLACE = frozenset({"site", "layers", "heads", "positions", "units", "during"})
+
 DONE: Mapping[type[BaseModel], frozenset[str]] = {
     model.ModelChoice: frozenset({"id", "revision", "dtype", "weights", "tokenizer"}),
     model.TokenizerChoice: frozenset({"bos", "chat"}),
@@ -78,15 +81,16 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     positions.Window: frozenset(
         {"kind", "align", "size", "before", "after", "skip", "short", "at_least"}
     ),
-    interventions.Ablate: frozenset({"kind", "value", "allow_no_effect"}),
+    interventions.Ablate: _PLACE | frozenset({"kind", "value", "allow_no_effect"}),
     interventions.Zero: frozenset({"kind"}),
     interventions.Mean: frozenset({"kind", "mean_over", "per"}),
     interventions.Resample: frozenset({"kind", "resample"}),
-    interventions.Patch: frozenset({"kind", "source", "allow_no_effect"}),
-    interventions.Add: frozenset({"kind", "vector", "scale", "allow_no_effect"}),
+    interventions.Patch: _PLACE | frozenset({"kind", "source", "allow_no_effect"}),
+    interventions.Add: _PLACE | frozenset({"kind", "vector", "scale", "allow_no_effect"}),
     interventions.Vector: frozenset({"of", "toward", "normalise"}),
-    interventions.Clamp: frozenset({"kind", "units", "value", "allow_no_effect"}),
-    interventions.Replace: frozenset({"kind", "allow_no_effect"}),
+    interventions.Clamp: _PLACE | frozenset({"kind", "units", "value", "allow_no_effect"}),
+    interventions.Replace: _PLACE | frozenset({"kind", "allow_no_effect"}),
+    interventions.Together: frozenset({"kind", "of"}),
     analyses_rsa.Rsa: frozenset(
         {
             "kind",
@@ -201,6 +205,20 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "faithfulness",
         }
     ),
+    causal.Steering: frozenset(
+        {
+            "kind",
+            "stimuli",
+            "with",
+            "metric",
+            "generate",
+            "score",
+            "by",
+            "repeats",
+        }
+    ),
+    causal.Generation: frozenset({"max_new_tokens", "temperature"}),
+    causal.Score: frozenset({"kind", "after"}),
     causal.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
     causal.Pass: frozenset({"layers", "within"}),
     causal.Given: frozenset({"kind", "nodes"}),
@@ -220,6 +238,9 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
+    (causal.Steering, "controls"): tuple(
+        some for n in range(3) for some in permutations(("random_direction", "random_heads"), n)
+    ),
     (interventions.Replace, "by"): ("noise",),
 }
 """Model and key -> the values that are implemented, beside the default."""

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save
 
 from patchclamp.analyses.readings import (
     AnswerReading,
+    GenerationReading,
     MetricReading,
     RatingsReading,
     Reading,
@@ -55,6 +56,7 @@ from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
+from patchclamp.engine.written import Written, written_dataset
 from patchclamp.registry.errors import StoreError
 
 
@@ -71,6 +73,8 @@ class Measured:
     twins: dict[str, Path] = field(default_factory=dict)
     """Files of captures of the untrained twin."""
     scores: dict[ScoreReading, Scores] = field(default_factory=dict)
+    written: dict[GenerationReading, dict[Changes, Written]] = field(default_factory=dict)
+    """What the model wrote."""
     origins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """How each record was made, by its name."""
 
@@ -106,7 +110,7 @@ def measure_clean(
         assert made is not None, "it was finished above"
         cache.tidy(record)
         measured.captures[capture.name] = cache.folder(record) / made["file"]
-        measured.origins[f"captures.{capture.name}"] = _origin(made)
+        measured.origins[f"captures.{capture.name}"] = origin_of(made)
     for one in asked:
         _read_answers(rig, measured, one)
 
@@ -209,7 +213,7 @@ def measure_scores(rig: Rig, measured: Measured, readings: Iterable[Reading]) ->
         if isinstance(reading, ScoreReading) and reading not in measured.scores:
             record, made = scores_of(rig, reading)
             measured.scores[reading] = load_file(rig.cache.folder(record) / made["file"])
-            measured.origins[f"{record.name} ({record.key[:8]})"] = _origin(made)
+            measured.origins[f"{record.name} ({record.key[:8]})"] = origin_of(made)
 
 
 def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
@@ -219,7 +223,7 @@ def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
         changes = asked.conditions[int(number)]
         measured.answers.setdefault((asked.stimuli, changes), {})[name] = array
     what = "clean answers" if asked.conditions == ((),) else "answers"
-    measured.origins[f"{what} of {asked.stimuli} ({asked.record.key[:8]})"] = _origin(made)
+    measured.origins[f"{what} of {asked.stimuli} ({asked.record.key[:8]})"] = origin_of(made)
 
 
 def passes_due(plan: Plan, cache: Cache) -> int:
@@ -239,10 +243,10 @@ def passes_due(plan: Plan, cache: Cache) -> int:
         for reading in plan.score_readings()
         if cache.find(score_record(plan, reading)) is None
     )
-    return clean + changed + scored
+    return clean + changed + scored + plan.written_passes()
 
 
-def _origin(made: Mapping[str, Any]) -> dict[str, Any]:
+def origin_of(made: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the provenance says of a record."""
     kept = ("at", "backend", "device", "threads", "versions", "guards", "sha256")
     return {name: made[name] for name in kept}
@@ -270,6 +274,8 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
         return metric_dataset(reading, measured.answers, Values(rig.plan))
     if isinstance(reading, ScoreReading):
         return score_dataset(rig.plan, reading, measured.scores[reading])
+    if isinstance(reading, GenerationReading):
+        return written_dataset(rig.plan, reading, measured.written[reading])
     if isinstance(reading, AnswerReading):
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     if isinstance(reading, StimuliReading):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from patchclamp.analyses.readings import AnswerReading, MetricReading
+from patchclamp.analyses.readings import AnswerReading, Condition, MetricReading
 from patchclamp.engine.answering import Answers, Changes
 from patchclamp.engine.datasets import shared_tokens, stimulus_coords
 from patchclamp.engine.plan import Plan
@@ -67,16 +67,22 @@ def metric_dataset(
         return data
     changed = np.stack([values_of(measured[name, c.changes]) for c in reading.conditions])
     applied = np.stack([_applied(values, name, c.changes) for c in reading.conditions])
-    labels: dict[str, list[Any]] = {}
-    for condition in reading.conditions:
-        for label, value in condition.labels:
-            labels.setdefault(label, []).append(value)
-    coords = {label: ("condition", _column(found)) for label, found in labels.items()}
+    dims = ("condition", "stimulus")
+    data = data.assign(value=(dims, changed), applied=(dims, applied))
+    coords = condition_coords(reading.conditions)
     if "position" in coords:
         tokens = _tokens(values, reading)
         coords |= {"position_token": ("condition", tokens)} if (tokens != "").any() else {}
-    dims = ("condition", "stimulus")
-    return data.assign(value=(dims, changed), applied=(dims, applied)).assign_coords(coords)
+    return data.assign_coords(coords)
+
+
+def condition_coords(conditions: Sequence[Condition]) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the labels of conditions as coordinates."""
+    labels: dict[str, list[Any]] = {}
+    for condition in conditions:
+        for label, value in condition.labels:
+            labels.setdefault(label, []).append(value)
+    return {label: ("condition", _column(found)) for label, found in labels.items()}
 
 
 def _tokens(values: Values, reading: MetricReading) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import TypeVar
 from patchclamp.analyses.readings import (
     CaptureReading,
     Change,
+    Changing,
+    GenerationReading,
     MetricReading,
     Place,
     Reading,
@@ -31,7 +33,7 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
-from patchclamp.engine.source_checks import add_asked, check_sources
+from patchclamp.engine.source_checks import add_asked, check_room, check_sources
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
@@ -103,6 +105,17 @@ class Plan:
     def metric_readings(self) -> dict[tuple[str, str], MetricReading]:
         """Readings that need the answers of a set, by analysis and part."""
         return of_kind(self.readings, MetricReading)
+
+    def generations(self) -> tuple[GenerationReading, ...]:
+        """What is to be written after the texts of sets."""
+        return tuple(of_kind(self.readings, GenerationReading).values())
+
+    def written_passes(self) -> int:
+        """Number of passes of a batch, each for a token, that continuing texts takes at most."""
+        return sum(
+            self.batches(r.stimuli) * r.tokens * len({(), *(c.changes for c in r.conditions)})
+            for r in self.generations()
+        )
 
     def conditions(self) -> dict[str, tuple[tuple[Change, ...], ...]]:
         """Distinct interventions to run, by stimulus set; analyses that share one share a pass."""
@@ -235,14 +248,17 @@ def make_plan(
     problems.raise_if_any()
     readings = _plan_readings(model, sets, problems)
     captures += list(elsewhere(readings, model, sets, problems))
-    metrics = of_kind(readings, MetricReading)
-    for (name, _), reading in metrics.items():
+    changing: dict[tuple[str, str], Changing] = {
+        **of_kind(readings, MetricReading),
+        **of_kind(readings, GenerationReading),
+    }
+    for (name, _), reading in changing.items():
         check_sources(name, reading, sets, problems)
     for (name, _), score in of_kind(readings, ScoreReading).items():
         check_scores(name, score, (model, sets), problems)
     problems.raise_if_any()
     changes = [
-        change for reading in metrics.values() for c in reading.conditions for change in c.changes
+        change for reading in changing.values() for c in reading.conditions for change in c.changes
     ]
     found = [capture for capture in captures if capture is not None]
     weights = served(model) if remote else model.weights_digest((cache or open_cache()).root)
@@ -270,7 +286,14 @@ def _plan_readings(
         for name, entry in problems.loaded.spec.interventions.items()
         if isinstance(entry, Add | Clamp)
     }
-    shape = replace(model.shape, sets=of_captures, places=places, doses=doses)
+    shape = replace(
+        model.shape,
+        sets=of_captures,
+        places=places,
+        doses=doses,
+        interventions=problems.loaded.spec.interventions,
+        seed=problems.loaded.spec.seed,
+    )
     readings: dict[str, Readings] = {}
     for name, entry in problems.loaded.spec.analyses.items():
         reference = ANALYSES[entry.kind].readings
@@ -291,7 +314,9 @@ def _plan_readings(
         metrics = [r for r in readings[name].values() if isinstance(r, MetricReading)]
         for reading in metrics:
             add_asked(name, reading, sets, problems)
-        if metrics and model.architecture.encoder:
+        check_room(name, readings[name].values(), (model, sets), problems)
+        changing = any(isinstance(r, Changing) for r in readings[name].values())
+        if changing and model.architecture.encoder:
             problems.add(
                 ("analyses", name),
                 "P413",

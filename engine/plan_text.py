@@ -77,6 +77,11 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
         lines.append(f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.asked}")
+    for written in plan.generations():
+        lines.append(
+            f"  {written.stimuli} is continued by at most {_count(written.tokens, 'token', 'tokens')}"
+            f", clean and under {_count(len(written.conditions), 'condition', 'conditions')}"
+        )
     return "\n".join([*lines, *_costs(plan, cache), *(in_words(plan) if plan.remote else ())])
 
 

@@ -28,6 +28,7 @@ from patchclamp.engine.measure import (
     passes_due,
     screen_stimuli,
 )
+from patchclamp.engine.measure_texts import measure_written
 from patchclamp.engine.plan import Plan, conditions_of, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import root_attributes, sweep_attributes
@@ -191,6 +192,7 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
         asked = rig.plan.readings[name].values()
         measure_answers(rig, measured, conditions_of(asked))
         measure_scores(rig, measured, asked)
+        measure_written(rig, measured, asked)
         data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
         context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)
@@ -232,6 +234,7 @@ def _converse(
             measure_clean(rig, measured, answered_by(asked.values()))
             measure_answers(rig, measured, conditions_of(asked.values()))
             measure_scores(rig, measured, asked.values())
+            measure_written(rig, measured, asked.values())
             asked = analysis.send(_datasets(rig, measured, asked))
     except StopIteration as done:
         result: xr.Dataset = done.value

@@ -21,11 +21,12 @@ from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.captures import Capture, Reduction
 from patchclamp.specs.interventions import (
     Ablate,
+    Acting,
     Add,
-    Intervention,
     Mean,
     Patch,
     Resample,
+    Together,
     Vector,
 )
 from patchclamp.specs.load import Loaded
@@ -57,10 +58,11 @@ class Source:
         return f"{what} of {self.stimuli} in {self.site}{where}"
 
 
-def entry_of(loaded: Loaded, change: Change) -> Intervention | Aside:
+def entry_of(loaded: Loaded, change: Change) -> Acting | Aside:
     """Return what a change puts in place: an entry of the spec, or one an analysis made."""
     if isinstance(change.intervention, str):
-        entry: Intervention = loaded.spec.interventions[change.intervention]
+        entry = loaded.spec.interventions[change.intervention]
+        assert not isinstance(entry, Together), "checked by the planner"
         return entry
     return change.intervention
 
@@ -82,12 +84,7 @@ def source_of(loaded: Loaded, change: Change) -> Source | None:
 
 def _found_in(loaded: Loaded, vector: Vector) -> Capture:
     """Return the capture that a direction was found in."""
-    name = getattr(loaded.spec.analyses[vector.of], "of", None)
-    if not isinstance(name, str):
-        raise AnalysisError(
-            f"analyses.{vector.of} is not of one capture, so that there is no mean length of a "
-            "residual stream: say 'normalise: unit'"
-        )
+    name: str = loaded.spec.analyses[vector.of].of
     return loaded.spec.captures[name]
 
 

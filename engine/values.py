@@ -74,6 +74,20 @@ class Values:
             return edit(self._noise(change, name, rows), how="turn", index=at)
         return edit(torch.zeros(1, 1, dtype=torch.float64), index=at)
 
+    def of_generated(self, change: Change, name: str, rows: Sequence[int], tokens: int) -> Edit:
+        """Return what a change does to so many tokens that follow some stimuli of a set.
+
+        Its value is as that of `of`, with a place for each of these tokens or one for all.
+        """
+        entry = entry_of(self.plan.loaded, change)
+        if isinstance(entry, Replace):
+            return edit(self._noise(change, name, rows, generated=tokens), how="turn")
+        if source_of(self.plan.loaded, change) is not None and not isinstance(entry, Add):
+            assert isinstance(entry, Ablate), "checked by the planner"
+            assert isinstance(entry.value, Mean), "checked by the planner"
+            return edit(self._mean(change, name, rows, entry.value))
+        return {**self.of(change, name, rows), "index": None}
+
     def identity(self, change: Change, name: str) -> Any:
         """Return what decides the value of a change for a set: plain data, without names."""
         loaded = self.plan.loaded
@@ -93,7 +107,8 @@ class Values:
             # What is not known yet is not measured yet, and no other run can have it.
             known = entry.vector.of in self.results
             vector = digest_of(self._vector(change, entry).tolist()) if known else None
-            return (*where, "add", vector, entry.scale[change.dose])
+            drawn = () if change.draw is None else ("draw", change.draw)
+            return (*where, "add", vector, entry.scale[change.dose], *drawn)
         if isinstance(entry, Clamp):
             return (*where, "clamp", entry.value[change.dose])
         if isinstance(entry, Aside):
@@ -199,18 +214,30 @@ class Values:
     def _vector(self, change: Change, entry: Add) -> torch.Tensor:
         """Return the direction that another analysis found at a change's layer, (1, 1, unit)."""
         vector = direction(self.results[entry.vector.of], entry.vector, change.layer)
+        if change.draw is not None:
+            seeds = Seeds(self.plan.loaded.spec.seed, "random directions")
+            rng = seeds.generator(f"{entry.vector.of}.{change.layer}.{change.draw}")
+            other = rng.standard_normal(len(vector))
+            vector = other * (np.linalg.norm(vector) / np.linalg.norm(other))
         if entry.vector.normalise == "residual":
             _, arrays = self._layer(change)
             vector = vector * np.nanmean(arrays["norm"])
         return torch.from_numpy(vector)[None, None]
 
-    def _noise(self, change: Change, name: str, rows: Sequence[int]) -> torch.Tensor:
-        """Return directions that are random, one for each stimulus and token: length one."""
+    def _noise(
+        self, change: Change, name: str, rows: Sequence[int], *, generated: int = 0
+    ) -> torch.Tensor:
+        """Return directions that are random, one for each stimulus and token: length one.
+
+        They are for the tokens that are changed of a text, or for so many that are `generated`.
+        """
         table, seeds = self.plan.sets[name].table, Seeds(self.plan.loaded.spec.seed, "noise")
         size = self._size(change)
         index = self.index(change, name)
         tokens = self.plan.sets[name].tokens.reach if index is None else index.shape[1]
         purpose = f"{change.site}.{change.layer}.{change.head}"
+        if generated:
+            tokens, purpose = generated, f"{purpose}.generated"
         drawn = [
             seeds.generator(f"{purpose}.{table.ids[row]}").standard_normal((tokens, size))
             for row in rows

@@ -136,10 +136,11 @@ ANALYSES: Table[Analysis] = Table(
             ("faithfulness", "random_faithfulness", "size"),
             figures=("circuit_bars", "circuit_graph", "effect_bars"),
         ),
-        Analysis(
+        _done(
             "steering",
             "generation or metrics under interventions, with doses and controls",
             f"{_CAUSAL}:Steering",
+            ("effect", "p"),
             figures=("dose_curves",),
         ),
         Analysis(

@@ -8,6 +8,7 @@ from patchclamp.registry.sites import WRITTEN_SITES
 from patchclamp.specs.fields import (
     KINDLESS,
     AnalysisRef,
+    InterventionRef,
     Model,
     SaeRef,
     SelectionRef,
@@ -78,7 +79,7 @@ class Place(Model):
     units: tuple[int, ...] = ()
     """Which units of the site; none means all of them."""
     during: Literal["prompt", "generation", "both"] = "both"
-    """Whether generated tokens are intervened on as well as the prompt."""
+    """Where a text is continued: at these tokens of the prompt, at every generated one, or both."""
     allow_no_effect: bool = False
     """Whether it may change no logit at all, which is an error otherwise: it then hardly ever
     reached the model."""
@@ -166,4 +167,15 @@ class Replace(Place):
         return self
 
 
-Intervention = Annotated[Ablate | Patch | Add | Clamp | Replace, Field(discriminator="kind")]
+class Together(Model):
+    """Several interventions at once, each where it says itself, as one condition."""
+
+    kind: Literal["together"]
+    of: tuple[InterventionRef, ...] = Field(min_length=1)
+    """Which; at one place they act in this order."""
+
+
+Acting = Ablate | Patch | Add | Clamp | Replace
+"""What is done at one choice of places."""
+
+Intervention = Annotated[Acting | Together, Field(discriminator="kind")]

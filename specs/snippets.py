@@ -55,6 +55,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "selection": {"methods": {"welch": {"kind": "contrast", "of": "resid"}}},
     "steering": {"with": ["zeroed"], "metric": {"kind": "logprob"}},
     "template": {"text": "{day} is", "for": {"day": ["Monday", "Tuesday"]}},
+    "together": {"of": ["zeroed"]},
 }
 """Kind -> keys that it cannot do without, though each may be left out by itself."""
 

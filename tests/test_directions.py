@@ -33,7 +33,7 @@ def test_a_direction_is_that_of_its_layer_and_of_the_length_that_is_said() -> No
 @pytest.mark.parametrize(
     "result",
     [
-        two(toward="months").assign_coords({"class": ["days", "months"]}),
+        two(toward="months", away_from="days"),
         two(first="months", second="days"),
     ],
     ids=["probe", "contrast"],

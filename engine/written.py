@@ -1,0 +1,143 @@
+"""Written: the texts that a model wrote, put together, checked, and as a labelled dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from patchclamp.analyses.readings import CLEAN, GenerationReading
+from patchclamp.engine.datasets import stimulus_coords
+from patchclamp.engine.generating import Changes, Writing
+from patchclamp.engine.guards import Verdict
+from patchclamp.engine.metric_datasets import condition_coords
+from patchclamp.engine.plan import Plan
+from patchclamp.engine.records import Cache
+from patchclamp.engine.sources import entry_of
+from patchclamp.engine.whole import write_whole
+from patchclamp.registry.errors import GuardError
+
+Written = dict[str, NDArray[Any]]
+"""What was written, (stimulus, token): `ids`, -1 behind the last one, and the `logsumexp` of the
+logits that each was taken from."""
+
+
+def collect_written(asked: Writing, cache: Cache) -> dict[Changes, Written]:
+    """Put the shards of what was written together, by condition."""
+    count = len(asked.plan.sets[asked.name].table)
+    shape = (count * len(asked.conditions), asked.reading.tokens)
+    whole: Written = {"ids": np.full(shape, -1, np.int32), "logsumexp": np.full(shape, np.nan)}
+    for units, tensors in cache.open_shards(asked.record).tensors():
+        for name, value in tensors.items():
+            whole[name][units] = value.numpy()
+    return {
+        changes: {name: values[i * count : (i + 1) * count] for name, values in whole.items()}
+        for i, changes in enumerate(asked.conditions)
+    }
+
+
+def check_written(asked: Writing, found: Mapping[Changes, Written]) -> list[Verdict]:
+    """Every condition moved a logit, as far as its texts are those of the clean run.
+
+    A batch runs alike under every condition, so that one that changes nothing gives the same bits.
+    """
+    clean, moved = found[CLEAN.changes], {}
+    for changes, texts in found.items():
+        bad = ~np.isfinite(texts["logsumexp"]) & (texts["ids"] >= 0)
+        if bad.any():
+            row = int(np.flatnonzero(bad.any(axis=1))[0])
+            id_ = asked.plan.sets[asked.name].table.ids[row]
+            raise GuardError(
+                f"guard 'finite' failed on what is written after {asked.name!r}: stimulus {id_!r} "
+                "gives NaN or infinity"
+            )
+        if not changes or all(entry_of(asked.plan.loaded, c).allow_no_effect for c in changes):
+            continue
+        if (texts["ids"] != clean["ids"]).any():
+            moved[changes] = np.inf
+        else:
+            moved[changes] = np.nanmax(np.abs(texts["logsumexp"] - clean["logsumexp"]))
+        if moved[changes] == 0:
+            raise GuardError(
+                f"guard 'intervention had effect' failed on what is written after {asked.name!r}: "
+                f"{changes[0].intervention!r} changes no logit at all; where that is right, say "
+                "'allow_no_effect: true' in the intervention"
+            )
+    least = float(min(moved.values(), default=np.inf))
+    return [Verdict("intervention had effect", f"texts after {asked.name}", least, np.inf)]
+
+
+def finish_written(asked: Writing, cache: Cache, found: Mapping[Changes, Written]) -> Any:
+    """Write what was written as one file, and return its path."""
+    flat = {
+        f"{number}/{name}": array
+        for number, changes in enumerate(asked.conditions)
+        for name, array in found[changes].items()
+    }
+    path = cache.folder(asked.record) / "data.safetensors"
+    write_whole(path, save(flat))
+    return path
+
+
+def read_written(asked: Writing, file: Any) -> dict[Changes, Written]:
+    """Return what was written, from its file."""
+    arrays = load_file(file)
+    return {
+        changes: {name: arrays[f"{number}/{name}"] for name in ("ids", "logsumexp")}
+        for number, changes in enumerate(asked.conditions)
+    }
+
+
+def written_dataset(
+    plan: Plan, reading: GenerationReading, written: Mapping[Changes, Written]
+) -> xr.Dataset:
+    """Label what was written, clean (stimulus) and under each condition (condition, stimulus)."""
+    of_set = plan.sets[reading.stimuli]
+    clean = written[CLEAN.changes]["ids"]
+    changed = [written[c.changes]["ids"] for c in reading.conditions]
+    dims = ("condition", "stimulus")
+    shape = (len(changed), len(clean))
+    data = xr.Dataset(
+        {
+            "prompt": ("stimulus", np.asarray(of_set.table.texts)),
+            "clean": ("stimulus", _texts(plan, clean)),
+            "clean_length": ("stimulus", (clean >= 0).sum(axis=1)),
+            "value": (dims, np.stack([_texts(plan, ids) for ids in changed])),
+            "value_length": (dims, np.stack([(ids >= 0).sum(axis=1) for ids in changed])),
+            "applied": (dims, np.ones(shape, dtype=bool)),
+        },
+        coords={**stimulus_coords(of_set), **condition_coords(reading.conditions)},
+    )
+    right = [s.texts for s in of_set.tokens.spellings if s.part == "correct"]
+    options = of_set.tokens.are_options
+    if options:
+        key = [of_set.tokens.parts[number] for number in of_set.tokens.key]
+        variants = len(of_set.tokens.variants)
+        by_part = {
+            part: [s.texts for s in of_set.tokens.spellings if s.part == part]
+            for part in of_set.tokens.parts
+        }
+        right = [
+            tuple(by_part[part][v][row] for row, part in enumerate(key)) for v in range(variants)
+        ]
+    if right:
+        data["answer"] = (("stimulus", "variant"), np.asarray(right).T)
+    return data
+
+
+def _texts(plan: Plan, ids: NDArray[np.int32]) -> NDArray[np.str_]:
+    """Return token ids (stimulus, token) as texts that netCDF can hold, which NUL is not."""
+    tokenizer = plan.model.tokenizer
+    ends = {
+        token for token in (tokenizer.eos_token_id, tokenizer.pad_token_id) if token is not None
+    }
+    found = []
+    for row in ids:
+        kept = [int(token) for token in row if token >= 0 and token not in ends]
+        # Decoded behind what is there, so that a space in front stays.
+        found.append(tokenizer.decode(kept).replace("\0", "\\0") if kept else "")
+    return np.asarray(found)
