@@ -78,10 +78,10 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
     for (name, _), reading in plan.metric_readings().items():
         lines.append(f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.asked}")
     for written in plan.generations():
-        tokens = _count(written.tokens, "token", "tokens")
+        most = _count(written.tokens, "token", "tokens")
         conditions = _count(len(written.conditions), "condition", "conditions")
         lines.append(
-            f"  {written.stimuli} is continued by at most {tokens}, clean and under {conditions}"
+            f"  {written.stimuli} is continued by at most {most}, clean and under {conditions}"
         )
     return "\n".join([*lines, *_costs(plan, cache), *(in_words(plan) if plan.remote else ())])
 
