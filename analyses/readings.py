@@ -270,9 +270,7 @@ class RatingsReading:
     ratings: Ratings
 
 
-Reading = (
-    CaptureReading | Changing | ScoreReading | AnswerReading | StimuliReading | RatingsReading
-)
+Reading = CaptureReading | Changing | ScoreReading | AnswerReading | StimuliReading | RatingsReading
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""
