@@ -138,18 +138,14 @@ class Plan:
 
         None where no analysis does.
         """
-        names = {
-            reading.name
-            for parts in self.readings.values()
-            for reading in parts.values()
-            if isinstance(reading, CaptureReading) and reading.twin
-        }
+        captures = of_kind(self.readings, CaptureReading).values()
+        names = {reading.name for reading in captures if reading.twin}
         if not names:
             return None
         choice = self.model.choice.model_copy(update={"weights": "random"})
         model = replace(self.model, choice=choice)
-        captures = tuple(capture for capture in self.captures if capture.name in names)
-        return Plan(self.loaded, model, model.weights_digest(Path()), self.sets, captures, {})
+        own = tuple(capture for capture in self.captures if capture.name in names)
+        return Plan(self.loaded, model, model.weights_digest(Path()), self.sets, own, {})
 
     @property
     def given(self) -> dict[str, SetPlan]:
