@@ -120,7 +120,8 @@ def open_attributes(path: Path) -> dict[str, Any]:
         (
             SMALL.replace(
                 "{kind: ablation, stimuli: words, with: none, ",
-                "{kind: attribution, clean: words, corrupt: words, gradient_at: clean, direction: noising, ",
+                "{kind: attribution, clean: words, corrupt: words, gradient_at: clean, "
+                "direction: noising, ",
             ).replace("units: {site: z}", "units: [{site: z}]"),
             "analyses.heads: attribution is computed from gradients, and the backend 'ndif' has no",
         ),
