@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from patchclamp.analyses.readings import ASIDE, Change, Condition, ModelShape
+from patchclamp.analyses.readings import ASIDE, HELD, Change, Condition, ModelShape
 from patchclamp.analyses.units import parts
 from patchclamp.registry import SITES
+from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Path, Units
 from patchclamp.specs.interventions import Patch
 
@@ -19,31 +20,43 @@ def path_conditions(path: Path, sets: tuple[str, Patch], shape: ModelShape) -> I
 
     `sets` are the set that is patched, and the patch from the other run. In a run aside, the sender
     is patched and what `freeze` names keeps its value of the run that is patched; MLPs that are
-    not frozen, and norms, are computed anew. The run that is measured takes from it the receiver
-    alone. Source: Wang et al. 2022, Interpretability in the wild; Goldowsky-Dill et al. 2023.
+    not frozen are computed anew, and norms too unless they keep the scale that they had. The run
+    that is measured takes from it the receiver alone. Raises `AnalysisError` where no receiver is
+    behind a sender. Source: Wang et al. 2022, Interpretability in the wild; Goldowsky-Dill et al.
+    2023.
     """
     into, patch = sets
+    senders = [change for units in path.senders for _, change in parts(units, shape, patch)]
+    receivers = [change for units in path.receivers for _, change in parts(units, shape, ASIDE)]
+    pairs = [(s, r) for s in senders for r in receivers if place_of(s, shape) < place_of(r, shape)]
+    if not pairs:
+        raise AnalysisError(
+            f"no receiver is behind a sender: {node(senders[0])}"
+            f"{' and others' if len(senders) > 1 else ''} cannot reach {node(receivers[0])}"
+            f"{' or others' if len(receivers) > 1 else ''}"
+        )
     keep = Patch(kind="patch", source=into, allow_no_effect=True)
     frozen = [change for _, change in parts(Units(site="z"), shape, keep)]
     if path.freeze == "heads_and_mlps":
         frozen += [change for _, change in parts(Units(site="mlp_out"), shape, keep)]
-    senders = [change for units in path.senders for _, change in parts(units, shape, patch)]
-    receivers = [change for units in path.receivers for _, change in parts(units, shape, ASIDE)]
-    for sender in senders:
-        for receiver in receivers:
-            if _behind(sender, receiver):
-                free = [(end.site, end.layer, end.head) for end in (sender, receiver)]
-                others = [f for f in frozen if (f.site, f.layer, f.head) not in free]
-                aside = tuple(replace(change, aside=True) for change in (sender, *others))
-                labels = (("sender", node(sender)), ("receiver", node(receiver)))
-                yield Condition(labels, (*aside, receiver))
+    if path.norms == "frozen":
+        frozen += [Change(HELD, "norms", layer) for layer in range(shape.layers + 1)]
+    for sender, receiver in pairs:
+        free = [(end.site, end.layer, end.head) for end in (sender, receiver)]
+        first, last = place_of(sender, shape)[0], place_of(receiver, shape)[0]
+        # What is before the sender, or behind the receiver, is what it was, or is not looked at.
+        between = [f for f in frozen if first <= f.layer <= last]
+        others = [f for f in between if (f.site, f.layer, f.head) not in free]
+        aside = tuple(replace(change, aside=True) for change in (sender, *others))
+        labels = (("sender", node(sender)), ("receiver", node(receiver)))
+        yield Condition(labels, (*aside, receiver))
 
 
-def _behind(sender: Change, receiver: Change) -> bool:
-    """Return whether a block computes the receiver after the sender."""
-    if sender.layer != receiver.layer:
-        return sender.layer < receiver.layer
-    return _ORDER[sender.site] < _ORDER[receiver.site]
+def place_of(change: Change, shape: ModelShape) -> tuple[int, int]:
+    """Return where a change is in the order of computing: its layer, and its site there."""
+    if "layer" in SITES[change.site].dims:
+        return change.layer, _ORDER[change.site]
+    return (-1 if change.site == "embed" else shape.layers), 0
 
 
 def node(change: Change) -> str:
@@ -52,6 +65,8 @@ def node(change: Change) -> str:
     >>> node(Change("x", "z", 1, 3)), node(Change("x", "k", 1, 0)), node(Change("x", "mlp_out", 2))
     ('L1H3', 'L1H0.k', 'MLP2')
     """
+    if "layer" not in SITES[change.site].dims:
+        return change.site
     if change.site == "z" and change.head is not None:
         return f"L{change.layer}H{change.head}"
     if change.site == "mlp_out":

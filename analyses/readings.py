@@ -49,6 +49,9 @@ class Aside:
 
 
 ASIDE = Aside()
+HELD = Aside("held")
+"""Holds the norms of a run aside, at the site `norms` of a layer, or behind the last one, at the
+scale that they have in the run without changes."""
 
 
 End = tuple[str, int, int | None]

@@ -20,8 +20,8 @@ import torch
 from patchclamp.analyses.readings import CLEAN, Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import Batch
+from patchclamp.engine.beginning import Clean
 from patchclamp.engine.conditions import (
-    Clean,
     Sweeping,
     batch_sweep,
     clean_inputs,

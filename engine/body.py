@@ -6,6 +6,7 @@ would run, so it knows no class of ours. A step has its `place` and is one of
 
     {"do": "read", "key", "heads", "index", ...}      keep what is chosen: see `read`
     {"do": "write", "edits"}                          put other values in place
+    {"do": "scale", "edits"}                          hold a norm's scale: see `held_scale`
     {"do": "answers", "rows", "positions", ...}       see `engine.scoring`
     {"do": "narrow", "rows", "positions", "columns"}  go on with these tokens only, as one row
     {"do": "keep", "key"}                             keep the tensor where it is, whole
@@ -27,7 +28,7 @@ import torch
 from patchclamp.engine.products import attribute, blend
 from patchclamp.engine.reductions import reduce
 from patchclamp.engine.scoring import objective, read_answers
-from patchclamp.engine.sites import member, only_seen, put, take
+from patchclamp.engine.sites import first, member, only_seen, put, take
 
 Found = dict[str, torch.Tensor]
 
@@ -70,6 +71,8 @@ def do(
     match step["do"]:
         case "write":
             return {}, only_seen(step["place"], values, (tensor, write(step, tensor)))
+        case "scale":
+            return {}, held_scale(step, values, kept["module", step["modules"][0]])
         case "narrow":
             return {}, tensor[step["rows"].to(tensor.device), step["positions"].to(tensor.device)][
                 None
@@ -208,6 +211,34 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
             new = whole
         region[where] = new
     return changed
+
+
+def held_scale(step: dict[str, Any], values: Sequence[Any], module: Any) -> torch.Tensor:
+    """Return what a norm gives, with the scale of other rows where edits hold it.
+
+    A norm gives w (x - m) / s + b, with s the size of x - m, and m its mean or, in a root mean
+    square, 0. An edit puts for its `rows`, start and stop, the s that the rows `of` have; `count`
+    are all rows. What has no epsilon is no norm, and gives what it gives.
+    """
+    epsilon = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+    given, gives = first(values[0]), first(values[-1])
+    if epsilon is None:
+        return gives
+    x = given.detach().float()
+    if isinstance(module, torch.nn.LayerNorm):
+        x = x - x.mean(-1, keepdim=True)
+    size = (x.square().mean(-1, keepdim=True) + epsilon).sqrt()
+    bias = getattr(module, "bias", None)
+    bias = 0.0 if bias is None else bias
+    count = step["edits"][0]["count"]
+    # Some blocks give their norms rows and positions in one dim.
+    rows, sizes = (t.reshape(count, -1, t.shape[-1]) for t in (gives, size))
+    changed = rows.clone()
+    for edit in step["edits"]:
+        own, other = slice(*edit["rows"]), slice(*edit["of"])
+        ratio = sizes[own] / sizes[other]
+        changed[own] = ((rows[own] - bias) * ratio + bias).to(changed.dtype)
+    return changed.reshape(gives.shape)
 
 
 def combined(how: str, now: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

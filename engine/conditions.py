@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from patchclamp.analyses.readings import Change
+from patchclamp.analyses.readings import HELD, Change
 from patchclamp.engine.answers import Asked, ask
 from patchclamp.engine.backend import Prefix, Step
 from patchclamp.engine.batches import Batch, pad
+from patchclamp.engine.beginning import Clean, begun
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Found, Inputs
 from patchclamp.engine.plan import VOCABULARY, Plan
@@ -28,16 +29,6 @@ from patchclamp.engine.steps import (
 from patchclamp.engine.values import Edit, Values
 
 Changes = tuple[Change, ...]
-
-
-@dataclass
-class Clean:
-    """What a clean pass of a batch left, by input row; `first` is the first row of a stimulus."""
-
-    first: dict[int, int] = field(default_factory=dict)
-    streams: dict[int, torch.Tensor] = field(default_factory=dict)
-    past: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    distribution: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +155,7 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
         return Inputs(inputs, steps)
     offset = torch.arange(len(ids)) - torch.tensor(said.first)[stimulus]
     source = torch.tensor([clean.first[row] for row in rows])[stimulus] + offset
-    return _begun(model, pack, clean, (Inputs(inputs, steps), source, cut))
+    return begun(model, pack, clean, (Inputs(inputs, steps), source, cut))
 
 
 def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
@@ -180,11 +171,12 @@ def answered(sweeping: Sweeping, said: Asked) -> list[Step]:
 @dataclass(frozen=True)
 class Block:
     """Stimuli under changes, side by side with others in a pass; `aside` is the number of the block
-    that it takes values from."""
+    that it takes values from, `clean` that of the block whose norms it holds on to."""
 
     changes: Changes
     rows: tuple[int, ...]
     aside: int | None = None
+    clean: int | None = None
 
 
 def blocks_of(sweeping: Sweeping, pack: Pack) -> list[Block]:
@@ -199,7 +191,11 @@ def blocks_of(sweeping: Sweeping, pack: Pack) -> list[Block]:
             number = asides.setdefault((aside, part.rows), len(pack.parts) + len(asides))
         measured = tuple(change for change in changes if not change.aside)
         blocks.append(Block(measured, part.rows, number))
-    return [*blocks, *(Block(changes, rows) for changes, rows in asides)]
+    count = len(blocks) + len(asides)
+    held = {rows: None for changes, rows in asides if any(c.intervention == HELD for c in changes)}
+    clean = {rows: count + number for number, rows in enumerate(held)}
+    beside = [Block(changes, rows, clean=clean.get(rows)) for changes, rows in asides]
+    return [*blocks, *beside, *(Block((), rows) for rows in clean)]
 
 
 def _firsts(sweeping: Sweeping, block: Block) -> NDArray[np.int64]:
@@ -237,64 +233,12 @@ def _edits(
                 index = torch.where(index >= 0, index - offset[:, None], -1)
             where = moved(change, layers) if sweeping.optimise else change
             edit = {**edit, "value": value, "index": index, "rows": at}
-            if block.aside is not None:
-                edit["of"] = (ends[block.aside], ends[block.aside + 1])
+            other = block.clean if change.intervention == HELD else block.aside
+            if other is not None:
+                edit |= {"of": (ends[other], ends[other + 1]), "count": ends[-1]}
             edits.append((where, edit))
     return edits
 
 
 FOUR = ("q", "k", "v", "z", "attn_scores", "attn_pattern")
 """Sites whose tensors have four dims, one of them heads."""
-
-
-def _begun(
-    model: ModelSource,
-    pack: Pack,
-    clean: Clean,
-    what: tuple[Inputs, torch.Tensor, torch.Tensor],
-) -> Inputs:
-    """Return a pass that begins with what the clean run had: its stream, its keys and values."""
-    given, source, cut = what
-    inputs = dict(given.tensors)
-    length = inputs["input_ids"].shape[1]
-    prefix: Prefix = {}
-    if pack.start:
-        stream = clean.streams[pack.start]
-        where = (cut[:, None] + torch.arange(length)).clamp(max=stream.shape[1] - 1)
-        path = model.architecture.places["resid_post"].path
-        prefix |= {
-            "skip": [path.format(layer=layer) for layer in range(pack.start)],
-            "stream": stream[source[:, None].to(stream.device), where.to(stream.device)],
-            "pair": model.architecture.pair,
-        }
-    if pack.past:
-        before = int(cut.max())
-        # What was before stands at the end of the past, so that distances stay what they are.
-        there = torch.arange(before) - (before - cut[:, None])
-        prefix["past"] = _past(clean.past, pack.start, source, there)
-        inputs["attention_mask"] = torch.cat([(there >= 0).long(), inputs["attention_mask"]], dim=1)
-        inputs["position_ids"] = inputs["position_ids"] + cut[:, None]
-    return Inputs(inputs, given.steps, prefix)
-
-
-def _past(
-    past: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    start: int,
-    source: torch.Tensor,
-    there: torch.Tensor,
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return keys and values (row, head, token, channel) of each layer, at the tokens `there`.
-
-    Layers that are skipped only say how many tokens there are.
-    """
-    found = []
-    for layer, pair in enumerate(past):
-        if layer < start:
-            none = pair[0].new_zeros(1, 1, there.shape[1], 1)
-            found.append((none, none))
-            continue
-        where = there.clamp(min=0).to(pair[0].device)
-        rows = source.to(pair[0].device)[:, None]
-        keys, values = (tensor.transpose(1, 2)[rows, where].transpose(1, 2) for tensor in pair)
-        found.append((keys, values))
-    return found

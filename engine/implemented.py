@@ -222,7 +222,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     causal.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
     causal.Pass: frozenset({"layers", "within"}),
     causal.Given: frozenset({"kind", "nodes"}),
-    causal.Path: frozenset({"senders", "receivers", "freeze"}),
+    causal.Path: frozenset({"senders", "receivers", "freeze", "norms"}),
     causal.Units: frozenset({"site", "layers", "heads", "positions", "group"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
     inference.CrossValidation: frozenset({"folds", "inner", "stratify"}),

@@ -13,7 +13,6 @@ from patchclamp.analyses.readings import (
     Changing,
     GenerationReading,
     MetricReading,
-    Place,
     Reading,
     Readings,
     ScoreReading,
@@ -28,21 +27,18 @@ from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
 from patchclamp.engine.model import ModelSource, find_model, served
 from patchclamp.engine.partners import check_partners
-from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
+from patchclamp.engine.reading_plans import plan_readings
 from patchclamp.engine.records import Cache, Record, digest_of, open_cache
 from patchclamp.engine.sets import SetPlan, locate
-from patchclamp.engine.source_checks import add_asked, check_room, check_sources
+from patchclamp.engine.source_checks import check_sources
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
-from patchclamp.registry import ANALYSES, BACKENDS, METRICS
-from patchclamp.registry.errors import AnalysisError, ModelError
-from patchclamp.registry.table import load
-from patchclamp.specs.interventions import Add, Clamp
+from patchclamp.registry import BACKENDS, METRICS
+from patchclamp.registry.errors import ModelError
 from patchclamp.specs.load import Loaded
-from patchclamp.specs.positions import Positions
 
 VOCABULARY = "vocabulary"
 """What is read where a metric needs the logits of all tokens."""
@@ -242,7 +238,7 @@ def make_plan(
         for name, entry in loaded.spec.captures.items()
     ]
     problems.raise_if_any()
-    readings = _plan_readings(model, sets, problems)
+    readings = plan_readings(model, sets, problems)
     captures += list(elsewhere(readings, model, sets, problems))
     changing: dict[tuple[str, str], Changing] = {
         **of_kind(readings, MetricReading),
@@ -260,63 +256,3 @@ def make_plan(
     weights = served(model) if remote else model.weights_digest((cache or open_cache()).root)
     internal = lacking(loaded, sets, dict.fromkeys(changes))
     return Plan(loaded, model, weights, sets, (*found, *internal), readings)
-
-
-def _plan_readings(
-    model: ModelSource, sets: dict[str, SetPlan], problems: Problems
-) -> dict[str, Readings]:
-    """Ask every analysis what it needs measured; sets that are scored by others' answers are made.
-
-    The shape that an analysis is told knows the places of positions in every set.
-    """
-
-    def places(stimuli: str, positions: Positions) -> tuple[Place, ...]:
-        chosen = choose(positions, sets[stimuli], (), problems)
-        if chosen is None:
-            return ()
-        return tuple(zip(chosen.labels, chosen.names or ("",) * len(chosen.labels), strict=True))
-
-    of_captures = {name: str(entry.of) for name, entry in problems.loaded.spec.captures.items()}
-    doses = {
-        name: entry.scale if isinstance(entry, Add) else entry.value
-        for name, entry in problems.loaded.spec.interventions.items()
-        if isinstance(entry, Add | Clamp)
-    }
-    shape = replace(
-        model.shape,
-        sets=of_captures,
-        places=places,
-        doses=doses,
-        interventions=problems.loaded.spec.interventions,
-        seed=problems.loaded.spec.seed,
-    )
-    readings: dict[str, Readings] = {}
-    for name, entry in problems.loaded.spec.analyses.items():
-        reference = ANALYSES[entry.kind].readings
-        assert reference is not None, "checked by check_implemented"
-        try:
-            readings[name] = load(reference)(entry, shape)
-        except AnalysisError as error:
-            problems.add(("analyses", name), "P421", str(error))
-            continue
-        untrained = model.choice.weights == "random"
-        if untrained and any(getattr(r, "twin", False) for r in readings[name].values()):
-            problems.add(
-                ("analyses", name, "controls"),
-                "P208",
-                "this model's weights are random, and so it is its own untrained twin: leave the "
-                "control 'random_twin' out",
-            )
-        metrics = [r for r in readings[name].values() if isinstance(r, MetricReading)]
-        for reading in metrics:
-            add_asked(name, reading, sets, problems)
-        check_room(name, readings[name].values(), (model, sets), problems)
-        changing = any(isinstance(r, Changing) for r in readings[name].values())
-        if changing and model.architecture.encoder:
-            problems.add(
-                ("analyses", name),
-                "P413",
-                f"{model.choice.id!r} is an encoder: it predicts hidden tokens and none that "
-                "follows, so that no answer has a logit",
-            )
-    return readings

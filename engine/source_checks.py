@@ -106,6 +106,8 @@ def _no_place(change: Change, loaded: Loaded) -> str | None:
             "and here the analysis says where: name one of them, or use steering"
         )
     entry, site = entry_of(loaded, change), change.site
+    if isinstance(entry, Aside):
+        return None
     dims = SITES[site].dims
     if isinstance(entry, Add) and dims[-1] != "unit":
         return (

@@ -150,13 +150,52 @@ def whole_step(model: ModelSource, where: Place, value: torch.Tensor) -> Step:
 def write_steps(model: ModelSource, edits: Iterable[tuple[Change, Step]]) -> list[Step]:
     """Put values in place: what is said of each change; see `engine.body.write`."""
     places: dict[Place, list[Step]] = {}
+    held: dict[int, list[Step]] = {}
     for change, how in edits:
+        if change.site == "norms":
+            held.setdefault(change.layer, []).append(how)
+            continue
         one = {"rows": None, "head": change.head, "units": list(change.units) or None, **how}
         places.setdefault((change.site, change.layer), []).append(one)
-    return [
+    scaled = [
+        {"do": "scale", "place": where, "edits": edits, "modules": [where["parts"][0]["path"]]}
+        for layer, edits in held.items()
+        for where in norm_places(model, layer)
+    ]
+    written = [
         {"do": "write", "place": place(model, *where, write=True), "edits": edits}
         for where, edits in places.items()
     ]
+    return [*scaled, *written]
+
+
+def norm_places(model: ModelSource, layer: int) -> list[Step]:
+    """Return where a block's norms of the stream are, each once; behind the last block, the last.
+
+    A norm is seen where what is computed from it is: just before that.
+    """
+    row, at = model.architecture, list(model.architecture.places)
+    if layer == model.shape.layers:
+        return [_norm_place(row.unembed[0], (layer, -2.0))]
+    where = {path: at.index("resid_pre") + 0.5 for path in [row.reads.get("attn_in")] if path}
+    for site, path in (*row.reads.items(), *row.norms.items()):
+        where.setdefault(path, at.index(site) - 0.25)
+    return [_norm_place(path.format(layer=layer), (layer, order)) for path, order in where.items()]
+
+
+def _norm_place(path: str, order: tuple[int, float]) -> Step:
+    part = {"path": path, "member": 0, "split": "", "share": 0, "heads": 0}
+    layer, number = order
+    return {
+        "site": "norms",
+        "layer": layer,
+        "form": "bare",
+        "position": 1,
+        "parts": [
+            {**part, "io": "input", "order": (layer, number - 0.125)},
+            {**part, "io": "output", "order": (layer, number)},
+        ],
+    }
 
 
 def read_answers_at(model: ModelSource, asked: Asked, *, narrow: bool) -> list[Step]:
