@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.engine.store import sweep_dims
 from patchclamp.registry.errors import StoreError
 
 TOKENS = "token id"
@@ -149,7 +150,12 @@ def _filled(
     for part, one in holding:
         at = np.ix_(*(_positions(one[dim].to_numpy(), dims[dim]) for dim in first.dims))
         if taken[at].any():
-            raise StoreError(f"{name}: {part.source} has labels that another part has, too")
+            where = {d: _few(one[d].to_numpy()) for d in sweep_dims(one.dims)}
+            labels = ", ".join(f"{dim} {label}" for dim, label in where.items())
+            raise StoreError(
+                f"{name}: {part.source} has labels that another part has, too"
+                + (f" ({labels}): each is taken from one result only" if labels else "")
+            )
         taken[at] = True
         places.append((at, one.transpose(*first.dims).to_numpy()))
     if not taken.all() and dtype.kind in "iub" and first.attrs.get("units") != TOKENS:
@@ -158,6 +164,10 @@ def _filled(
     for at, values in places:
         filled[at] = values
     return xr.DataArray(filled, dims=first.dims, attrs=first.attrs)
+
+
+def _few(labels: NDArray[Any]) -> str:
+    return ", ".join(map(str, labels[:3])) + (", …" if len(labels) > 3 else "")
 
 
 def _missing(dtype: np.dtype[Any]) -> Any:

@@ -254,6 +254,25 @@ def test_only_what_differs_of_the_provenance_is_said(
     ]
 
 
+def test_an_entry_that_one_side_lacks_is_one_reason(
+    reference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = json.loads(json.dumps(PROVENANCE))
+    made["resolved"]["analyses"] = {"more": {"kind": "probe", "of": "resid", "cv": {"folds": 5}}}
+    made["resolved"]["interventions"] = {"noise": {"value": 1}}
+    other = write(tmp_path / "b.nc", groups(), made)
+    assert cli.main(["compare", reference, str(other)]) == 0
+    said = capsys.readouterr().out.split("what else differs between the runs\n")[1].splitlines()
+    assert said == ["  spec.analyses.more: — → probe", "  spec.interventions.noise: — → defined"]
+
+
+def test_a_largest_value_keeps_its_sign(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plant = put(HEADS, "effect", {"layer": 2, "head": 1}, 0.0)
+    code, text = compared(reference, plant, capsys)
+    assert code == 1
+    assert "largest analyses/heads/effect: at layer=2, head=1 (-7.97" in text
+
+
 def test_the_presets(reference: str, capsys: pytest.CaptureFixture[str]) -> None:
     noise = scale(RESID, "activation", 1 + 4e-6)
     assert compared(reference, noise, capsys)[0] == 0
@@ -366,7 +385,8 @@ def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 REFUSED = [
-    (["--only", "decode/acuracy"], 2, "--only 'decode/acuracy' means no variable"),
+    (["--only", "decode/acuracy"], 2, "--only 'decode/acuracy' means no variable (there are those "
+     "of analyses/decode, analyses/heads, captures/resid); did you mean 'decode/accuracy'?"),
     (["--tol", "effect=1"], 2, None),
     (["--tol", "efect=1"], 2, "--tol 'efect' means no variable"),
     (["--tol", "effect"], 2, "--tol takes PATTERN=VALUE, a number in the variable's units"),

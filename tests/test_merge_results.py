@@ -58,6 +58,28 @@ def test_a_table_is_labelled_by_what_the_runs_differ_in(
     assert "| org/small | 0 | 1 | 0.625 | 0.2 |" in capsys.readouterr().out
 
 
+def test_runs_stand_beside_a_sweep_where_they_would_in_it(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = str(tmp_path / "swept.nc")
+    assert cli.main(["merge", runs[0], runs[1], "--along", "seed", "--out", swept]) == 0
+    made = json.loads(json.dumps(PROVENANCE)) | {"seed": 7}
+    made["resolved"]["analyses"] = {
+        "decode": {"kind": "probe", "cv": {"folds": 9}}, "heads": {"kind": "ablation", "share": 1},
+    }  # fmt: skip
+    other = str(write(tmp_path / "other.nc", groups(), made))
+    capsys.readouterr()
+    assert cli.main(["compare", swept, other, runs[2]]) == 0
+    decode, heads = capsys.readouterr().out.split("\n\n")[:2]
+    # A run is labelled by the dim of the sweep, and not by what other analyses do, or lack.
+    head, *lines = [line.split() for line in decode.splitlines()[1:]]
+    assert head == ["run", "model.id", "seed", "layer", "accuracy", "p"]
+    assert [line[2] for line in lines] == ["0", "1", "7", "0"]
+    assert "folds" not in heads
+    assert cli.main(["compare", *runs, "--sel", "layer=9"]) == 4
+    assert "not comparable: there is no layer '9'" in capsys.readouterr().err
+
+
 def test_another_quantity_is_left_out_of_a_table(tmp_path: Path, runs: list[str]) -> None:
     data = groups()
     data["/analyses/decode"]["accuracy"].attrs["units"] = "%"
@@ -140,7 +162,8 @@ def test_stimuli_that_agree_are_held_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("options", "code", "message"), [
     (["--along", "sead"], 2, "results cannot be merged along 'sead' (known: model, revision, "
      "seed); did you mean 'seed'?"),
-    (["--along", "model"], 3, "has labels that another part has, too"),
+    (["--along", "model"], 3, "has labels that another part has, too (model org/large): "
+     "each is taken from one result only"),
     (["--along", "model", "--along", "seed", "--only", "nothing"], 3, "nothing is selected"),
 ])  # fmt: skip
 def test_merge_refusals(

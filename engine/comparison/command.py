@@ -68,6 +68,7 @@ def _tabulate(args: Namespace) -> int:
     from patchclamp.engine.comparison.table import (
         FINE,
         NOT_COMPARABLE,
+        NothingToTabulateError,
         read_selection,
         tabulate,
     )
@@ -80,10 +81,11 @@ def _tabulate(args: Namespace) -> int:
     select = read_selection(args.sel)
     with ExitStack() as files:
         runs = [(given, files.enter_context(open_result(given))) for given in args.result]
-        tables = tabulate(runs, select=select)
-    if not tables:
-        sys.stderr.write("not comparable: no analysis is in two of these results\n")
-        return NOT_COMPARABLE
+        try:
+            tables = tabulate(runs, select=select)
+        except NothingToTabulateError as error:
+            sys.stderr.write(f"not comparable: {error}\n")
+            return NOT_COMPARABLE
     deliver(TABLES[args.format](tables), args.output, TABLES["human"](tables))
     return FINE
 

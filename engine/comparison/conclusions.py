@@ -114,7 +114,8 @@ def _significance(name: str, candidate: Candidate, allowed: float) -> Iterator[C
 
 def _best_place(name: str, candidate: Candidate, allowed: float) -> Iterator[Conclusion]:
     """Yield that the largest value, by size, is elsewhere, unless noise could have moved it."""
-    a, b = (abs(side) for side in _both(candidate))
+    signed = _both(candidate)
+    a, b = (abs(side) for side in signed)
     if a.size < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return
     best_a, best_b = (np.unravel_index(int(np.argmax(x.to_numpy())), x.shape) for x in (a, b))
@@ -122,7 +123,10 @@ def _best_place(name: str, candidate: Candidate, allowed: float) -> Iterator[Con
         return
     at_a, at_b = (x.to_numpy() for x in (a, b))
     if at_a[best_a] - at_a[best_b] > allowed and at_b[best_b] - at_b[best_a] > allowed:
-        sides = (_place(a, best_a, at_a), _place(b, best_b, at_b))
+        sides = (
+            _place(side, best, side.to_numpy())
+            for side, best in zip(signed, (best_a, best_b), strict=True)
+        )
         yield Conclusion(f"largest {name}", *sides)
 
 

@@ -33,6 +33,9 @@ passes things were measured, and the values of guards, unless their verdicts dif
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit or a sha256, of which the beginning is enough for people."""
 
+ENTRY = re.compile(rf"{SPEC}\.(stimuli|captures|interventions|analyses)\.[^.]+")
+"""A named entry of a spec, which a result has or lacks as a whole."""
+
 LABELLING = (f"{SPEC}.", "model.")
 """What the keys begin with that may name a run among others."""
 
@@ -54,7 +57,7 @@ class Reason:
 
 def reasons(a: StoredResult, b: StoredResult) -> tuple[Reason, ...]:
     """Return what differs of the specs, as `spec.…`, and of how the results were made."""
-    left, right = (dict(_flat(_known(side), ())) for side in (a, b))
+    left, right = _whole_entries([dict(_flat(_known(side), ())) for side in (a, b)])
     found = []
     for key in dict.fromkeys((*left, *right)):
         one, other = left.get(key, ABSENT), right.get(key, ABSENT)
@@ -63,14 +66,31 @@ def reasons(a: StoredResult, b: StoredResult) -> tuple[Reason, ...]:
     return tuple(sorted(found, key=lambda reason: not reason.key.startswith("spec.")))
 
 
+def _whole_entries(sides: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return the leaves of several sides, with one leaf for each entry that some side lacks."""
+    entries = [{m.group(): one.get(f"{m.group()}.kind", "defined") for key in one
+                if (m := ENTRY.match(key))} for one in sides]  # fmt: skip
+    lacking = {name for one in entries for name in one if any(name not in e for e in entries)}
+    found = []
+    for one, own in zip(sides, entries, strict=True):
+        parts = {key: ENTRY.match(key) for key in one}
+        kept = {k: one[k] for k, m in parts.items() if m is None or m.group() not in lacking}
+        found.append({**kept, **{name: kind for name, kind in own.items() if name in lacking}})
+    return found
+
+
 def differing(results: Sequence[StoredResult]) -> list[dict[str, str]]:
-    """Return, for each of several results, the keys of specs and models that differ among them."""
-    flat = [dict(_flat(_known(side), ())) for side in results]
+    """Return, for each of several results, the keys of specs and models that differ among them.
+
+    Entries that a result lacks altogether name none of the others.
+    """
+    flat = _whole_entries([dict(_flat(_known(side), ())) for side in results])
     keys = [
         key
         for key in dict.fromkeys(key for one in flat for key in one)
-        if key.startswith(LABELLING) and len({one.get(key, ABSENT) for one in flat}) > 1
-    ]
+        if key.startswith(LABELLING) and not ENTRY.fullmatch(key)
+        and len({one.get(key, ABSENT) for one in flat}) > 1
+    ]  # fmt: skip
     # What the spec says names a run better than the hashes that follow from it.
     spec = [key for key in keys if key.startswith(f"{SPEC}.")]
     return [
@@ -102,7 +122,7 @@ def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    text = str(value)
+    text = str(value).removeprefix("random:")  # which weights are is said beside their hash
     if HASH.fullmatch(text):
         return text[:8]
     return text if len(text) <= 60 else text[:57] + "…"

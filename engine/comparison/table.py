@@ -13,6 +13,7 @@ import xarray as xr
 from patchclamp.engine.comparison.labels import format_label
 from patchclamp.engine.comparison.reasons import differing
 from patchclamp.engine.expectations import UnjudgedError, picked
+from patchclamp.engine.merge import LABELS
 from patchclamp.engine.results import StoredResult
 from patchclamp.engine.store import sweep_dims
 from patchclamp.registry import ANALYSES
@@ -20,6 +21,11 @@ from patchclamp.registry.errors import UsageError
 from patchclamp.specs.scalars import read_plain
 
 FINE, NOT_COMPARABLE = 0, 4
+
+NOTHING = "no analysis is in two of these results"
+
+KEYS = {"model": "model.id", "revision": "model.revision", "seed": "seed"}
+"""Dim of a sweep -> the key of the spec that its labels are values of."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +57,54 @@ def tabulate(
     """Return a table for each analysis that at least two rows can be shown of.
 
     `select` picks labels by dim, as `layer=last`. A run whose variable is another quantity (units,
-    estimand) is left out of its table with a remark.
+    estimand) is left out of its table with a remark. Raises `NothingToTabulateError`.
     """
-    labels = differing([result for _, result in runs])
+    labels = _labels(runs)
     names = dict.fromkeys(name for _, result in runs for name in result.analyses)
-    tables = []
+    tables, told = [], list[str]()
     for name in names:
         found = _Rows(name, dict(select or {}))
         for (run, result), label in zip(runs, labels, strict=True):
             if name in result.analyses:
-                found.add(run, label, result.analyses[name])
+                found.add(run, _of_analysis(label, name), result.analyses[name])
+        told += found.remarks
         if len(found.lines) > 1:
             tables.append(Table(name, found.units, tuple(found.lines), tuple(found.remarks)))
+    if not tables:
+        raise NothingToTabulateError("; ".join(dict.fromkeys(told)) or NOTHING)
     return tuple(tables)
+
+
+class NothingToTabulateError(ValueError):
+    """Why there is no table."""
+
+
+def _labels(runs: Sequence[tuple[str, StoredResult]]) -> list[dict[str, str]]:
+    """Return what names each run: what its spec says that others do not.
+
+    Where one of them is a sweep, the others say where they would stand in it.
+    """
+    labels = differing([result for _, result in runs])
+    dims = [
+        {dim for data in result.analyses.values() for dim in sweep_dims(data.dims)}
+        for _, result in runs
+    ]
+    for dim in (dim for dim in LABELS if any(dim in one for one in dims)):
+        for label, (_, result), own in zip(labels, runs, dims, strict=True):
+            label.pop(KEYS[dim], None)
+            if dim not in own:
+                label[dim] = str(LABELS[dim](result.made))
+    return labels
+
+
+def _of_analysis(labels: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the labels that concern an analysis: what others do does not."""
+    own = f"analyses.{name}."
+    return {
+        key.removeprefix(own): value
+        for key, value in labels.items()
+        if key.startswith(own) or not key.startswith("analyses.")
+    }
 
 
 class _Rows:

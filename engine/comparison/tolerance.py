@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import xarray as xr
 
-from patchclamp.registry.errors import UsageError, hint
+from patchclamp.registry.errors import UsageError, nearest
 
 PRESETS: Mapping[str, float] = {"exact": 0.0, "fp32": 1e-5, "bf16": 2e-2}
 """Preset -> difference allowed, relative to a variable's scale; for labels, the share of elements
@@ -140,4 +140,11 @@ def require_matches(patterns: Sequence[tuple[str, str]], names: Sequence[str]) -
     """Raise `UsageError` for a pattern, given with its option, that means no variable."""
     for option, pattern in patterns:
         if not any(matches(pattern, name) for name in names):
-            raise UsageError(f"{option} {pattern!r} means no variable{hint(pattern, names)}")
+            groups = sorted({name.rpartition("/")[0] for name in names})
+            parts = pattern.count("/") + 1
+            near = nearest(pattern, ["/".join(name.split("/")[-parts:]) for name in names])
+            slip = f"; did you mean {near!r}?" if near else ""
+            raise UsageError(
+                f"{option} {pattern!r} means no variable (there are those of "
+                f"{', '.join(groups)}){slip}"
+            )

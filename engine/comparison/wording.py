@@ -20,7 +20,8 @@ def verdict(found: Comparison) -> str:
     if found.verdict == "not comparable":
         return "not comparable: nothing that both have can be compared"
     failing = sum(one.fails for one in found.structure)
-    parts = [f"all {compared} variables within tolerance"]
+    every = f"all {compared} variables" if compared > 1 else "1 variable"
+    parts = [f"{every} within tolerance"]
     if different:
         parts = [f"{different} of {count(compared, 'variable')} beyond tolerance"]
     parts.append(f"{count(failing, 'difference')} in structure" if failing else "structure equal")
