@@ -24,6 +24,7 @@ from patchclamp.engine.provenance import versions
 from patchclamp.engine.run import run
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import UsageError
+from patchclamp.specs.formats import count
 from patchclamp.specs.load import Loaded, load
 
 MANY = 4
@@ -56,12 +57,16 @@ def noise_command(args: Namespace) -> int:
         args.spec, args.vary or None, out=Path(args.out), overrides=args.set
     )
     preset = PRECISIONS.get(load(args.spec, args.set).spec.model.dtype, "fp32")
-    width = max(map(len, found.variables), default=8)
+    moving = {name: moved for name, moved in found.variables.items() if moved.relative}
+    width = max(map(len, moving), default=8)
     sys.stdout.write(f"{'variable':<{width}}  relative to scale  moved most by\n")
-    for name, moved in sorted(found.variables.items(), key=lambda item: -item[1].relative):
+    for name, moved in sorted(moving.items(), key=lambda item: -item[1].relative):
         beyond = f"  (beyond {preset})" if moved.relative > PRESETS[preset] else ""
         sys.stdout.write(f"{name:<{width}}  {moved.relative:17.2e}  {moved.by}{beyond}\n")
-    sys.stdout.write(f"wrote {path}; compare takes it as tolerance for this spec\n")
+    still = count(len(found.variables) - len(moving), "variable")
+    sys.stdout.write(
+        f"{still} did not move\nwrote {path}; compare takes it as tolerance for this spec\n"
+    )
     return 0
 
 

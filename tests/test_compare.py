@@ -13,10 +13,11 @@ import pytest
 import xarray as xr
 from results import PROVENANCE, groups, write
 
+from patchclamp.analyses.patterns import p_variables
 from patchclamp.engine import cli
 from patchclamp.engine.comparison.command import FORMATS
 from patchclamp.engine.comparison.compare import compare
-from patchclamp.engine.comparison.tolerance import PRESETS
+from patchclamp.engine.comparison.tolerance import PRESETS, Tolerances
 from patchclamp.registry.table import load
 
 Groups = dict[str, xr.Dataset]
@@ -325,6 +326,25 @@ def test_what_the_analysis_declares_is_a_tolerance(
     assert cli.main(["compare", *paths]) == 0
     assert "0.025 (preset fp32, or 0.025 as the analysis says)" in capsys.readouterr().out
     assert cli.main(["compare", *paths, "--preset", "exact"]) == 1
+
+
+@pytest.mark.parametrize(("steps", "code"), [(1, 0), (2, 1)])
+def test_one_permutation_is_no_difference(
+    steps: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = p_variables(("layer",), [0.02], [0.02], of="accuracy", permutations=99)["p"][2]
+    sides = []
+    for name, moved in (("a", 0), ("b", steps)):
+        data = groups()
+        p = data[DECODE]["p"]
+        data[DECODE]["p"] = p.copy(data=p.to_numpy() + 0.01 * moved).assign_attrs(about)
+        sides.append(str(write(tmp_path / f"{name}.nc", data)))
+    noise = Tolerances(noise={"p": 0.0}, noise_source="noise")  # a few tries did not meet one
+    assert noise.of("p", data[DECODE]["p"]).allowed(1.0) == 0.01
+    assert cli.main(["compare", *sides, "--only", "decode/p"]) == code
+    assert cli.main(["compare", *sides, "--only", "decode/p", "--preset", "exact"]) == 1
+    assert about["of"] == "accuracy"
+    assert "0.01 as the analysis says" in capsys.readouterr().out
 
 
 def test_suggested_tolerances_are_the_least_that_pass(

@@ -77,7 +77,7 @@ def test_runs_stand_beside_a_sweep_where_they_would_in_it(
     assert [line[2] for line in lines] == ["0", "1", "7", "0"]
     assert "folds" not in heads
     assert cli.main(["compare", *runs, "--sel", "layer=9"]) == 4
-    assert "not comparable: there is no layer '9'" in capsys.readouterr().err
+    assert "not comparable: there is no layer 9 (known: 0, 1, 2, 3)" in capsys.readouterr().err
 
 
 def test_another_quantity_is_left_out_of_a_table(tmp_path: Path, runs: list[str]) -> None:

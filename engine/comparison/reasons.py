@@ -82,13 +82,13 @@ def _whole_entries(sides: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 def differing(results: Sequence[StoredResult]) -> list[dict[str, str]]:
     """Return, for each of several results, the keys of specs and models that differ among them.
 
-    Entries that a result lacks altogether name none of the others.
+    Entries that a result lacks altogether name none of the others, nor do expectations.
     """
     flat = _whole_entries([dict(_flat(_known(side), ())) for side in results])
     keys = [
         key
         for key in dict.fromkeys(key for one in flat for key in one)
-        if key.startswith(LABELLING) and not ENTRY.fullmatch(key)
+        if key.startswith(LABELLING) and key != f"{SPEC}.expect" and not ENTRY.fullmatch(key)
         and len({one.get(key, ABSENT) for one in flat}) > 1
     ]  # fmt: skip
     # What the spec says names a run better than the hashes that follow from it.
