@@ -67,8 +67,8 @@ TOKENS = 2048
 """Tokens of a batch; on one CPU thread larger ones are not faster."""
 FIXED = 32
 """Stimuli of a batch in file order."""
-COUNTS = {"gpt2-small": 128, "pythia-70m": 256, BUNDLED: 2048}
-"""Stimuli: some seconds of forward passes."""
+COUNTS = {"gpt2-small": 384, "pythia-70m": 768, BUNDLED: 4096}
+"""Stimuli: so many that what is done once a capture, such as running some alone, is 1 to 2 %."""
 
 SPEC = """\
 patchclamp: 1

@@ -132,7 +132,7 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
         # A key that a query does not see has no score.
         there = there & seen & (tensor != float("-inf"))
     key = step["key"]
-    found = {f"{key}/bad": (~torch.isfinite(tensor) & there).flatten(1).sum(1)}
+    found = {f"{key}/bad": not_finite(tensor, there)}
     if not step["reduce"]:
         name = "gradient" if step["gradient"] else "activation"
         found[f"{key}/{name}"] = torch.where(there, tensor, float("nan"))
@@ -141,6 +141,14 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
             found[f"{key}/{how['name']}{part and '_'}{part}"] = value
     # Each is new already, no view of what the model goes on to compute with.
     return {name: value.detach().to("cpu") for name, value in found.items()}
+
+
+def not_finite(tensor: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """Return how many numbers of each row are not finite, where `there` says that one counts."""
+    total = tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))
+    if torch.isfinite(total):  # so is every term: one pass over them, and no tensor of flags
+        return torch.zeros(len(tensor), dtype=torch.int64, device=tensor.device)
+    return (~torch.isfinite(tensor) & there).flatten(1).sum(1)
 
 
 def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, Any]) -> Found:

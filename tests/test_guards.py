@@ -14,6 +14,7 @@ import torch
 import tiny
 from patchclamp.engine.answering import ask_all, asking, clean_asking, collect
 from patchclamp.engine.backend import Step, open_backend
+from patchclamp.engine.body import not_finite
 from patchclamp.engine.guards import (
     Verdict,
     check_answers,
@@ -149,3 +150,15 @@ def test_weights_in_another_precision_are_noted(plan: Plan) -> None:
     noted = note_precision(plan, module)
     assert noted.on == "weights in float32, some in bfloat16"
     assert 0.1 < noted.value < 0.9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_numbers_that_are_not_finite_are_counted_where_there_is_a_token(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    tensor = torch.full((3, 2, 4), largest, dtype=dtype)  # its sum is no number of this precision
+    there = torch.tensor([True, True, True, False, False, True]).view(3, 2, 1)
+    assert not_finite(tensor, there).tolist() == [0, 0, 0]
+    tensor[0, 0, :3] = torch.tensor([float("nan"), float("inf"), -float("inf")], dtype=dtype)
+    tensor[1, 1] = float("nan")  # padding
+    assert not_finite(tensor, there).tolist() == [3, 0, 0]
+    assert not_finite(torch.zeros(2, 0, 4, dtype=dtype), there[:2, :0]).tolist() == [0, 0]
