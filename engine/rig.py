@@ -50,6 +50,8 @@ class Rig:
     """Whether to send passes to a server and not to wait for them."""
     server: dict[str, Any] | None = None
     """What is known of the server that measures, if one does."""
+    wire: Any = None
+    """The wire to it, which counts what goes over it (`engine.remote.wire.Wire`)."""
 
     def open(self) -> Passes:
         """Load the model if it is not loaded yet."""
@@ -73,7 +75,8 @@ class Rig:
         backend, self.server = connect(
             self.plan.model, run, self.cache, self._tell, detach=self.detach
         )
-        self.closing.callback(backend.jobs.wire.close)
+        self.wire = backend.jobs.wire
+        self.closing.callback(self.wire.close)
         return backend
 
     def _tell(self, said: str) -> None:
@@ -122,7 +125,8 @@ class Rig:
         for made in records.values():
             guards += [guard for guard in made["guards"] if guard not in guards]
         passes = self.aside + (0 if self.passes is None else self.passes.run_so_far)
-        return {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
+        told = {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
+        return told if self.wire is None else {**told, "wire": self.wire.account()}
 
     def wait(self) -> None:
         """Say that another run measures the same, and that this one waits for it."""

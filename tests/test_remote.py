@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import remote
 import torch
 
+import remote
 from patchclamp.engine.cli import main
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.plan_text import describe_plan

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import remote
 from test_remote import NDIF, SMALL, differences, written
 
+import remote
 from patchclamp.engine.cli import main
 from patchclamp.engine.remote.doctor import server as look
 from patchclamp.engine.remote.wire import Wire, shown

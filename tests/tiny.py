@@ -143,8 +143,9 @@ def make(architecture: str, folder: Path, *, scale: float = 5.0) -> Path:
     model.save_pretrained(folder)
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
+    special = {"mask_token": "<end>"} if config.model_type == "bert" else {}
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>"
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", **special
     ).save_pretrained(folder)
     return folder
 

@@ -92,6 +92,10 @@ class Wire:
         timeout = httpx.Timeout(READ, connect=CONNECT)
         self._client = httpx.Client(timeout=timeout)
 
+    def account(self) -> dict[str, int]:
+        """Return what has gone over the wire, in bytes, and in how many requests."""
+        return {"requests": self.requests, "sent": self.sent, "received": self.received}
+
     def close(self) -> None:
         """Close what is open."""
         self._client.close()
