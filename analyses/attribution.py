@@ -241,7 +241,7 @@ def _changes(each: xr.DataArray, patch: Patch, entry: Attribution) -> dict[tuple
     there = np.isfinite(each.isel(stimulus=0).to_numpy())
     senders, receivers = (each[dim].to_numpy().tolist() for dim in ("sender", "receiver"))
     return {
-        (senders[i], receivers[j]): Change(patch, *place("sender", i), into=place("receiver", j))
+        (senders[i], receivers[j]): Change(patch, *place("sender", i), into=(place("receiver", j),))
         for i, j in np.argwhere(there).tolist()
     }
 

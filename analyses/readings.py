@@ -23,7 +23,8 @@ def _no_places(stimuli: str, positions: Positions) -> tuple[Place, ...]:
 class ModelShape:
     """The sizes of a model that readings depend on; 0 heads of keys and values means as many.
 
-    `sets` holds the stimulus set of each capture; `places` returns the places that positions have
+    `parallel` says whether attention and MLP of a block read the same stream. `sets` holds the
+    stimulus set of each capture; `places` returns the places that positions have
     in a stimulus set. `doses` holds the values of each intervention that has several,
     `interventions` all that the spec has, and `seed` is the spec's.
     """
@@ -34,6 +35,7 @@ class ModelShape:
     kv_heads: int = 0
     units: int = 0
     neurons: int = 0
+    parallel: bool = False
     places: Callable[[str, Positions], tuple[Place, ...]] = _no_places
     doses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     interventions: Mapping[str, Intervention] = field(default_factory=dict)
@@ -67,11 +69,9 @@ class Change:
     `place` is the number of the place among `positions` that is changed, None means all of them.
     `dose` is the number of the value, where the entry has several. One that is made `aside` is
     made in a run of its own, which is not measured and which others of the condition take from.
-    One that goes `into` an input of a later node (site, layer and head: `q`, `k` or `v`, `mlp_in`,
-    or `resid_post` of the last layer, which the logits are read from) is made only as far as that
-    input sees it: it cuts an edge.
-    `during` says whether it is made in the prompt, in what is generated, or in both. `draw` is the
-    number of a random direction that is added instead of the one found, with its length.
+    One that goes `into` some inputs of later nodes (site, layer and head: `q`, `k` or `v`,
+    `mlp_in`, or `resid_post` of the last layer, which the logits are read from) is made only as
+    far as these see it: it cuts edges.
     """
 
     intervention: str | Acting | Aside
@@ -83,7 +83,7 @@ class Change:
     place: int | None = None
     dose: int = 0
     aside: bool = False
-    into: End | None = None
+    into: tuple[End, ...] = ()
     during: Literal["prompt", "generation", "both"] = "both"
     draw: int | None = None
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from patchclamp.engine.cuts import receive
 from patchclamp.engine.products import attribute, blend
 from patchclamp.engine.reductions import reduce
 from patchclamp.engine.scoring import objective, read_answers
@@ -93,6 +94,11 @@ def do(
             return {f"answers.{name}": value for name, value in found.items()}, None
         case "objective":
             return differentiate(step, tensor, kept), None
+        case "withhold":
+            kept["withheld", step["key"]] = write(step, tensor) - tensor
+            return {}, None
+        case "receive":
+            return {}, receive(step, (tensor, values), kept)
         case "blend":
             return {}, blend(step, tensor)
         case "apart":

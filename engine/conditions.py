@@ -14,6 +14,7 @@ from patchclamp.engine.answers import Asked, ask
 from patchclamp.engine.backend import Prefix, Step
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.beginning import Clean, begun
+from patchclamp.engine.edge_steps import change_steps
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Found, Inputs
 from patchclamp.engine.plan import VOCABULARY, Plan
@@ -24,7 +25,6 @@ from patchclamp.engine.steps import (
     read_answers_at,
     read_answers_of,
     unread_step,
-    write_steps,
 )
 from patchclamp.engine.values import Edit, Values
 
@@ -149,7 +149,7 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
     ids = [row[int(at) :] for row, at in zip(said.ids, cut, strict=True)]
     step = {**said.step, "positions": said.step["positions"] - cut[said.step["rows"]]}
     said = replace(said, ids=tuple(ids), step=step)
-    steps = in_order([*write_steps(model, edits), *answered(sweeping, said)])
+    steps = in_order([*change_steps(model, edits), *answered(sweeping, said)])
     inputs = pad(said.ids, pad_id=0)
     if not pack.start and not pack.past:
         return Inputs(inputs, steps)

@@ -54,6 +54,7 @@ class ModelSource:
             kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
             units=int(config.hidden_size),
             neurons=int(neurons or 4 * config.hidden_size),
+            parallel="resid_mid" not in self.architecture.places,
         )
 
     @property

@@ -13,6 +13,7 @@ from patchclamp.analyses.readings import ScoreReading, Spot
 from patchclamp.engine.answers import Asked, ask
 from patchclamp.engine.backend import Step
 from patchclamp.engine.batches import Batch
+from patchclamp.engine.edge_steps import HEADS, key_of, norm_of, stream_of
 from patchclamp.engine.passes import Inputs, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import choose
@@ -131,30 +132,18 @@ def _watch_steps(plan: Plan, reading: ScoreReading) -> list[Step]:
         watched[f"spot.{number}"] = (spot.site, spot.layer)
     steps: list[Step] = []
     for spot in (*reading.senders, *reading.receivers):
-        watched[_key(spot.site, spot.layer)] = (spot.site, spot.layer)
+        watched[key_of((spot.site, spot.layer))] = (spot.site, spot.layer)
         if spot.site == "mlp_in":
             # In parallel blocks, what an MLP is given is what attention is given too.
             where = place(model, spot.site, spot.layer)
             steps.append({"do": "apart", "place": where})
     for spot in reading.receivers:
-        stream = _stream(plan, spot)
+        stream = stream_of(model, spot.site, spot.layer)
         if stream is not None:
-            watched[_key(*stream)] = stream
+            watched[key_of(stream)] = stream
     return steps + [
         {"do": "watch", "key": key, "place": place(model, *where)} for key, where in watched.items()
     ]
-
-
-def _key(site: str, layer: int) -> str:
-    return f"{site}.{layer}"
-
-
-def _stream(plan: Plan, spot: Spot) -> tuple[str, int] | None:
-    """Return the stream that a receiver reads, where a norm stands between; None for logits."""
-    if spot.site == "resid_post":
-        return None
-    between = spot.site == "mlp_in" and "resid_mid" in plan.model.architecture.places
-    return ("resid_mid" if between else "resid_pre", spot.layer)
 
 
 def _attribute_step(
@@ -174,7 +163,10 @@ def _attribute_step(
             *((f"spot.{number}", spot) for number, spot in enumerate(reading.spots)),
         )
     ]
-    slopes = [*(node["key"] for node in nodes), *(_key(r.site, r.layer) for r in reading.receivers)]
+    slopes = [
+        *(node["key"] for node in nodes),
+        *(key_of((r.site, r.layer)) for r in reading.receivers),
+    ]
     step: Step = {
         "do": "attribute",
         "of": reading.metric,
@@ -196,32 +188,35 @@ def _attribute_step(
 
 def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
     """Return senders, and receivers grouped by what they read the stream through."""
-    model, row = plan.model, plan.model.architecture
+    model = plan.model
     senders: list[dict[str, Any]] = []
     for spot in reading.senders:
         part = place(model, spot.site, spot.layer)["parts"][-1]
         out = part["path"] if spot.site == "z" else None
         count = len(spot.heads) or (plan.model.shape.heads if spot.site == "z" else 1)
-        one = {"key": _key(spot.site, spot.layer), "out": out, "heads": list(spot.heads) or None}
+        one = {
+            "key": key_of((spot.site, spot.layer)),
+            "out": out,
+            "heads": list(spot.heads) or None,
+        }
         senders.append({**one, "count": count, "spot": spot})
     groups: dict[tuple[str, int], dict[str, Any]] = {}
     for spot in reading.receivers:
-        heads = spot.site in ("q", "k", "v")
+        heads = spot.site in HEADS
         kind = "attn_in" if heads else spot.site
-        norm = row.reads.get(kind)
-        stream = _stream(plan, spot)
+        stream = stream_of(model, spot.site, spot.layer)
         group = groups.setdefault(
             (kind, spot.layer),
             {
-                "norm": norm and norm.format(layer=spot.layer),
-                "stream": stream and _key(*stream),
+                "norm": norm_of(model, spot.site, spot.layer),
+                "stream": stream and key_of(stream),
                 "seen": sum(s["count"] for s in senders if before(model, s["spot"], spot)),
                 "members": [],
                 "count": 0,
             },
         )
         part = place(model, spot.site, spot.layer)["parts"][-1]
-        member = {"key": _key(spot.site, spot.layer), "into": part["path"] if heads else None}
+        member = {"key": key_of((spot.site, spot.layer)), "into": part["path"] if heads else None}
         group["members"].append({**member, "part": part, "heads": list(spot.heads) or None})
         group["count"] += len(spot.heads) or (part["heads"] if heads else 1)
     for one in senders:

@@ -94,7 +94,8 @@ class Values:
         entry, source = entry_of(loaded, change), source_of(loaded, change)
         index = self.index(change, name)
         at = None if index is None else digest_of((index.shape, index.tobytes()))
-        where = (change.site, change.layer, change.head, change.units, at, change.aside)
+        where: tuple[Any, ...] = (change.site, change.layer, change.head, change.units, at)
+        where += (change.aside, *((change.into,) if change.into else ()))
         if source is not None and not isinstance(entry, Add):
             capture = find(source, change.layer, self.captures)
             key = None if capture is None else self._key(capture)

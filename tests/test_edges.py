@@ -305,3 +305,61 @@ def test_the_edges_of_a_node_sum_to_its_own_score(
     scale = float(np.abs(node).max())
     assert scale > 1e-3
     np.testing.assert_allclose(total, node, rtol=0, atol=2e-5 * scale)
+
+
+EXACT = """\
+  exact:
+    kind: attribution
+    of: edges
+    clean: words
+    corrupt: others
+    direction: noising
+    gradient_at: clean
+    metric: logit_diff
+    verify: 30
+  paths:
+    kind: patching
+    clean: words
+    corrupt: others
+    direction: noising
+    normalise: false
+    metric: logit_diff
+    path:
+      freeze: heads_and_mlps
+      senders: [{site: z, layers: 0, heads: [0, 2]}, {site: mlp_out, layers: 0}]
+      receivers:
+        - {site: q, layers: [1, 2]}
+        - {site: k, layers: [1, 2]}
+        - {site: v, layers: 1}
+        - {site: mlp_out}
+        - {site: resid_post, layers: last}
+"""
+
+
+@pytest.mark.parametrize("architecture", [*PATHS, "opt"])
+def test_an_edge_that_is_cut_is_the_path_with_everything_else_frozen(
+    architecture: str, twin: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """One pass that changes what a receiver sees, against a run aside with all nodes frozen."""
+    text = SPEC[: SPEC.index("  edges:\n")] + EXACT + "run: {backend: BACKEND, threads: 1}\n"
+    text = text.replace("MODEL", str(twin(architecture).folder))
+    found = {}
+    for backend, optimise in (("nnsight", "true"), ("hooks", "false")):
+        end = f"run: {{backend: {backend}, threads: 1, optimise: {optimise}}}\n"
+        (tmp_path / "spec.yaml").write_text(
+            text.replace("run: {backend: BACKEND, threads: 1}\n", end)
+        )
+        result = run(tmp_path / "spec.yaml", out=tmp_path, cache=tmp_path / backend)
+        found[backend] = result.analysis("exact")["exact"]
+    paths = result.analysis("paths")["effect"]
+    exact = found["hooks"].where(np.isfinite(found["hooks"]))
+    np.testing.assert_allclose(found["nnsight"], exact, atol=1e-4 * float(np.abs(exact).max()))
+    compared = 0
+    for sender, receiver in np.argwhere(np.isfinite(exact.to_numpy())).tolist():
+        cell = exact[sender, receiver]
+        names = cell["sender"].item(), cell["receiver"].item().replace("logits", "L2.resid_post")
+        if names[0] in paths["sender"] and names[1] in paths["receiver"]:
+            path = float(paths.sel(sender=names[0], receiver=names[1]))
+            assert float(cell) == pytest.approx(path, abs=2e-4), names
+            compared += abs(path) > 1e-2
+    assert compared > 4
