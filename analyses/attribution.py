@@ -24,6 +24,7 @@ from patchclamp.analyses import edges
 from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, summarise
+from patchclamp.analyses.kept import kept_curve
 from patchclamp.analyses.patching import direction
 from patchclamp.analyses.paths import node
 from patchclamp.analyses.quadrature import points_of
@@ -185,15 +186,18 @@ def analyse(
         result = result.merge(found).assign_attrs(
             along=entry.along, quadrature=entry.quadrature, steps=entry.steps
         )
+
+    def reading(some: tuple[Condition, ...]) -> MetricReading:
+        return MetricReading(into, entry.metric, some, cast("str", entry.clean))
+
     if entry.verify:
-        clean = cast("str", entry.clean)
-        found = yield from verification(
-            (result["score"], changes),
-            entry.verify,
-            lambda some: MetricReading(into, entry.metric, some, clean),
-            context,
-        )
+        scored = result["score"], changes
+        found = yield from verification(scored, entry.verify, reading, context)
         result = result.assign(found).assign_attrs(found.attrs)
+    if entry.faithfulness:
+        score = result["score"].to_numpy()
+        there = score[np.isfinite(score)]  # in the order of `changes`
+        result = result.assign((yield from kept_curve((there, changes), reading, how)))
     return result
 
 

@@ -4,6 +4,7 @@
 2. Pruning goes through the nodes in passes and leaves out each without which the metric stays
    above a share of the full model's, until a pass changes nothing. An emptied circuit stays empty.
 3. Each circuit is measured on its own set and others, and random circuits of its size on the same.
+4. If asked, edges between the nodes of each circuit are pruned too: see `circuit_edges`.
 
 Source: Lan, Torr & Barez 2024, Towards interpretable sequence continuation (two-way pruning);
 Mueller et al. 2025, MIB (CPR and CMD).
@@ -11,28 +12,25 @@ Mueller et al. 2025, MIB (CPR and CMD).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.analyses.circuit_edges import evaluate, prune_edges
+from patchclamp.analyses.circuit_search import Search, reading
 from patchclamp.analyses.circuit_tables import SIZES, alone, areas, members, steps
 from patchclamp.analyses.context import Context
+from patchclamp.analyses.edges import ends
 from patchclamp.analyses.effects import require_baseline
 from patchclamp.analyses.paths import node
-from patchclamp.analyses.readings import Change, Condition, MetricReading, ModelShape, Readings
+from patchclamp.analyses.readings import Change, Condition, ModelShape, Readings
 from patchclamp.analyses.units import parts
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_causal import Circuit, Given, Pass, Prune
-
-Measuring = Generator[Readings, Mapping[str, xr.Dataset], "NDArray[np.float64]"]
-"""Yields readings, is sent their datasets, and returns values (condition, stimulus)."""
-
-Pruning = Generator[Readings, Mapping[str, xr.Dataset], frozenset[str]]
+from patchclamp.specs.analyses_causal import Circuit, Given, Prune
 
 
 def nodes_of(entry: Circuit, shape: ModelShape) -> dict[str, Change]:
@@ -49,67 +47,14 @@ def nodes_of(entry: Circuit, shape: ModelShape) -> dict[str, Change]:
 def readings(entry: Circuit, shape: ModelShape) -> Readings:
     """Return each node alone ablated on the set of the analysis, and all nodes on every set."""
     nodes = nodes_of(entry, shape)
+    if entry.edges is not None:
+        ends(entry.units, shape)  # refuses what has no edges
     alone = [Condition((("node", name),), (change,)) for name, change in nodes.items()]
     empty = Condition((("node", "all"),), tuple(nodes.values()))
-    found: Readings = {"own": _reading(entry, cast("str", entry.stimuli), (*alone, empty))}
+    found: Readings = {"own": reading(entry, cast("str", entry.stimuli), (*alone, empty))}
     for name in entry.transfer:
-        found[f"transfer.{name}"] = _reading(entry, name, (empty,))
+        found[f"transfer.{name}"] = reading(entry, name, (empty,))
     return found
-
-
-def _reading(entry: Circuit, stimuli: str, conditions: Iterable[Condition]) -> MetricReading:
-    return MetricReading(stimuli, entry.metric.kind, tuple(conditions))
-
-
-@dataclass
-class Search:
-    """What is known while circuits are looked for: nodes by name, and every step taken."""
-
-    entry: Circuit
-    nodes: Mapping[str, Change]
-    full: float
-    trace: list[tuple[str, str, float, bool]] = field(default_factory=list)
-    """Circuit, node, the metric without it as a share of the full model's, whether it was left
-    out."""
-
-    def measure(self, stimuli: str, circuits: Sequence[frozenset[str]]) -> Measuring:
-        """Measure a set with everything outside each circuit ablated."""
-        conditions = [
-            Condition((("number", i),), tuple(c for n, c in self.nodes.items() if n not in kept))
-            for i, kept in enumerate(circuits)
-        ]
-        data = yield {"circuits": _reading(self.entry, stimuli, conditions)}
-        return np.asarray(data["circuits"]["value"].to_numpy())
-
-    def prune(
-        self, name: str, how: Prune
-    ) -> Generator[Readings, Mapping[str, xr.Dataset], frozenset[str]]:
-        """Return the nodes that stay; see the module."""
-        kept = frozenset(self.nodes)
-        stimuli = cast("str", self.entry.stimuli)
-        while True:
-            before = kept
-            for one in how.passes:
-                for candidate in order(self.nodes, one):
-                    if candidate not in kept or candidate in how.protect:
-                        continue
-                    values = yield from self.measure(stimuli, [kept - {candidate}])
-                    share = float(values.mean()) / self.full
-                    out = share > how.keep_above
-                    self.trace.append((name, candidate, share, out))
-                    kept = kept - {candidate} if out else kept
-            if how.until == "once" or kept == before:
-                return kept
-
-
-def order(nodes: Mapping[str, Change], how: Pass) -> Iterator[str]:
-    """Yield nodes in the order of a pass: by layer, and within it MLPs and heads as it says."""
-    layers = sorted({change.layer for change in nodes.values()})
-    for layer in layers if how.layers == "ascending" else reversed(layers):
-        for sort in how.within:
-            for name, change in nodes.items():
-                if change.layer == layer and (change.head is not None) == (sort == "heads"):
-                    yield name
 
 
 def analyse(
@@ -126,7 +71,7 @@ def analyse(
     Raises `AnalysisError` where m(N) is not reliably positive on a set.
     """
     own = data["own"]
-    changes = _known_changes(entry, own)
+    changes = nodes_of(entry, context.shape)
     clean = own["clean"]
     metric = METRICS[entry.metric.kind]
     groups = own["group"].to_numpy() if "group" in own.coords else None
@@ -151,28 +96,34 @@ def analyse(
             columns.setdefault(key, []).append(column)
     result = xr.Dataset({key: xr.concat(found, "set") for key, found in columns.items()})
     result = result.assign_coords(set=list(sets))
-    result = result.assign(members(circuits, list(changes))).assign(steps(search.trace))
+    result = result.assign(members(circuits, list(changes)))
     result = result.assign(alone(own, metric.name, metric.units))
     if entry.members:
         result = result.assign((yield from _members(search, circuits)))
     if entry.faithfulness:
         result = result.assign((yield from _curve(search, own)))
+    if entry.edges is not None:
+        full = {name: float(measured["clean"].mean()) for name, measured in sets.items()}
+        result = result.assign((yield from _edges(search, circuits, full, context)))
+    result = result.assign(steps(search.trace))
     about = {"intervention": str(entry.with_), "metric": metric.name}
     return result.assign_attrs(**about, n_stimuli=own.sizes["stimulus"])
 
 
-def _known_changes(entry: Circuit, own: xr.Dataset) -> dict[str, Change]:
-    """Return the changes of nodes, from the labels that the readings gave them."""
+def _edges(
+    search: Search,
+    circuits: Mapping[str, frozenset[str]],
+    full: Mapping[str, float],
+    context: Context,
+) -> Generator[Readings, Mapping[str, xr.Dataset], xr.Dataset]:
+    """Prune the edges of every circuit and measure what is left; `full` is m(N) of each set."""
+    how = search.entry.edges
+    assert how is not None, "asked by the caller"
     found = {}
-    for name in own["node"].to_numpy().tolist():
-        if name == "all":
-            continue
-        layer, _, head = name.removeprefix("L").removeprefix("MLP").partition("H")
-        units = next(u for u in entry.units if (u.site == "z") == bool(head))
-        number = int(head) if head else None
-        do = cast("str", entry.with_)
-        found[name] = Change(do, units.site, int(layer), number, positions=units.positions)
-    return found
+    for name, kept in circuits.items():
+        pruned = yield from prune_edges(search, (name, kept), how, context.shape)
+        found[name] = kept, pruned
+    return (yield from evaluate(search, found, full, context))
 
 
 def _given(name: str, how: Given, nodes: Mapping[str, Change]) -> frozenset[str]:

@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from patchclamp.analyses.circuit_search import Step
+
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of nodes at which the faithfulness curve is measured."""
 
@@ -23,17 +25,29 @@ def members(circuits: Mapping[str, frozenset[str]], nodes: Sequence[str]) -> xr.
     return data
 
 
-def steps(trace: Sequence[tuple[str, str, float, bool]]) -> xr.Dataset:
+def steps(trace: Sequence[Step]) -> xr.Dataset:
     """Return the steps of pruning, in order."""
     if not trace:
         return xr.Dataset()
-    names, nodes, shares, out = zip(*trace, strict=True)
     data = xr.Dataset(coords={"step": np.arange(len(trace), dtype=np.int32)})
     said = {
-        "step_circuit": (np.asarray(names), "text", "circuit that is pruned"),
-        "step_node": (np.asarray(nodes), "text", "node that is tried"),
-        "step_share": (np.asarray(shares), "1", "metric without it as a share of the model's"),
-        "step_removed": (np.asarray(out, np.int8), "1", "1 where it was left out"),
+        "step_circuit": ([one.circuit for one in trace], "text", "circuit that is pruned"),
+        "step_node": ([one.what for one in trace], "text", "node or edge that is tried, the first"),
+        "step_share": (
+            [one.share for one in trace],
+            "1",
+            "metric without it as a share of the model's",
+        ),
+        "step_count": (
+            np.asarray([one.count for one in trace], np.int32),
+            "1",
+            "nodes or edges that are tried together",
+        ),
+        "step_removed": (
+            np.asarray([one.out for one in trace], np.int8),
+            "1",
+            "1 where they were left out",
+        ),
     }
     for name, (column, units, long_name) in said.items():
         data[name] = ("step", column, {"units": units, "long_name": long_name})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import xarray as xr
 
+from patchclamp.analyses.readings import ModelShape
 from patchclamp.analyses.seeds import Seeds
 
 MEMORY = 1 << 30
@@ -19,9 +20,10 @@ class Context:
 
     `memory` is how many bytes of activations may be held at once: a capture can be larger than
     that, lies in a file, and is read layer by layer and block by block. `results` are those of
-    the analyses that the entry names.
+    the analyses that the entry names, and `shape` the sizes of the model.
     """
 
     seeds: Seeds
     memory: int = MEMORY
     results: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    shape: ModelShape = field(default_factory=lambda: ModelShape(0, 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patchclamp.analyses.paths import node
-from patchclamp.analyses.readings import Change, ModelShape, Spot
+from patchclamp.analyses.readings import Change, End, ModelShape, Spot
 from patchclamp.analyses.units import heads
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Units
@@ -17,6 +17,9 @@ from patchclamp.specs.positions import ALL
 
 EMBED = Spot("resid_pre", 0)
 """Where the embeddings, positions among them, are sent from."""
+
+Nodes = dict[tuple[int, bool], set[int]]
+"""The heads of layers, or their MLPs: by layer, and whether it is one."""
 
 
 def sender(site: str, layer: int, head: int | None = None) -> str:
@@ -40,11 +43,8 @@ def receiver(site: str, layer: int, head: int | None = None) -> str:
 
 
 def ends(units: Sequence[Units], shape: ModelShape) -> tuple[tuple[Spot, ...], tuple[Spot, ...]]:
-    """Return the senders and receivers of a choice of nodes, embeddings and logits among them.
-
-    Keys and values are received by the heads that share them as one.
-    """
-    picked: dict[tuple[int, bool], set[int]] = {}
+    """Return the senders and receivers of a choice of nodes, embeddings and logits among them."""
+    picked: Nodes = {}
     for one in units:
         if one.site not in ("z", "mlp_out"):
             raise AnalysisError(
@@ -54,9 +54,20 @@ def ends(units: Sequence[Units], shape: ModelShape) -> tuple[tuple[Spot, ...], t
             raise AnalysisError("edges are of all positions: leave out 'positions' and 'group'")
         for layer, head in heads(one, shape):
             picked.setdefault((int(layer or 0), one.site == "mlp_out"), set()).add(head or 0)
+    return ends_of(picked, shape)
+
+
+def ends_of(nodes: Nodes, shape: ModelShape) -> tuple[tuple[Spot, ...], tuple[Spot, ...]]:
+    """Return the senders and receivers of nodes, in the model's order.
+
+    Keys and values are received by the heads that share them as one. Raises `AnalysisError` for a
+    model whose edges cannot be told apart.
+    """
+    if shape.edgeless:
+        raise AnalysisError(f"this model has no edges to tell apart: {shape.edgeless}")
     each = shape.heads // (shape.kv_heads or shape.heads)
     senders, receivers = [EMBED], []
-    for (layer, is_mlp), of in sorted(picked.items()):
+    for (layer, is_mlp), of in sorted(nodes.items()):
         if is_mlp:
             senders.append(Spot("mlp_out", layer))
             receivers.append(Spot("mlp_in", layer))
@@ -65,3 +76,21 @@ def ends(units: Sequence[Units], shape: ModelShape) -> tuple[tuple[Spot, ...], t
         senders.append(Spot("z", layer, heads=own))
         receivers += [Spot(s, layer, heads=own if s == "q" else shared) for s in ("q", "k", "v")]
     return tuple(senders), (*receivers, Spot("resid_post", shape.layers - 1))
+
+
+def parts(spots: Sequence[Spot]) -> tuple[End, ...]:
+    """Return site, layer and head of each part of senders or receivers."""
+    return tuple((s.site, s.layer, head) for s in spots for head in s.heads or (None,))
+
+
+def before(sender: End, receiver: End, *, parallel: bool) -> bool:
+    """Return whether a receiver reads a stream to which the sender has added.
+
+    >>> before(("z", 1, 0), ("mlp_in", 1, None), parallel=False)
+    True
+    >>> before(("z", 1, 0), ("mlp_in", 1, None), parallel=True)
+    False
+    """
+    if sender[0] == EMBED.site or receiver[0] == "resid_post" or sender[1] != receiver[1]:
+        return sender[1] <= receiver[1]
+    return sender[0] == "z" and receiver[0] == "mlp_in" and not parallel

@@ -121,8 +121,9 @@ def recovered(
     if low <= 0 <= high:
         raise AnalysisError(
             f"the two runs do not differ reliably: on average by {total.mean():.4g}, interval "
-            f"{low:.4g} to {high:.4g}; a share of that means nothing. Say 'normalise: false', or "
-            "take stimuli whose corruption matters"
+            f"{low:.4g} to {high:.4g}; a share of that means nothing. Say 'normalise: false' in "
+            "patching, leave out 'faithfulness' in attribution, or take stimuli whose corruption "
+            "matters"
         )
     columns = {n: np.full(len(values), np.nan) for n in ("recovered", "recovered_low")}
     columns["recovered_high"] = columns["recovered_low"].copy()

@@ -23,9 +23,10 @@ def _no_places(stimuli: str, positions: Positions) -> tuple[Place, ...]:
 class ModelShape:
     """The sizes of a model that readings depend on; 0 heads of keys and values means as many.
 
-    `parallel` says whether attention and MLP of a block read the same stream. `sets` holds the
-    stimulus set of each capture; `places` returns the places that positions have
-    in a stimulus set. `doses` holds the values of each intervention that has several,
+    `parallel` says whether attention and MLP of a block read the same stream, `edgeless` why it has
+    no edges to tell apart, if so. `sets` holds the stimulus set of each capture; `places` returns
+    the places that positions have in a stimulus set. `doses` holds the values of each intervention
+    that has several,
     `interventions` all that the spec has, and `seed` is the spec's.
     """
 
@@ -36,6 +37,7 @@ class ModelShape:
     units: int = 0
     neurons: int = 0
     parallel: bool = False
+    edgeless: str = ""
     places: Callable[[str, Positions], tuple[Place, ...]] = _no_places
     doses: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     interventions: Mapping[str, Intervention] = field(default_factory=dict)

@@ -7,26 +7,20 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from patchclamp.analyses.readings import ScoreReading, Spot
-from patchclamp.engine.model import ModelSource
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan
-from patchclamp.registry.locations import Architecture
 from patchclamp.specs.positions import ALL
 
 
 def check_scores(
     analysis: str,
     reading: ScoreReading,
-    context: tuple[ModelSource, Mapping[str, SetPlan]],
+    sets: Mapping[str, SetPlan],
     problems: Problems,
 ) -> None:
-    """P413, P422: the model has edges, and both runs as many tokens at every spot."""
-    model, sets = context
+    """P422: both runs have as many tokens at every spot."""
     here = ("analyses", analysis)
-    reason = without_edges(model.architecture)
-    if reading.senders and reason:
-        problems.add(here, "P413", f"{model.choice.id!r} has no edges to score: {reason}")
     if not {reading.own, reading.other} <= sets.keys():
         return  # told as what it is: no partners
     runs = sets[reading.own], sets[reading.other]
@@ -61,15 +55,3 @@ def _aligned(reading: ScoreReading) -> Iterator[Spot]:
     if reading.along is not None:
         yield reading.along
     yield from {spot.positions: spot for spot in reading.spots}.values()
-
-
-def without_edges(row: Architecture) -> str:
-    """Return why the edges of an architecture have no score of their own; nothing if they have."""
-    if {"attn_out", "mlp_out"} & set(row.norms):
-        return (
-            "a norm stands behind attention and MLP, which mixes what single heads add; "
-            "attribute to nodes"
-        )
-    if not {"attn_in", "mlp_in"} <= set(row.reads):
-        return "it is not known which norms attention and MLP read through; attribute to nodes"
-    return ""

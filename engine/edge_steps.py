@@ -55,7 +55,7 @@ def stream_of(model: ModelSource, site: str, layer: int) -> Place | None:
     """Return the stream that a receiver reads through a norm; None for the last, read as it is."""
     if site == "resid_post":
         return None
-    between = site == "mlp_in" and "resid_mid" in model.architecture.places
+    between = site == "mlp_in" and not model.architecture.parallel
     return "resid_mid" if between else "resid_pre", layer
 
 

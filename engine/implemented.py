@@ -189,6 +189,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "quadrature",
             "steps",
             "verify",
+            "faithfulness",
         }
     ),
     causal.Circuit: frozenset(
@@ -203,8 +204,10 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "random",
             "members",
             "faithfulness",
+            "edges",
         }
     ),
+    causal.PruneEdges: frozenset({"keep_above"}),
     causal.Steering: frozenset(
         {
             "kind",

@@ -54,7 +54,8 @@ class ModelSource:
             kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
             units=int(config.hidden_size),
             neurons=int(neurons or 4 * config.hidden_size),
-            parallel="resid_mid" not in self.architecture.places,
+            parallel=self.architecture.parallel,
+            edgeless=self.architecture.edgeless,
         )
 
     @property

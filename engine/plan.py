@@ -247,7 +247,7 @@ def make_plan(
     for (name, _), reading in changing.items():
         check_sources(name, reading, sets, problems)
     for (name, _), score in of_kind(readings, ScoreReading).items():
-        check_scores(name, score, (model, sets), problems)
+        check_scores(name, score, sets, problems)
     problems.raise_if_any()
     changes = [
         change for reading in changing.values() for c in reading.conditions for change in c.changes

@@ -195,7 +195,8 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
         measure_written(rig, measured, asked)
         data = _datasets(rig, measured, rig.plan.readings[name])
         analyse = load_reference(ANALYSES[entry.kind].analyse)
-        context = Context(Seeds(spec.seed, f"analyses.{name}"), memory, results)
+        seeds, shape = Seeds(spec.seed, f"analyses.{name}"), rig.plan.model.shape
+        context = Context(seeds, memory, results, shape)
         try:
             result = analyse(entry, data, context)
             if isinstance(result, Generator):

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from patchclamp.analyses.edges import before
 from patchclamp.analyses.readings import ScoreReading, Spot
 from patchclamp.engine.answers import Asked, ask
 from patchclamp.engine.backend import Step
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.edge_steps import HEADS, key_of, norm_of, stream_of
+from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Inputs, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import choose
@@ -210,7 +212,7 @@ def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
             {
                 "norm": norm_of(model, spot.site, spot.layer),
                 "stream": stream and key_of(stream),
-                "seen": sum(s["count"] for s in senders if before(model, s["spot"], spot)),
+                "seen": sum(s["count"] for s in senders if _sees(model, s["spot"], spot)),
                 "members": [],
                 "count": 0,
             },
@@ -224,14 +226,9 @@ def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
     return {"senders": senders, "groups": list(groups.values()), "units": model.shape.units}
 
 
-def before(model: Any, sender: Spot, receiver: Spot) -> bool:
-    """Return whether a receiver reads a stream to which the sender has added."""
-    if sender.site == "resid_pre" or sender.layer != receiver.layer:
-        return sender.layer <= receiver.layer
-    if receiver.site == "resid_post":
-        return True
-    sequential = "resid_mid" in model.architecture.places
-    return sender.site == "z" and receiver.site == "mlp_in" and sequential
+def _sees(model: ModelSource, one: Spot, other: Spot) -> bool:
+    ends = (one.site, one.layer, None), (other.site, other.layer, None)
+    return before(*ends, parallel=model.architecture.parallel)
 
 
 def _modules(edges: Mapping[str, Any]) -> list[str]:

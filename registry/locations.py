@@ -100,6 +100,20 @@ class Architecture:
         """The sites that the architecture has."""
         return {name: where for name, where in self.places.items() if name in SITES}
 
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a block read the same stream."""
+        return "resid_mid" not in self.places
+
+    @property
+    def edgeless(self) -> str:
+        """Why edges between its nodes cannot be told apart; nothing if they can."""
+        if {"attn_out", "mlp_out"} & set(self.norms):
+            return "a norm stands behind attention and MLP, which mixes what single heads add"
+        if not {"attn_in", "mlp_in"} <= set(self.reads):
+            return "it is not known through which norms attention and MLP read the stream"
+        return ""
+
     def without(self, reasons: Mapping[str, str]) -> Architecture:
         """Return the row without some sites, and why it lacks them."""
         places = {name: where for name, where in self.places.items() if name not in reasons}

@@ -147,6 +147,9 @@ class Attribution(Model):
     """Points of the rule."""
     verify: int = Field(default=0, ge=0)
     """So many of the highest scores are patched exactly, and as many random ones."""
+    faithfulness: bool = False
+    """Also the curve of the metric over the share of nodes or edges that is kept while all others
+    are patched, with CPR and CMD; for `noising`."""
 
     @field_validator("metric")
     @classmethod
@@ -157,6 +160,8 @@ class Attribution(Model):
     def _rule(self) -> Self:
         if self.quadrature == "trapezoid" and self.steps < 2:
             raise ValueError("the trapezoid rule has a point at either end: 'steps' is 2 or more")
+        if self.faithfulness and self.direction != "noising":
+            raise ValueError("'faithfulness' keeps some of the clean run: it goes with 'noising'")
         return self
 
 
@@ -205,6 +210,13 @@ class Given(Model):
         return self
 
 
+class PruneEdges(Model):
+    """Cut edges between a circuit's nodes, those of least effect first, exactly and together."""
+
+    keep_above: float = Field(gt=0, lt=1)
+    """Share of the circuit's own metric that its edges must keep; it has no default."""
+
+
 class Circuit(Model):
     """Find a circuit, or take given ones, and evaluate it against random ones of its size."""
 
@@ -229,8 +241,8 @@ class Circuit(Model):
     """Also remove each member of a circuit from it."""
     faithfulness: bool = False
     """Also the curve over circuit size, with CPR and CMD."""
-    edges: Literal["none", "all", "direct"] = "none"
-    """Then prune edges between its nodes."""
+    edges: PruneEdges | None = None
+    """Then cut edges between the nodes of each circuit."""
 
 
 class Generation(Model):

@@ -143,7 +143,7 @@ def circuit() -> xr.Dataset:
             "curve": ("kept", [0.0, 0.3, 0.9, 1.0], about("faithfulness by size")),
             "member": (("circuit", "node"), member, about("1 where the node is in the circuit")),
             "effect": (("circuit", "node"), effect, about("loss without the node", "logit")),
-            "edge": (("circuit", "node", "receiver"), edge, about("weight", "logit")),
+            "edge": (("circuit", "sender", "receiver"), edge, about("weight", "logit")),
         },
         coords={
             "circuit": ["pruned", "known"],

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
+from patchclamp.analyses.circuit_tables import SIZES, areas
 from patchclamp.engine import run
 from patchclamp.engine.run import Result
 from patchclamp.registry import MODELS
@@ -53,6 +54,18 @@ analyses:
     direction: noising
     gradient_at: integrated
     steps: 6
+    faithfulness: true
+  edges:
+    kind: attribution
+    of: edges
+    clean: words
+    corrupt: scrambled
+    metric: logit_diff
+    direction: noising
+    gradient_at: integrated
+    steps: 6
+    verify: 5
+    faithfulness: true
   few:
     kind: attribution
     clean: words
@@ -184,6 +197,28 @@ def test_layers_that_move_alone_come_to_their_exact_effects(result: Result) -> N
     np.testing.assert_allclose(found["score"].sel(node=last), exact, atol=0.1 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("name", ["integrated", "edges"])
+def test_few_of_the_highest_scores_keep_most_of_the_metric(result: Result, name: str) -> None:
+    found = result.analysis(name)
+    for curve in (found["curve"], found["curve_by_size"]):
+        assert float(curve.sel(kept=1.0)) == pytest.approx(1.0, abs=1e-5)
+        assert float(curve.sel(kept=0.5)) > 0.7
+    cpr, cmd = areas(SIZES, found["curve"].to_numpy())[0], areas(SIZES, found["curve_by_size"])[1]
+    assert (float(found["cpr"]), float(found["cmd"])) == (pytest.approx(cpr), pytest.approx(cmd))
+    # Better than keeping the share k of everything would be if all mattered alike.
+    assert cpr > 0.5 > cmd
+
+
+def test_edges_that_scores_screen_out_matter_less(result: Result) -> None:
+    found = result.analysis("edges")
+    assert (
+        int((found["verified"] == "top").sum()) == int((found["verified"] == "random").sum()) == 5
+    )
+    assert found.attrs["recall"] > 0.5
+    top = found["exact"].where(found["verified"] == "top")
+    assert float(np.abs(top - found["score"]).max()) < 0.5 * float(np.abs(top).max())
+
+
 REFUSED = """\
 patchclamp: 1
 name: refused
@@ -204,7 +239,7 @@ stimuli:
     partners: {of: words, by: id, equal_length: any}
     items: [{name: a, text: w5 w7 w9}, {name: b, text: w6 w8 w2OTHER}]
 analyses:
-  scores: {kind: attribution, clean: words, corrupt: others, direction: noising, MORE}
+  scores: {kind: attribution, clean: words, corrupt: others, MORE}
 """
 
 
@@ -214,12 +249,12 @@ analyses:
         (
             "gemma2",
             "metric: logit_diff, gradient_at: clean, of: edges",
-            "has no edges to score: a norm stands behind attention and MLP, which mixes",
+            "this model has no edges to tell apart: a norm stands behind attention and MLP",
         ),
         (
             "opt_post_norm",
             "metric: logit_diff, gradient_at: clean, of: edges",
-            "it is not known which norms attention and MLP read through; attribute to nodes",
+            "it is not known through which norms attention and MLP read the stream",
         ),
         (
             "gpt2",
@@ -255,6 +290,11 @@ analyses:
         ("gpt2", "metric: rank, gradient_at: clean", "'rank' has no gradient; those that have"),
         (
             "gpt2",
+            "metric: logit_diff, gradient_at: clean, direction: denoising, faithfulness: true",
+            "'faithfulness' keeps some of the clean run: it goes with 'noising'",
+        ),
+        (
+            "gpt2",
             "metric: logit_diff, gradient_at: integrated, quadrature: trapezoid, steps: 1",
             "the trapezoid rule has a point at either end: 'steps' is 2 or more",
         ),
@@ -269,6 +309,7 @@ def test_what_cannot_be_attributed_is_refused(
 
 def refused(model: str, more: str, folder: Path, other: str = "") -> None:
     tiny.make(model, folder / "model")
+    more = more if "direction" in more else f"{more}, direction: noising"
     text = REFUSED.replace("MODEL", str(folder / "model")).replace("MORE", more)
     (folder / "spec.yaml").write_text(text.replace("OTHER", other))
     run(folder / "spec.yaml", out=folder)

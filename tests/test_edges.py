@@ -351,6 +351,7 @@ def test_an_edge_that_is_cut_is_the_path_with_everything_else_frozen(
         )
         result = run(tmp_path / "spec.yaml", out=tmp_path, cache=tmp_path / backend)
         found[backend] = result.analysis("exact")["exact"]
+        assert 0 <= result.analysis("exact").attrs["recall"] <= 1
     paths = result.analysis("paths")["effect"]
     exact = found["hooks"].where(np.isfinite(found["hooks"]))
     np.testing.assert_allclose(found["nnsight"], exact, atol=1e-4 * float(np.abs(exact).max()))

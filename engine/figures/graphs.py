@@ -20,7 +20,8 @@ def circuit_graph(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return each circuit as a graph: nodes at their layer, coloured by effect, edges by weight.
 
     `member([circuit], node)` says which nodes are in a circuit; `effect` over the same dims colours
-    them, `edge([circuit], node, receiver)` joins them, both optional. Nodes are named as L9H1 or
+    them, `edge([circuit], sender, receiver)` joins them, both optional. A receiver such as `L5H1.k`
+    is drawn at its node. Nodes are named as L9H1 or
     MLP11; what has no layer in its name stands below all others. Empty without `member`.
     """
     if "member" not in data or "node" not in data["member"].dims:
@@ -69,12 +70,13 @@ def _edges(data: xr.Dataset, names: set[str]) -> tuple[tuple[str, str, float], .
     """Return the largest edges between members, by size."""
     if "edge" not in data:
         return ()
-    weights = data["edge"].transpose("node", "receiver")
+    weights = data["edge"].transpose("sender", "receiver")
+    ends = [str(end).partition(".")[0] for end in weights["receiver"].to_numpy()]
     found = [
-        (str(start), str(end), float(weight))
-        for start, row in zip(weights["node"].to_numpy(), weights.to_numpy(), strict=True)
-        for end, weight in zip(weights["receiver"].to_numpy(), row, strict=True)
-        if np.isfinite(weight) and weight != 0 and {str(start), str(end)} <= names
+        (str(start), end, float(weight))
+        for start, row in zip(weights["sender"].to_numpy(), weights.to_numpy(), strict=True)
+        for end, weight in zip(ends, row, strict=True)
+        if np.isfinite(weight) and weight != 0 and {str(start), end} <= names
     ]
     return tuple(sorted(found, key=lambda edge: -abs(edge[2]))[:EDGES])
 
