@@ -54,6 +54,8 @@ _ROWS = frozenset(
 
 _PLACE = frozenset({"site", "layers", "heads", "positions", "units", "during"})
 
+_RUNS = frozenset({"kind", "clean", "corrupt", "direction", "metric"})
+
 DONE: Mapping[type[BaseModel], frozenset[str]] = {
     model.ModelChoice: frozenset({"id", "revision", "dtype", "weights", "tokenizer"}),
     model.TokenizerChoice: frozenset({"bos", "chat"}),
@@ -162,36 +164,10 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "correct",
         }
     ),
-    causal.Patching: frozenset(
-        {
-            "kind",
-            "clean",
-            "corrupt",
-            "direction",
-            "units",
-            "grid",
-            "path",
-            "metric",
-            "normalise",
-        }
-    ),
-    causal.Attribution: frozenset(
-        {
-            "kind",
-            "clean",
-            "corrupt",
-            "of",
-            "units",
-            "metric",
-            "direction",
-            "gradient_at",
-            "along",
-            "quadrature",
-            "steps",
-            "verify",
-            "faithfulness",
-        }
-    ),
+    causal.Patching: _RUNS | {"units", "grid", "path", "normalise"},
+    causal.Attribution: _RUNS
+    | {"of", "units", "gradient_at", "along", "quadrature", "steps"}
+    | {"verify", "faithfulness"},
     causal.Circuit: frozenset(
         {
             "kind",

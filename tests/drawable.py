@@ -148,6 +148,7 @@ def circuit() -> xr.Dataset:
         coords={
             "circuit": ["pruned", "known"],
             "node": nodes,
+            "sender": nodes,
             "receiver": nodes,
             "draw": np.arange(12),
             "kept": [0.0, 0.25, 0.5, 1.0],
