@@ -39,9 +39,11 @@ class Served:
 
 
 @contextmanager
-def serving(**given: Any) -> Iterator[Served]:
+def serving(
+    program: str = "ndif_server.py", *, python: str | None = None, **given: Any
+) -> Iterator[Served]:
     """Start a server and stop it afterwards."""
-    command = [sys.executable, str(Path(__file__).with_name("ndif_server.py"))]
+    command = [python or sys.executable, str(Path(__file__).with_name(program))]
     process = subprocess.Popen(
         [*command, json.dumps({"models": BUNDLED, **given})], stdout=subprocess.PIPE, text=True
     )
