@@ -42,8 +42,8 @@ OWN = 0.1
 CHUNK = 16
 """Patterns prepared at a time, so that they stay in the processor's cache."""
 
-UNITS = 2048
-"""Units that enter one matrix product: enough for its full speed."""
+UNITS = 1024
+"""Units that enter one matrix product: enough for its full speed, and few to make room for."""
 
 REFERENCE = 16
 """Patterns whose mean is taken away from all; any reference would do, the nearer the better."""
@@ -161,21 +161,27 @@ def _gram(first: _Block, second: _Block, reference: NDArray[np.float64]) -> NDAr
     Units are taken some at a time: then no copy of all patterns is made.
     """
     gram = np.zeros((len(first.values), len(second.values)))
+    # One room for all units of a block: fresh memory for each costs as much as filling it.
+    room = np.empty((len(first.values) + (0 if second is first else len(second.values))) * UNITS)
+    ours, theirs = np.split(room, [len(first.values) * UNITS])
     for start in range(0, first.values.shape[1], UNITS):
         units = slice(start, start + UNITS)
-        left = _centred(first, reference, units)
+        left = _centred(first, reference, units, ours)
         if first is second:
             dsyrk(1.0, left.T, trans=1, lower=1, beta=1.0, c=gram.T, overwrite_c=1)
         else:
-            right = _centred(second, reference, units)
+            right = _centred(second, reference, units, theirs)
             dgemm(1.0, right.T, left.T, trans_a=1, beta=1.0, c=gram.T, overwrite_c=1)
     return gram
 
 
-def _centred(block: _Block, reference: NDArray[np.float64], units: slice) -> NDArray[np.float64]:
+def _centred(
+    block: _Block, reference: NDArray[np.float64], units: slice, room: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return some units of y, in room that is used again."""
     taken = np.stack([block.offset, block.length], axis=1)
     basis = np.stack([np.ones(len(reference[units])), reference[units]])
-    result = np.empty((len(block.values), basis.shape[1]))
+    result = room[: len(block.values) * basis.shape[1]].reshape(len(block.values), -1)
     for start in range(0, len(result), 4 * CHUNK):
         rows = slice(start, start + 4 * CHUNK)
         np.matmul(taken[rows], basis, out=result[rows])
