@@ -15,6 +15,9 @@ from patchclamp.registry.errors import UndefinedError
 Kind = Literal["discriminative", "discriminative_target", "categorical"]
 
 
+FEW = 2**18
+"""Pairs of all labellings whose sets are weights of one matrix product."""
+
 Count = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Number of pairs in a set, from how often each class occurs: (labelling, class)."""
 
@@ -99,14 +102,12 @@ def contrasts(values: ArrayLike, labellings: NDArray[np.int64], kind: Kind) -> N
     sizes = np.stack([(labellings == c).sum(axis=1) for c in range(labellings.max() + 1)], axis=1)
     for part in _SETS[kind]:
         _refuse_empty(part.count(sizes), part.words)
-    given = np.isfinite(values.sum(axis=1))
-    result = np.empty((len(values), len(labellings)))
-    if given.any():
-        first, second = set_sums(values if given.all() else values[given], labellings, kind)
-        a, b = (part.count(sizes) for part in _SETS[kind])
-        result[given] = first / a - second / b
-    if not given.all():
-        result[~given] = _of_given_pairs(values[~given], labellings, kind)
+    first, second = set_sums(values, labellings, kind)
+    a, b = (part.count(sizes) for part in _SETS[kind])
+    result = first / a - second / b
+    lacking = np.isnan(first[:, 0])  # a sum, weighted by zeros too, is NaN where a pair is
+    if lacking.any():
+        result[lacking] = _of_given_pairs(values[lacking], labellings, kind)
     return result
 
 
@@ -132,6 +133,10 @@ def set_sums(
     """Return the sums of pair values over both sets of a contrast: (rdm, labelling) each."""
     one, other = _SETS[kind]
     assert one.weigh is not None
+    if len(labellings) * values.shape[1] <= FEW:  # both at once: one look at every value
+        sets = [np.stack(pair_sets(codes, kind), axis=1) for codes in labellings]
+        sums = values @ np.concatenate(sets, axis=1).astype(np.float64)
+        return sums[:, ::2], sums[:, 1::2]
     first = pair_sums(values, labellings, one.weigh)
     if other.weigh is None:
         return first, values.sum(axis=1)[:, None] - first

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dger
 
 from patchclamp.analyses.distances import CANCELLED, CONSTANT
 from patchclamp.analyses.pairs import BLOCK
@@ -28,12 +29,13 @@ def course_dissimilarities(
     units, n, positions = courses.shape
     result = np.empty((units, n * (n - 1) // 2))
     first, second = np.triu_indices(n, 1)
-    upper = first * n + second
+    half = n // 2
+    room, place = np.empty((BATCH, half * n + (n - half) ** 2)), _places(n, half)
     for start in range(0, units, BATCH):
         rows = slice(start, start + BATCH)
         unit = _unit_courses(courses[rows], leave_out)
-        gram = unit @ np.ascontiguousarray(unit.transpose(0, 2, 1))
-        out = gram.reshape(len(unit), -1).take(upper, axis=1, out=result[rows], mode="clip")
+        products = _products(unit, half, room[: len(unit)])
+        out = products.take(place, axis=1, out=result[rows], mode="clip")
         np.subtract(1.0, out, out=out)
         if np.fmin.reduce(out, axis=None, initial=np.inf) <= CANCELLED:
             which, pair = np.nonzero(out <= CANCELLED)
@@ -47,22 +49,47 @@ def course_dissimilarities(
     return result
 
 
+def _products(
+    unit: NDArray[np.float64], half: int, room: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return inner products of a first half of stimuli with all, and of the rest with themselves.
+
+    So a quarter of the work is left out: what the rest has with the first half is known then.
+    """
+    units, n, _ = unit.shape
+    turned = np.ascontiguousarray(unit.transpose(0, 2, 1))
+    above, below = room[:, : half * n], room[:, half * n :]
+    np.matmul(unit[:, :half], turned, out=above.reshape(units, half, n))
+    np.matmul(unit[:, half:], turned[:, :, half:], out=below.reshape(units, n - half, n - half))
+    return room
+
+
+def _places(n: int, half: int) -> NDArray[np.intp]:
+    """Return where `_products` has each pair of stimuli: (pair,)."""
+    first, second = np.triu_indices(n, 1)
+    below = half * n + (first - half) * (n - half) + second - half
+    return np.where(first < half, first * n + second, below)
+
+
 def _unit_courses(courses: NDArray[np.floating], leave_out: bool) -> NDArray[np.float64]:
     """Return courses centred over positions, each of length 1; NaN for one that is constant."""
-    values = np.array(courses, dtype=np.float64)
-    positions = values.shape[2]
+    shape, positions = courses.shape, courses.shape[2]
+    values = np.array(courses, dtype=np.float64, order="C").reshape(-1, positions)
     mean = values @ np.full(positions, 1 / positions)
-    values -= mean[..., None]
+    # In place, and without a loop over courses: they are short.
+    dger(-1.0, np.ones(positions), mean, a=values.T, overwrite_a=1)
     length = np.sqrt(np.vecdot(values, values))
     if not np.isfinite(length).all():
-        _refuse(~np.isfinite(length), "{} with NaN or infinite values")
+        _refuse(~np.isfinite(length).reshape(shape[:2]), "{} with NaN or infinite values")
     constant = length <= CONSTANT * math.sqrt(positions) * np.abs(mean)
     if constant.any():
         if not leave_out:
-            _refuse(constant, "a correlation is undefined for {}, constant over positions")
+            message = "a correlation is undefined for {}, constant over positions"
+            _refuse(constant.reshape(shape[:2]), message)
         length = np.where(constant, np.nan, length)
-    values *= (1 / length)[..., None]
-    return values
+    flat = values.reshape(-1)
+    flat *= np.repeat(1 / length, positions)
+    return values.reshape(shape)
 
 
 def _refuse(wrong: NDArray[np.bool_], message: str) -> None:

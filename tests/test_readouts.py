@@ -67,12 +67,13 @@ def test_logistic_regression_is_that_of_scikit_learn_when_it_has_converged(
 ):
     x, labellings = problem(units, classes)
     found = decisions("logistic", x, labellings, strength, classes)
-    for row, labels in zip(found, labellings, strict=True):
+    for number, (row, labels) in enumerate(zip(found, labellings, strict=True)):
         expected = oracle(LogisticRegression(C=strength, **STRICT), x, labels)
         if classes > 2:  # softmax does not see what all classes share
             expected -= expected.mean(axis=1, keepdims=True)
             row = row - row.mean(axis=1, keepdims=True)
-        np.testing.assert_allclose(row, expected, atol=2e-3 * np.abs(expected).mean())
+        close = 1e-5 if number == 0 else 2e-3  # what is scored and given, and its null
+        np.testing.assert_allclose(row, expected, atol=close * np.abs(expected).mean())
 
 
 @SHAPES
@@ -156,7 +157,7 @@ def test_default_tolerance_is_far_from_the_minimum_where_ours_is_not():
     early = oracle(LogisticRegression(C=1.0), x.astype(np.float32), labels[0], n=100)[:, 0]
     ours = decisions("logistic", x, labels, 1.0, 2, n=100)[0, :, 0]
     scale = np.abs(strict).mean()
-    assert np.abs(ours - strict).max() < 1e-3 * scale
+    assert np.abs(ours - strict).max() < 1e-5 * scale
     assert np.abs(early - strict).max() > 1e-2 * scale
 
 
