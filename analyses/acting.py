@@ -11,7 +11,7 @@ from patchclamp.analyses.units import parts
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Units
-from patchclamp.specs.interventions import Add, Together
+from patchclamp.specs.interventions import Together, vector_of
 
 
 def acting(name: str, shape: ModelShape, dose: int = 0) -> tuple[Change, ...]:
@@ -58,11 +58,11 @@ def doses(name: str, shape: ModelShape) -> tuple[float, ...]:
 def random_directions(
     changes: tuple[Change, ...], shape: ModelShape, repeats: int
 ) -> Iterator[tuple[Change, ...]]:
-    """Yield changes that add random directions of the same length; nothing if none is added."""
+    """Yield changes along random directions of the same length; nothing if none is along one."""
 
     def adds(change: Change) -> bool:
         name = change.intervention
-        return isinstance(name, str) and isinstance(shape.interventions[name], Add)
+        return isinstance(name, str) and vector_of(shape.interventions[name]) is not None
 
     if any(map(adds, changes)):
         for draw in range(repeats):

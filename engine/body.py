@@ -185,8 +185,9 @@ def write(step: dict[str, Any], tensor: torch.Tensor) -> torch.Tensor:
     for all. Its `value` broadcasts against what it is for; without an `index` that is every
     position, and more positions than the batch has are left out. `index` (row, place) are
     positions, -1 for none, and position is then place in `value`. `how` it is put in place: `set`;
-    `add`; `turn`, which keeps the length of the vector that is there; or `copy`, which takes what
-    the rows `of`, start and stop, have there.
+    `add`; `project`, which leaves nothing along a value of length one; `turn`, which keeps the
+    length of the vector that is there; or `copy`, which takes what the rows `of`, start and stop,
+    have there.
     """
     changed = tensor.clone()
     for edit in step["edits"]:
@@ -259,6 +260,9 @@ def combined(how: str, now: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Return what stands where `now` stood; see `write`."""
     if how == "add":
         return now + value
+    if how == "project":
+        exact = now.to(value.dtype)
+        return exact - (exact * value).sum(-1, keepdim=True) * value
     if how == "turn":
         length = torch.linalg.vector_norm(now.to(value.dtype), dim=-1, keepdim=True)
         value = value * length

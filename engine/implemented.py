@@ -87,6 +87,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     interventions.Zero: frozenset({"kind"}),
     interventions.Mean: frozenset({"kind", "mean_over", "per"}),
     interventions.Resample: frozenset({"kind", "resample"}),
+    interventions.Along: frozenset({"kind", "along", "toward"}),
     interventions.Patch: _PLACE | frozenset({"kind", "source", "allow_no_effect"}),
     interventions.Add: _PLACE | frozenset({"kind", "vector", "scale", "allow_no_effect"}),
     interventions.Vector: frozenset({"of", "toward", "normalise"}),

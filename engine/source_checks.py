@@ -20,7 +20,7 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.sources import Source, entry_of, partners_of, source_of, stand_ins
 from patchclamp.registry import SITES
-from patchclamp.specs.interventions import Acting, Add, Replace, Together
+from patchclamp.specs.interventions import Acting, Add, Replace, Together, vector_of
 from patchclamp.specs.load import Loaded
 
 
@@ -109,10 +109,12 @@ def _no_place(change: Change, loaded: Loaded) -> str | None:
     if isinstance(entry, Aside):
         return None
     dims = SITES[site].dims
-    if isinstance(entry, Add) and dims[-1] != "unit":
+    vector = vector_of(entry)
+    if vector is not None and dims[-1] != "unit":
+        does = "added to" if isinstance(entry, Add) else "taken from"
         return (
-            f"a direction of analyses.{entry.vector.of} is in the residual stream, and cannot be "
-            f"added to {site!r}: take a site with units, such as resid_post"
+            f"a direction of analyses.{vector.of} is in the residual stream, and cannot be "
+            f"{does} {site!r}: take a site with units, such as resid_post"
         )
     if isinstance(entry, Add) and entry.vector.normalise == "residual":
         of = getattr(loaded.spec.analyses[entry.vector.of], "of", None)

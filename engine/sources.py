@@ -28,6 +28,7 @@ from patchclamp.specs.interventions import (
     Resample,
     Together,
     Vector,
+    vector_of,
 )
 from patchclamp.specs.load import Loaded
 from patchclamp.specs.positions import ALL, Positions
@@ -208,7 +209,7 @@ def known(
     """Return the conditions that do not wait for what an analysis finds."""
 
     def waits(change: Change) -> bool:
-        return isinstance(entry_of(loaded, change), Add)
+        return vector_of(entry_of(loaded, change)) is not None
 
     return {
         name: tuple(changes for changes in of if not any(map(waits, changes)))

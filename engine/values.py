@@ -23,7 +23,7 @@ from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of
 from patchclamp.engine.sources import entry_of, find, source_of, stand_ins
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.interventions import Ablate, Add, Clamp, Mean, Replace
+from patchclamp.specs.interventions import Ablate, Add, Clamp, Mean, Replace, Vector, vector_of
 from patchclamp.specs.positions import ALL
 
 MEAN = "mean_over_stimulus"
@@ -63,9 +63,12 @@ class Values:
             return edit(torch.zeros(1, 1), how="copy", index=at)
         if isinstance(entry, Ablate) and isinstance(entry.value, Mean):
             return edit(self._mean(change, name, rows, entry.value), index=at)
-        if isinstance(entry, Add):
-            vector = self._vector(change, entry) * entry.scale[change.dose]
-            return edit(vector, how="add", index=at)
+        along = vector_of(entry)
+        if along is not None:
+            vector = self._vector(change, along)
+            if isinstance(entry, Add):
+                return edit(vector * entry.scale[change.dose], how="add", index=at)
+            return edit(vector, how="project", index=at)
         if source_of(self.plan.loaded, change) is not None:
             return edit(self._activations(change, name, rows), index=at)
         if isinstance(entry, Clamp):
@@ -104,12 +107,15 @@ class Values:
                 return (*where, "mean", source.mean.per, key, groups)
             rows = self._stand_ins(change, name)
             return (*where, "activations", key, digest_of(rows), change.place)
-        if isinstance(entry, Add):
+        along = vector_of(entry)
+        if along is not None:
             # What is not known yet is not measured yet, and no other run can have it.
-            known = entry.vector.of in self.results
-            vector = digest_of(self._vector(change, entry).tolist()) if known else None
+            known = along.of in self.results
+            vector = digest_of(self._vector(change, along).tolist()) if known else None
             drawn = () if change.draw is None else ("draw", change.draw)
-            return (*where, "add", vector, entry.scale[change.dose], *drawn)
+            if isinstance(entry, Add):
+                return (*where, "add", vector, entry.scale[change.dose], *drawn)
+            return (*where, "along", vector, *drawn)
         if isinstance(entry, Clamp):
             return (*where, "clamp", entry.value[change.dose])
         if isinstance(entry, Aside):
@@ -212,15 +218,15 @@ class Values:
         known = {group: i for i, group in enumerate(capture.classes["group"])}
         return [known[groups[row]] for row in rows]
 
-    def _vector(self, change: Change, entry: Add) -> torch.Tensor:
+    def _vector(self, change: Change, along: Vector) -> torch.Tensor:
         """Return the direction that another analysis found at a change's layer, (1, 1, unit)."""
-        vector = direction(self.results[entry.vector.of], entry.vector, change.layer)
+        vector = direction(self.results[along.of], along, change.layer)
         if change.draw is not None:
             seeds = Seeds(self.plan.loaded.spec.seed, "random directions")
-            rng = seeds.generator(f"{entry.vector.of}.{change.layer}.{change.draw}")
+            rng = seeds.generator(f"{along.of}.{change.layer}.{change.draw}")
             other = rng.standard_normal(len(vector))
             vector = other * (np.linalg.norm(vector) / np.linalg.norm(other))
-        if entry.vector.normalise == "residual":
+        if along.normalise == "residual":
             _, arrays = self._layer(change)
             vector = vector * np.nanmean(arrays["norm"])
         return torch.from_numpy(vector)[None, None]

@@ -45,22 +45,35 @@ class Resample(Model):
     """The set that stimuli are drawn from, seeded; its partner where the sets are partners."""
 
 
+class Along(Model):
+    """Take away what lies along a direction; short form `{along: ANALYSIS}`."""
+
+    kind: Literal["along"]
+    along: AnalysisRef
+    """A probe (its direction) or a contrast (its mean difference). With u of length one in that
+    direction, an activation x becomes x - (x · u) u: nothing is left along it."""
+    toward: str | None = None
+    """The class that it points to, for a probe of more than two."""
+
+
 def _expand_value(value: Any) -> Any:
     if value == "zero":
         return {"kind": "zero"}
     if isinstance(value, dict) and "kind" not in value:
-        return {"kind": "resample" if "resample" in value else "mean", **value}
+        kind = next((name for name in ("resample", "along") if name in value), "mean")
+        return {"kind": kind, **value}
     return value
 
 
 AblationValue = Annotated[
-    Annotated[Zero | Mean | Resample, Field(discriminator="kind")],
+    Annotated[Zero | Mean | Resample | Along, Field(discriminator="kind")],
     BeforeValidator(
         _expand_value,
         json_schema_input_type=Literal["zero"]
         | Zero
         | Annotated[Mean, KINDLESS]
-        | Annotated[Resample, KINDLESS],
+        | Annotated[Resample, KINDLESS]
+        | Annotated[Along, KINDLESS],
     ),
 ]
 
@@ -90,8 +103,14 @@ class Ablate(Place):
 
     kind: Literal["ablate"]
     value: AblationValue
-    """What stands in for the activation: `zero`, `{mean_over: SET, per: position}` or
-    `{resample: SET}`."""
+    """What stands in for the activation: `zero`, `{mean_over: SET, per: position}`,
+    `{resample: SET}`, or the activation itself without what lies `{along: ANALYSIS}`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if isinstance(self.value, Along) and self.units:
+            raise ValueError("a direction runs over all units of its site: leave 'units' out")
+        return self
 
 
 class Patch(Place):
@@ -127,6 +146,15 @@ class Add(Place):
     """What is added."""
     scale: tuple[float, ...] = (1.0,)
     """How much of it; several give one condition each."""
+
+
+def vector_of(entry: object) -> Vector | None:
+    """Return the direction of an analysis that an intervention acts along, None for others."""
+    if isinstance(entry, Add):
+        return entry.vector
+    if isinstance(entry, Ablate) and isinstance(entry.value, Along):
+        return Vector(of=entry.value.along, toward=entry.value.toward, normalise="unit")
+    return None
 
 
 class Clamp(Place):

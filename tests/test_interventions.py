@@ -12,6 +12,7 @@ import torch
 
 from patchclamp.engine import run
 from patchclamp.registry.errors import GuardError, SpecError
+from patchclamp.specs.load import loads
 
 SPEC = """\
 patchclamp: 1
@@ -266,3 +267,55 @@ def test_a_direction_is_added_after_the_analysis_that_finds_it(tmp_path: Path) -
     assert np.corrcoef(whole, half)[0, 1] > 0.9
     assert np.corrcoef(whole, effect.sel(dose=-1.0))[0, 1] < 0
     assert float(np.abs(whole).max()) > 1e-3
+
+
+def test_what_lies_along_a_direction_is_taken_away(tmp_path: Path) -> None:
+    """As a hook on the model does it, and nothing that a probe reads is left along it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from patchclamp.registry import MODELS
+
+    spec = tmp_path / "along.yaml"
+    text = ADDED.replace(
+        "push: {kind: add, vector: {of: decode, normalise: unit}, scale: [0.5, 1.0, -1.0]}",
+        "push: {kind: ablate, value: {along: decode}}",
+    )
+    spec.write_text(text)
+    result = run(spec, out=tmp_path, cache=tmp_path / "cache")
+    found = result.analysis("pushed")["logprob"].squeeze("layer", drop=True)
+    u = result.analysis("decode")["direction"].sel(layer=1).squeeze(drop=True).to_numpy()
+    u = torch.from_numpy(u / np.linalg.norm(u))
+    folder = MODELS["bundled:sequences"].path("main")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    words = result.groups["/stimuli/words"]
+    left: list[float] = []
+
+    def hook(module: torch.nn.Module, given: object, output: object) -> object:
+        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = hidden.clone()
+        last = hidden[:, -1].double()
+        hidden[:, -1] = (last - (last @ u)[:, None] * u).float()
+        left.append(float((hidden[:, -1].double() @ u).abs().max()))
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    parts = model.base_model.children()
+    blocks = next(part for part in parts if isinstance(part, torch.nn.ModuleList))
+    handle = blocks[1].register_forward_hook(hook)
+    for name in found["stimulus"].to_numpy()[:6]:
+        one = words.sel(stimulus=name)
+        ids = tokenizer(str(one["text"].item()), return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**ids).logits[0, -1].double()
+        expected = logits.log_softmax(-1)[int(one["correct_id"])]
+        assert float(found.sel(stimulus=name)) == pytest.approx(float(expected), abs=1e-4)
+    handle.remove()
+    assert max(left) < 1e-5
+    assert float(np.abs(found - result.analysis("pushed")["logprob_clean"]).max()) > 1e-3
+
+
+def test_a_direction_is_taken_from_all_units() -> None:
+    pushed = "kind: add, vector: {of: decode, normalise: unit}, scale: [0.5, 1.0, -1.0]"
+    along = "kind: ablate, value: {along: decode}, units: [1]"
+    with pytest.raises(SpecError, match="a direction runs over all units of its site: leave"):
+        loads(ADDED.replace(pushed, along))

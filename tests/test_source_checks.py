@@ -35,6 +35,7 @@ captures:
 interventions:
   noise: {kind: replace, by: noise}
   zero: {kind: ablate, value: zero}
+  flat: {kind: ablate, value: {along: found}}
   drawn: {kind: ablate, value: {resample: words}, allow_no_effect: true}
   one: {kind: add, vector: {of: found, normalise: unit}, allow_no_effect: true}
   long:
@@ -59,6 +60,7 @@ def analysed(folder: Path, analyses: str) -> Any:
     ("what", "said"),
     [
         ("with: one, units: {site: q}", "cannot be added to 'q': take a site with units, such as"),
+        ("with: flat, units: {site: z}", "cannot be taken from 'z': take a site with units, such"),
         ("with: noise, units: {site: attn_pattern}", "'attn_pattern' has none: take z, or q and k"),
     ],
 )
