@@ -26,7 +26,13 @@ from patchclamp.analyses.context import Context
 from patchclamp.analyses.edges import ends
 from patchclamp.analyses.effects import require_baseline
 from patchclamp.analyses.paths import node
-from patchclamp.analyses.readings import Change, Condition, ModelShape, Readings
+from patchclamp.analyses.readings import (
+    Change,
+    CircuitReading,
+    Condition,
+    ModelShape,
+    Readings,
+)
 from patchclamp.analyses.units import parts
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
@@ -54,6 +60,9 @@ def readings(entry: Circuit, shape: ModelShape) -> Readings:
     found: Readings = {"own": reading(entry, cast("str", entry.stimuli), (*alone, empty))}
     for name in entry.transfer:
         found[f"transfer.{name}"] = reading(entry, name, (empty,))
+    for name, how in entry.circuits.items():
+        if isinstance(how, Given) and how.path is not None:
+            found[f"given.{name}"] = CircuitReading(how.path, name)
     return found
 
 
@@ -82,7 +91,7 @@ def analyse(
         if isinstance(how, Prune):
             circuits[name] = yield from search.prune(name, how)
         else:
-            circuits[name] = _given(name, how, changes)
+            circuits[name] = _given(name, nodes_in(how, data.get(f"given.{name}")), changes)
     rng = context.seeds.generator("random circuits")
     drawn = {
         name: _random(rng, list(changes), len(kept), entry.random)
@@ -126,13 +135,20 @@ def _edges(
     return (yield from evaluate(search, found, full, context))
 
 
-def _given(name: str, how: Given, nodes: Mapping[str, Change]) -> frozenset[str]:
-    unknown = sorted(set(how.nodes) - set(nodes))
+def nodes_in(how: Given, found: xr.Dataset | None) -> frozenset[str]:
+    """Return the nodes of a circuit that is given by name, or as it was found by another run."""
+    if found is None:
+        return frozenset(how.nodes)
+    return frozenset(map(str, found["node"].to_numpy()[found["member"].to_numpy() == 1]))
+
+
+def _given(name: str, given: frozenset[str], nodes: Mapping[str, Change]) -> frozenset[str]:
+    unknown = sorted(given - set(nodes))
     if unknown:
         raise AnalysisError(
             f"circuit {name!r} has the node {unknown[0]!r}, which is none of the analysis's units"
         )
-    return frozenset(how.nodes)
+    return given
 
 
 def _random(

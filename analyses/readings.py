@@ -275,7 +275,31 @@ class RatingsReading:
     ratings: Ratings
 
 
-Reading = CaptureReading | Changing | ScoreReading | AnswerReading | StimuliReading | RatingsReading
+@dataclass(frozen=True)
+class CircuitReading:
+    """A circuit that another run has found, by its name in a result file.
+
+    It is a dataset with `member(node)`, 1 where the circuit has a node.
+    """
+
+    path: str
+    name: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The file, as the spec says it, and the name."""
+        return self.path, self.name
+
+
+Reading = (
+    CaptureReading
+    | Changing
+    | ScoreReading
+    | AnswerReading
+    | StimuliReading
+    | RatingsReading
+    | CircuitReading
+)
 
 Readings = dict[str, Reading]
 """What an analysis needs, by the part it plays: `of`, or `against.other`."""

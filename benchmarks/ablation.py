@@ -1,16 +1,20 @@
 """CPU time of sweeps of interventions, against a plain-hooks forward for each of them.
 
-One process does both, on one thread, in process time (user and system). The model has
-GPT-2-small's shape and random weights: what a weight holds changes no time. The plain loop is what
-one writes by hand: a forward of the same prompt for each intervention, with one PyTorch hook that
-puts the value in place, and the logits of the last token read. Ours is the time of measuring the
-answers of a planned spec, guards and files included, with the model and means there already.
+One process does both, on one thread, in process time (user and system). Models have the shapes of
+GPT-2 small, a Llama and Pythia-160m, and random weights: what a weight holds changes no time. The
+plain loop is what one writes by hand: a forward of the same prompt for each intervention, with one
+PyTorch hook that puts the value in place, and the logits of the last token read. Ours is the time
+of measuring the answers of a planned spec, guards and files included, with the model and means
+there already.
 
-    python benchmarks/ablation.py [--prompts 1] [--tokens 16] [--backend nnsight]
+    python benchmarks/ablation.py [--shape gpt2-small] [--tokens 16] [--transformer-lens PYTHON]
 
-Tasks: all 144 heads, mean-ablated at every position; the same at the last position; patching the
-residual stream at every layer and position from another prompt. `work` is how many whole passes
-the planner's passes are worth; the numbers are held against the loop's.
+Tasks: all heads, mean-ablated at every position; the same at the last position, read by a logit
+difference and by a log-probability; patching the residual stream at every layer and position from
+another prompt. `work` is how many whole passes the planner's passes are worth; the numbers are held
+against the loop's, and against the oracle's, which takes no saving. `--transformer-lens` names the
+interpreter of an environment that has transformer-lens 4, which then ablates the heads of the first
+shape with `run_with_hooks`, beside a plain loop of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,7 +36,13 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from patchclamp.engine.answering import changed_passes
 from patchclamp.engine.measure import Measured, dataset_of, measure_answers, measure_clean
@@ -40,11 +51,36 @@ from patchclamp.engine.records import open_cache
 from patchclamp.engine.rig import rig_of
 from patchclamp.specs.load import load
 
+SHAPES: dict[str, Any] = {
+    "gpt2-small": GPT2Config(),
+    "llama": LlamaConfig(
+        vocab_size=32000,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        intermediate_size=2048,
+    ),
+    "pythia-160m": GPTNeoXConfig(
+        vocab_size=50304,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        rotary_pct=0.25,
+    ),
+}
+
+LAYERS, HEADS = 12, 12
+
 TASKS = {
-    "heads": "kind: ablation, with: mean, units: {site: z}",
-    "heads, last position": "kind: ablation, with: mean, units: {site: z, positions: last}",
+    "heads": "kind: ablation, with: mean, units: {site: z}, metric: logit_diff",
+    "heads, last position": "kind: ablation, with: mean, units: {site: z, positions: last}, "
+    "metric: logit_diff",
+    "heads, last position, log-probability": "kind: ablation, with: mean, "
+    "units: {site: z, positions: last}, metric: logprob",
     "residual grid": "kind: patching, clean: words, corrupt: others, direction: denoising, "
-    "units: {site: resid_post}",
+    "units: {site: resid_post}, metric: logit_diff",
 }
 
 SPEC = """\
@@ -57,16 +93,17 @@ stimuli:
 interventions:
   mean: {{kind: ablate, value: {{mean_over: others, per: position}}}}
 analyses:
-  sweep: {{{task}, metric: logit_diff}}
+  sweep: {{{task}}}
 run: {{backend: {backend}, threads: 1, optimise: {optimise}}}
 """
 
 
-def make_model(folder: Path) -> None:
-    """Write GPT-2-small's shape with random weights, and a tokenizer of words."""
+def make_model(folder: Path, shape: str) -> None:
+    """Write a model of a shape with random weights, and a tokenizer of words."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(GPT2Config()).save_pretrained(folder)
-    words = {f"w{number}": number for number in range(50257)}
+    config = SHAPES[shape]
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words = {f"w{number}": number for number in range(config.vocab_size)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
@@ -77,7 +114,7 @@ def write_texts(folder: Path, prompts: int, tokens: int) -> None:
     rng = np.random.default_rng(0)
     for name in ("words", "others"):
         rows = [
-            {"id": f"s{i}", "text": " ".join(f"w{w}" for w in rng.integers(1, 50257, tokens))}
+            {"id": f"s{i}", "text": " ".join(f"w{w}" for w in rng.integers(1, 32000, tokens))}
             for i in range(prompts)
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -110,6 +147,7 @@ def ours(folder: Path, task: str, backend: str, *, optimise: bool) -> dict[str, 
             "seconds": seconds,
             "values": values,
             "work": changed_passes(plan)[1],
+            "places": {n: plan.model.architecture.places[n].path for n in ("z", "resid_post")},
             "ids": {n: np.array(of.tokens.ids) for n, of in plan.sets.items()},
             "module": rig.module,
             "means": means,
@@ -121,7 +159,7 @@ def _means(rig: Any, measured: Any) -> list[np.ndarray]:
 
     (capture,) = measured.internal
     data = capture_dataset(rig.plan, capture, measured.captures[capture.name])
-    return [data["mean_over_stimulus"].sel(layer=layer).to_numpy() for layer in range(12)]
+    return [data["mean_over_stimulus"].sel(layer=layer).to_numpy() for layer in range(LAYERS)]
 
 
 def loop(task: str, found: dict[str, Any]) -> tuple[float, np.ndarray]:
@@ -132,30 +170,38 @@ def loop(task: str, found: dict[str, Any]) -> tuple[float, np.ndarray]:
     streams: list[torch.Tensor] = []
     values = []
 
+    def at(site: str, layer: int) -> torch.nn.Module:
+        return module.get_submodule(found["places"][site].format(layer=layer))
+
     def forward() -> None:
         logits = module(run, use_cache=False).logits[:, -1]
-        values.append((logits[:, 1] - logits[:, 2]).double().numpy())
+        if "log-probability" in task:
+            values.append(logits.double().log_softmax(-1)[:, 1].numpy())
+        else:
+            values.append((logits[:, 1] - logits[:, 2]).double().numpy())
 
     with torch.no_grad():
         if grid:
             handles = [
-                block.register_forward_hook(lambda _, __, output: streams.append(output))
-                for block in module.transformer.h
+                at("resid_post", layer).register_forward_hook(
+                    lambda _, __, output: streams.append(stream_of(output))
+                )
+                for layer in range(LAYERS)
             ]
             module(source, use_cache=False)
             for handle in handles:
                 handle.remove()
         started = process_time()
-        for layer, block in enumerate(module.transformer.h):
-            for number in range(run.shape[1] if grid else 12):
+        for layer in range(LAYERS):
+            for number in range(run.shape[1] if grid else HEADS):
                 if grid:
 
                     def put(_: Any, __: Any, output: Any, p: int = number, n: int = layer) -> Any:
-                        output = output.clone()
-                        output[:, p] = streams[n][:, p]
-                        return output
+                        stream = stream_of(output).clone()
+                        stream[:, p] = streams[n][:, p]
+                        return (stream, *output[1:]) if isinstance(output, tuple) else stream
 
-                    handle = block.register_forward_hook(put)
+                    handle = at("resid_post", layer).register_forward_hook(put)
                 else:
                     mean = torch.from_numpy(found["means"][layer][number]).float()
 
@@ -165,10 +211,38 @@ def loop(task: str, found: dict[str, Any]) -> tuple[float, np.ndarray]:
                         z[:, where, 64 * h : 64 * (h + 1)] = mean[where]
                         return (z, *args[1:])
 
-                    handle = block.attn.c_proj.register_forward_pre_hook(cut)
+                    handle = at("z", layer).register_forward_pre_hook(cut)
                 forward()
                 handle.remove()
         return process_time() - started, np.stack(values)
+
+
+def stream_of(output: Any) -> torch.Tensor:
+    """Return what a block gives, which some put into a tuple."""
+    stream: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return stream
+
+
+def transformer_lens(python: str, folder: Path, found: dict[str, Any]) -> str:
+    """Return what TransformerLens takes for all heads, beside a plain loop in its own process."""
+    arrays = folder / "arrays.npz"
+    means = np.asarray(found["means"], dtype=np.float32)
+    np.savez(arrays, ids=found["ids"]["words"], means=means)
+    script = Path(__file__).with_name("ablation_transformer_lens.py")
+    done = subprocess.run(
+        [python, str(script), str(folder / "model"), str(arrays)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    beside = np.abs(np.asarray(said["values"]) - found["values"]).max()
+    return (
+        f"  TransformerLens {said['version']}, all heads: plain hooks {said['plain']:.2f} s, "
+        f"run_with_hooks {said['theirs']:.2f} s, {said['plain'] / said['theirs']:.2f} times; "
+        f"largest difference {said['worst']:.1g} of scale to plain hooks, "
+        f"{beside / np.abs(found['values']).max():.1g} to ours\n"
+    )
 
 
 def main() -> None:
@@ -176,21 +250,33 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--backend", default="nnsight")
+    parser.add_argument("--shape", action="append", choices=list(SHAPES))
+    parser.add_argument("--transformer-lens", metavar="PYTHON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    folder = Path(tempfile.mkdtemp())
-    make_model(folder / "model")
-    write_texts(folder, arguments.prompts, arguments.tokens)
-    for task in TASKS:
-        quick = ours(folder, task, arguments.backend, optimise=True)
-        seconds, values = loop(task, quick)
-        worst = float(np.abs(quick["values"] - values).max() / np.abs(values).max())
-        sys.stdout.write(
-            f"{task}: plain hooks {seconds:.2f} s, ours {quick['seconds']:.2f} s, "
-            f"{seconds / quick['seconds']:.1f} times; {len(values)} interventions are worth "
-            f"{quick['work']:.1f} passes; largest difference {worst:.1g} of scale\n"
-        )
-        sys.stdout.flush()
+    for shape in arguments.shape or SHAPES:
+        sys.stdout.write(f"{shape}, {arguments.prompts} x {arguments.tokens} tokens\n")
+        folder = Path(tempfile.mkdtemp())
+        make_model(folder / "model", shape)
+        write_texts(folder, arguments.prompts, arguments.tokens)
+        for task in TASKS:
+            quick = ours(folder, task, arguments.backend, optimise=True)
+            seconds, values = loop(task, quick)
+            oracle = ours(folder, task, arguments.backend, optimise=False)
+            scale = np.abs(values).max()
+            worst, apart = (
+                float(np.abs(quick["values"] - other).max() / scale)
+                for other in (values, oracle["values"])
+            )
+            sys.stdout.write(
+                f"  {task}: plain hooks {seconds:.2f} s, ours {quick['seconds']:.2f} s, "
+                f"{seconds / quick['seconds']:.1f} times; {len(values)} interventions are worth "
+                f"{quick['work']:.1f} passes; largest difference {worst:.1g} of scale to plain "
+                f"hooks, {apart:.1g} to no savings\n"
+            )
+            sys.stdout.flush()
+            if task == "heads" and shape == "gpt2-small" and arguments.transformer_lens:
+                sys.stdout.write(transformer_lens(arguments.transformer_lens, folder, quick))
 
 
 if __name__ == "__main__":

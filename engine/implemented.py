@@ -201,7 +201,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     causal.Score: frozenset({"kind", "after"}),
     causal.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
     causal.Pass: frozenset({"layers", "within"}),
-    causal.Given: frozenset({"kind", "nodes"}),
+    causal.Given: frozenset({"kind", "nodes", "path"}),
     causal.Path: frozenset({"senders", "receivers", "freeze", "norms"}),
     causal.Units: frozenset({"site", "layers", "heads", "positions", "group"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),

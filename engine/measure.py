@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save
 
 from patchclamp.analyses.readings import (
     AnswerReading,
+    CircuitReading,
     GenerationReading,
     MetricReading,
     RatingsReading,
@@ -42,6 +43,7 @@ from patchclamp.engine.answering import (
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.attributing import Scores, score_dataset, score_record, scores_of
 from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.circuits import circuit_dataset
 from patchclamp.engine.costs import check_space
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.guards import check_answers, check_captures
@@ -280,6 +282,8 @@ def dataset_of(rig: Rig, measured: Measured, reading: Reading) -> xr.Dataset:
         return answers_dataset(rig.plan, reading, measured.answers[reading.stimuli, ()])
     if isinstance(reading, StimuliReading):
         return stimuli_dataset(rig.plan, reading.stimuli)
+    if isinstance(reading, CircuitReading):
+        return circuit_dataset(rig.plan.loaded, reading)
     if isinstance(reading, RatingsReading):
         return ratings_dataset(rig.plan.loaded, reading.ratings)
     plan, files = rig.plan, measured.captures

@@ -21,6 +21,7 @@ from patchclamp.analyses.readings import (
 from patchclamp.engine.alignment import check_scores
 from patchclamp.engine.capture_plans import elsewhere, plan_capture
 from patchclamp.engine.captures import CapturePlan, content_of
+from patchclamp.engine.circuits import check_circuits
 from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
@@ -232,6 +233,7 @@ def make_plan(
     check_positions(sets, problems)
     check_partners(sets, problems)
     check_ratings(problems)
+    check_circuits(problems)
     problems.raise_if_any()
     captures = [
         plan_capture(name, entry, model, (sets[str(entry.of)], problems))

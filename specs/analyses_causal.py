@@ -201,7 +201,7 @@ class Given(Model):
     nodes: tuple[str, ...] = ()
     """Its nodes, such as `L9H1` or `MLP11`."""
     path: str | None = None
-    """Or a result file, relative to the spec's own folder."""
+    """Or a result file, relative to the spec's own folder, with a circuit of this one's name."""
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
