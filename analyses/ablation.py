@@ -12,6 +12,7 @@ import xarray as xr
 from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import (
+    SIGN_FLIPS,
     Inference,
     groups_of,
     meanings,
@@ -91,4 +92,5 @@ def analyse(entry: Ablation, data: Mapping[str, xr.Dataset], context: Context) -
         interval=interval_words(groups, entry.bootstrap.n, entry.bootstrap.level),
         intervention=str(entry.with_),
         remove=entry.remove,
+        **({} if entry.correct == "none" else {"test": SIGN_FLIPS}),
     )

@@ -20,6 +20,9 @@ from patchclamp.specs.inference import Bootstrap
 BESIDE = ("position_name", "position_token")
 """Labels of conditions that say more of a dim and are none."""
 
+SIGN_FLIPS = "sign flips of whole groups against 0, two-sided"
+"""What the test of effects is called in results."""
+
 FLIPS = 10_000
 """Random sign flips of a test against 0, where there are too many groups for all of them."""
 

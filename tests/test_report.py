@@ -184,7 +184,8 @@ def test_methods_say_what_was_done_and_found(
         "We studied bundled:sequences (revision main, float32, weights with sha256 not stated), "
         "run on cpu with seed 0.",
         "Set 'words' has 2 stimuli (the bundled set sequences).",
-        "Capture 'resid' recorded resid_post for 'words', layers all, at the last token of each",
+        "Capture 'resid' recorded resid_post for 'words', all layers, at the last token of each",
+        "Intervention 'mean': activations are set to 0.",
         "decode: logistic read-out of category by cross-validation",
         "controls: majority",
         "Largest accuracy: 0.925 [0.825, 0.975] at layer 3 (p = 0.048).",
@@ -195,6 +196,78 @@ def test_methods_say_what_was_done_and_found(
         "1 check of the measurement passed.",
     ):
         assert sentence in text, sentence
+
+
+DID: dict[str, tuple[dict[str, Any], str]] = {
+    "contrast": (
+        {"column": "category", "classes": ["months", "numerals"]},
+        "t test of months against numerals (category) and Cohen's d, per unit."),
+    "selection": (
+        {"k": 8, "target": "months", "column": "category", "methods": {"a": {"kind": "contrast"}}},
+        "8 units for months (category) were chosen by each of a (contrast), and compared by what "
+        "a linear model reads out of held-out stimuli; units were chosen anew inside each of 5 "),
+    "patching": (
+        {"direction": "denoising", "units": {"site": "z"}, "metric": {"kind": "logit_diff"}},
+        "activation patching, denoising: activations (z) of 'clean' were put into 'corrupt'; the "
+        "effect is the mean change of logit_diff, and what is recovered is 0 at 'corrupt' and 1"),
+    "paths": (
+        {"direction": "noising", "metric": {"kind": "logit_diff"},
+         "path": {"senders": [{"site": "z"}], "receivers": [{"site": "q"}, {"site": "k"}]}},
+        "paths from z to q, k of 'clean' were put into 'corrupt'"),
+    "attribution": (
+        {"metric": "logit_diff", "gradient_at": "clean", "verify": 6},
+        "were estimated to first order, by gradients at the clean run; the 6 largest and as many "
+        "random nodes were patched."),
+    "circuit": (
+        {"circuits": {"pruned": {"kind": "prune", "keep_above": 0.8}, "known": {"kind": "given"}},
+         "units": [{"site": "z"}], "with": "mean", "metric": {"kind": "logit_diff"}, "random": 12},
+        "circuits pruned (pruned to keep 0.8 of the metric), known (given) of z, all other nodes "
+        "ablated by 'mean'; faithfulness is logit_diff of the circuit over that of the model, "
+        "beside 12 random circuits of the same size."),
+    "choice": ({"stimuli": "mmlu", "by": "topic"},
+               "multiple choice among the answers of 'mmlu', by topic."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DID)
+def test_methods_of_every_kind_of_analysis(name: str, tmp_path: Path) -> None:
+    entry, sentence = DID[name]
+    made = provenance()
+    made["resolved"]["analyses"] = {"it": entry}
+    data = getattr(drawable, name)().assign_attrs(patched="corrupt", source="clean")
+    with open_result(write(tmp_path / "r.nc", {"/analyses/it": data}, made)) as result:
+        assert sentence in methods(result)
+
+
+@pytest.mark.parametrize(("changed", "sentence"), [
+    ({"stimuli": {"words": {"kind": "csv", "path": "a.csv", "where": "n > 3",
+                            "take": {"n": 5, "by": "topic", "draw": "random"}}}},
+     "(the file a.csv; where n > 3; 5 of each topic taken (random))"),
+    ({"captures": {"r": {"of": "words", "site": "z", "layers": [0, 2], "positions": {
+        "kind": "named", "at": ["first", "last"]}, "reduce": [{"kind": "mean", "over": "stimulus"}],
+        "gradient": {"of": "cross_entropy"}}}},
+     "Capture 'r' recorded the gradient of cross_entropy with respect to z for 'words', layers "
+     "[0, 2], at the positions first, last of each stimulus, reduced to mean over stimulus."),
+    ({"interventions": {"m": {"kind": "ablate", "value": {
+        "kind": "mean", "mean_over": "words", "per": "position"}}}},
+     "activations are replaced by their mean over 'words', position by position."),
+])  # fmt: skip
+def test_methods_say_which_stimuli_what_was_recorded_and_put_in_place(
+    changed: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    made = provenance()
+    made["resolved"] |= changed
+    words = xr.Dataset({"text": ("stimulus", ["a", "b"])}, coords={"stimulus": ["s0", "s1"]})
+    path = write(tmp_path / "r.nc", {"/stimuli/words": words, **groups()}, made)
+    with open_result(path) as result:
+        assert sentence in methods(result)
+
+
+def test_a_check_that_failed_has_not_passed(tmp_path: Path) -> None:
+    made = provenance()
+    made["guards"] = [*made["guards"], {**made["guards"][0], "verdict": "failed"}]
+    with open_result(write(tmp_path / "r.nc", groups(), made)) as result:
+        assert "1 check of the measurement passed, 1 failed." in methods(result)
 
 
 def test_cells_of_a_matrix_are_told(tmp_path: Path) -> None:

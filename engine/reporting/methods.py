@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
 
 from patchclamp.engine.figures.facts import TAILS, p_of
+from patchclamp.engine.reporting.described import Entry, described, field, positions, put
 from patchclamp.engine.results import StoredResult
 from patchclamp.registry import ANALYSES
 from patchclamp.specs.formats import count
 
 PACKAGES = ("nnsight", "torch", "transformers", "numpy", "scipy", "scikit-learn", "xarray")
 
-Entry = Mapping[str, Any]
-
 
 def methods(result: StoredResult) -> str:
     """Return a paragraph for each part of the methods: model and stimuli, analyses, software."""
-    parts = [_model(result), " ".join(_sets(result)), " ".join(_captures(result))]
+    parts = [_model(result)]
+    parts += [" ".join(part(result)) for part in (_sets, _captures, _interventions)]
     parts += [" ".join(_analysis(name, result)) for name in result.analyses]
     parts.append(_software(result))
     return "\n\n".join(part for part in parts if part)
@@ -71,9 +70,12 @@ def _sets(result: StoredResult) -> Iterator[str]:
 
 
 def _origin(entry: Entry) -> str:
-    """Return where stimuli come from."""
-    kind = entry.get("kind")
-    match kind:
+    """Return where stimuli come from, and which of them are taken."""
+    return "; ".join([_source(entry), *_chosen(entry)])
+
+
+def _source(entry: Entry) -> str:
+    match entry.get("kind"):
         case "builtin":
             return f"the bundled set {entry['set']}"
         case "corrupt":
@@ -82,99 +84,57 @@ def _origin(entry: Entry) -> str:
             return f"the file {entry['path']}"
         case "hub":
             return f"the dataset {entry['dataset']}"
+        case "template":
+            return f"made from the template {entry.get('text')!r}"
+        case "items":
+            return "listed in the spec"
         case None:
             return "source not stated"
-    return f"kind {kind}"
+    return f"kind {entry['kind']}"
+
+
+def _chosen(entry: Entry) -> Iterator[str]:
+    if entry.get("where"):
+        yield f"where {entry['where']}"
+    if field(entry, "keep_if", "holds"):
+        yield f"kept if the model's answer to each meets: {entry['keep_if']['holds']}"
+    take = entry.get("take")
+    if take:
+        by = f" of each {take['by']}" if take.get("by") else ""
+        yield f"{take.get('n')}{by} taken ({take.get('draw')})"
 
 
 def _captures(result: StoredResult) -> Iterator[str]:
     """Yield a sentence for each capture."""
     for name, entry in result.spec.get("captures", {}).items():
-        positions = entry.get("positions")
-        where = positions.get("at") if isinstance(positions, Mapping) else positions
-        where = where[0] if isinstance(where, list) and len(where) == 1 else where
+        of = field(entry, "gradient", "of")
+        what = f"the gradient of {of} with respect to " if of else ""
+        chosen = entry.get("layers")
+        layers = "all layers" if chosen == "all" else f"layers {chosen}"
+        reduced = ", ".join(
+            f"{how.get('kind')}{' over ' + how['over'] if how.get('over') else ''}"
+            for how in entry.get("reduce") or ()
+        ).replace("_", " ")
         yield (
-            f"Capture {name!r} recorded {entry.get('site')} for {entry.get('of')!r}, layers "
-            f"{entry.get('layers')}, at {_said(where)} of each stimulus."
+            f"Capture {name!r} recorded {what}{entry.get('site')} for {entry.get('of')!r}, "
+            f"{layers}, at {positions(entry.get('positions'))} of each stimulus"
+            + (f", reduced to {reduced}." if reduced else ".")
         )
 
 
-def _said(position: Any) -> str:
-    known = {"last": "the last token", "first": "the first token", "all": "all tokens"}
-    return known.get(str(position), f"the positions {position}")
+def _interventions(result: StoredResult) -> Iterator[str]:
+    """Yield a sentence for each intervention."""
+    for name, entry in result.spec.get("interventions", {}).items():
+        yield f"Intervention {name!r}: {put(entry)}."
 
 
 def _analysis(name: str, result: StoredResult) -> Iterator[str]:
     """Yield what an analysis did, what it was tested against, and what it found."""
     data, entry = result.analyses[name], result.spec.get("analyses", {}).get(name, {})
     kind = str(data.attrs.get("kind"))
-    about = DESCRIBED.get(kind, _general)
-    yield f"{name}: {about(entry, data)}"
+    yield f"{name}: {described(kind, entry, data)}"
     yield from _inference(data)
     yield from _found(data)
-
-
-def _general(entry: Entry, data: xr.Dataset) -> str:
-    kind = str(data.attrs.get("kind"))
-    return f"{ANALYSES[kind].summary if kind in ANALYSES else kind}."
-
-
-def _rsa(entry: Entry, data: xr.Dataset) -> str:
-    metric = _field(entry, "rdm", "metric")
-    distance = f"{metric} distance" if metric else "distance"
-    contrast = entry.get("contrast") or {}
-    if contrast.get("kind") == "discriminative":
-        return (
-            f"representational similarity analysis; mean Fisher z of the similarity of pairs "
-            f"within a {contrast['column']} minus that across ({distance})."
-        )
-    if contrast.get("kind") == "categorical":
-        one, other = contrast["classes"]
-        return (
-            f"representational similarity analysis; mean Fisher z of the similarity of pairs "
-            f"within {one} minus that within {other} ({distance})."
-        )
-    models = ", ".join(entry.get("against") or {})
-    how = str(entry.get("compare", "")).replace("_", " ")
-    return (
-        f"representational similarity analysis; RDMs by {distance} were compared with the model "
-        f"RDMs {models} by {how} correlation over pairs of stimuli."
-    )
-
-
-def _probe(entry: Entry, data: xr.Dataset) -> str:
-    estimator = _field(entry, "estimator", "kind") or "linear"
-    target = _field(entry, "target", "column") or _field(entry, "target", "kind")
-    folds = data.attrs.get("n_folds", _field(entry, "cv", "folds"))
-    grouped = " that never divide a group" if data.attrs.get("n_groups") else ""
-    controls = ", ".join(str(c).replace("_", " ") for c in entry.get("controls") or ())
-    against = f"; controls: {controls}" if controls else ""
-    how = f"by cross-validation over {folds} folds{grouped}{against}"
-    return f"{estimator} read-out of {target} {how}."
-
-
-def _ablation(entry: Entry, data: xr.Dataset) -> str:
-    site = _field(entry, "units", "site") or "units"
-    metric = _field(entry, "metric", "kind") or "a metric"
-    return (
-        f"each unit ({site}) was ablated alone by the intervention {entry.get('with')!r}; the "
-        f"effect is the mean change of {metric} over {data.attrs.get('n_stimuli', 'all')} stimuli."
-    )
-
-
-DESCRIBED: Mapping[str, Callable[[Entry, xr.Dataset], str]] = {
-    "rsa": _rsa,
-    "probe": _probe,
-    "ablation": _ablation,
-}
-"""Kind of analysis -> what it did, in a sentence; any other kind is told by its summary."""
-
-
-def _field(entry: Entry, *path: str) -> Any:
-    value: Any = entry
-    for part in path:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _inference(data: xr.Dataset) -> Iterator[str]:
@@ -188,6 +148,9 @@ def _inference(data: xr.Dataset) -> Iterator[str]:
             f"Inference: {count(int(attrs['n_permutations']), 'permutation')} of {what} "
             f"{attrs.get('permutation', '')}{tail}, p = (k + 1)/(n + 1){corrected}."
         )
+    elif any(str(name).startswith("p_") for name in data.data_vars) and "test" in attrs:
+        tested = next(str(name) for name in data.data_vars if str(name).startswith("p_"))
+        yield f"Inference: {attrs['test']}; {data[tested].attrs.get('long_name', tested)}."
     if "interval" in attrs:
         yield f"Intervals: {attrs['interval']}."
 
@@ -231,5 +194,5 @@ def _software(result: StoredResult) -> str:
     return (
         f"Software: patchclamp {ours}{backend}; {used or 'versions not stated'}; Python "
         f"{made.get('python', 'not stated')}. Spec digest "
-        f"{str(made.get('digest', 'not stated'))[:16]}.{checks}"
+        f"{str(made.get('digest', 'not stated'))[:16]}.{checks}{'.' if checks else ''}"
     )
