@@ -188,8 +188,11 @@ def _software(result: StoredResult) -> str:
     versions = made.get("versions", {})
     used = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
     ours = versions.get("patchclamp", result.attrs.get("creation_library_version", "unknown"))
-    guards = [g for g in made.get("guards", []) if g.get("verdict") != "not checked"]
-    checks = f" {count(len(guards), 'check')} of the measurement passed." if guards else ""
+    verdicts = [guard.get("verdict", "ok") for guard in made.get("guards", [])]
+    passed = verdicts.count("ok")
+    checks = f" {count(passed, 'check')} of the measurement passed" if verdicts else ""
+    for verdict in dict.fromkeys(v for v in verdicts if v != "ok"):
+        checks += f", {verdicts.count(verdict)} {verdict}"
     backend = f" through its backend {made['backend']}" if made.get("backend") else ""
     return (
         f"Software: patchclamp {ours}{backend}; {used or 'versions not stated'}; Python "
