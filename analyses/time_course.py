@@ -30,11 +30,15 @@ def course_dissimilarities(
     result = np.empty((units, n * (n - 1) // 2))
     first, second = np.triu_indices(n, 1)
     half = n // 2
-    room, place = np.empty((BATCH, half * n + (n - half) ** 2)), _places(n, half)
+    place = _places(n, half)
+    # Used again for every batch: fresh memory takes longer than what is done in it.
+    own, turned = np.empty((BATCH, n, positions)), np.empty((BATCH, positions, n))
+    room = np.empty((BATCH, half * n + (n - half) ** 2))
     for start in range(0, units, BATCH):
         rows = slice(start, start + BATCH)
-        unit = _unit_courses(courses[rows], leave_out)
-        products = _products(unit, half, room[: len(unit)])
+        unit = _unit_courses(courses[rows], own[: len(courses[rows])], leave_out)
+        np.copyto(turned[: len(unit)], unit.transpose(0, 2, 1))
+        products = _products(unit, turned[: len(unit)], room[: len(unit)])
         out = products.take(place, axis=1, out=result[rows], mode="clip")
         np.subtract(1.0, out, out=out)
         if np.fmin.reduce(out, axis=None, initial=np.inf) <= CANCELLED:
@@ -50,14 +54,14 @@ def course_dissimilarities(
 
 
 def _products(
-    unit: NDArray[np.float64], half: int, room: NDArray[np.float64]
+    unit: NDArray[np.float64], turned: NDArray[np.float64], room: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return inner products of a first half of stimuli with all, and of the rest with themselves.
 
     So a quarter of the work is left out: what the rest has with the first half is known then.
     """
     units, n, _ = unit.shape
-    turned = np.ascontiguousarray(unit.transpose(0, 2, 1))
+    half = n // 2
     above, below = room[:, : half * n], room[:, half * n :]
     np.matmul(unit[:, :half], turned, out=above.reshape(units, half, n))
     np.matmul(unit[:, half:], turned[:, :, half:], out=below.reshape(units, n - half, n - half))
@@ -71,10 +75,16 @@ def _places(n: int, half: int) -> NDArray[np.intp]:
     return np.where(first < half, first * n + second, below)
 
 
-def _unit_courses(courses: NDArray[np.floating], leave_out: bool) -> NDArray[np.float64]:
-    """Return courses centred over positions, each of length 1; NaN for one that is constant."""
+def _unit_courses(
+    courses: NDArray[np.floating], room: NDArray[np.float64], leave_out: bool
+) -> NDArray[np.float64]:
+    """Return courses centred over positions, each of length 1, in a room of their shape.
+
+    NaN for one that is constant.
+    """
     shape, positions = courses.shape, courses.shape[2]
-    values = np.array(courses, dtype=np.float64, order="C").reshape(-1, positions)
+    np.copyto(room, courses)
+    values = room.reshape(-1, positions)
     mean = values @ np.full(positions, 1 / positions)
     # In place, and without a loop over courses: they are short.
     dger(-1.0, np.ones(positions), mean, a=values.T, overwrite_a=1)
@@ -87,9 +97,8 @@ def _unit_courses(courses: NDArray[np.floating], leave_out: bool) -> NDArray[np.
             message = "a correlation is undefined for {}, constant over positions"
             _refuse(constant.reshape(shape[:2]), message)
         length = np.where(constant, np.nan, length)
-    flat = values.reshape(-1)
-    flat *= np.repeat(1 / length, positions)
-    return values.reshape(shape)
+    values *= (1 / length)[:, None]
+    return room
 
 
 def _refuse(wrong: NDArray[np.bool_], message: str) -> None:

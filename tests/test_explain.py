@@ -177,6 +177,7 @@ def test_the_snippet_of_a_name_is_valid(sort: str, name: str) -> None:
         ("norms", "Not implemented yet"),
         ("ndif", "gradients: no gradient comes back through the sandbox"),
         ("analyses", "kind: rsa. Representational similarity"),
+        ("rsa", "two classes and says nothing about their separation"),
     ],
 )
 def test_what_is_said_of_a_name(name: str, said: str) -> None:

@@ -1,5 +1,7 @@
 """Noise precision and the distances it weighs, against explicit matrices, and without bias."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,15 @@ def test_what_says_nothing_of_noise_is_refused(residuals, folds):
         shrunk_precision(residuals, 29, "diagonal")
     with pytest.raises(UndefinedError, match="at least 2 folds; there is 1"):
         crossnobis(folds[:1], shrunk_precision(residuals, 29, "none"))
+
+
+def test_no_matrix_of_units_by_units_is_ever_made():
+    """20,000 units would need 3.2 GB for one."""
+    rng = np.random.default_rng(0)
+    residuals, folds = rng.normal(size=(40, 20_000)), rng.normal(size=(2, 12, 20_000))
+    tracemalloc.start()
+    found = crossnobis(folds, shrunk_precision(residuals, 39, "shrinkage"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (66,)
+    assert peak < 100e6
