@@ -46,14 +46,16 @@ BATCH = 1 << 16
 """Numbers that the fits done side by side may have: few enough for the processor's cache."""
 
 
-def fit_logistic(split: Split, targets: Array, strength: float) -> tuple[Array, Array]:
+def fit_logistic(
+    split: Split, targets: Array, strength: float, *, fine: bool = True
+) -> tuple[Array, Array]:
     """Return weights (column, labelling, class) and intercepts of regularised maximum likelihood.
 
     `targets`: (training stimulus, labelling, class), 1 in the class of a stimulus and 0 in the
     others; with two classes the second alone, and the first has decision 0. Minimises
     sum of -log p + |w|² / (2 C) with C = `strength`; intercepts are not penalised. A fit has
-    converged where the norm of the gradient of the mean loss is `TOLERANCE`, the first labelling's
-    `FINE`; one that does not get to the former raises `AnalysisError`.
+    converged where the norm of the gradient of the mean loss is `TOLERANCE`, with `fine` the first
+    labelling's `FINE`; one that does not get to the former raises `AnalysisError`.
     """
     axes, variances = split.axes
     design = np.column_stack([split.train @ axes, np.ones(len(targets))])
@@ -65,8 +67,9 @@ def fit_logistic(split: Split, targets: Array, strength: float) -> tuple[Array, 
         _fit(design, turned[..., start : start + step], curvature, penalty)
         for start in range(0, turned.shape[-1], step)
     ]
-    first = _Loss(design, penalty[:, None, None], turned[..., :1])
-    found[0][..., :1] = _minimise(first, found[0][..., :1], curvature, FINE, most=PATIENCE)
+    if fine:
+        first = _Loss(design, penalty[:, None, None], turned[..., :1])
+        found[0][..., :1] = _minimise(first, found[0][..., :1], curvature, FINE, most=PATIENCE)
     weights = np.moveaxis(np.concatenate(found, axis=-1), -1, 1)
     return np.tensordot(axes, weights[:-1], axes=1), weights[-1]
 

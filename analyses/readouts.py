@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,7 @@ class Readout:
     `scale`: units are divided by their standard deviation in training. `units`: it needs them
     as columns. `chances`: its decisions are log-odds. `two`: it knows two classes only.
     `stronger`: the sign of the change in strength that penalises more; 0 has no penalty.
+    `quick`: a fit that is good enough to choose a strength by, where there is one.
     """
 
     fit: Fit
@@ -74,6 +76,7 @@ class Readout:
     chances: bool = False
     two: bool = False
     stronger: int = 0
+    quick: Fit | None = None
 
 
 def one_hot(labellings: Labellings, n_classes: int) -> Array:
@@ -92,7 +95,9 @@ def _ridge(split: Split, labellings: Labellings, n_classes: int, strength: float
     return Linear(weights, without_absent(intercepts, labellings, n_classes))
 
 
-def _logistic(split: Split, labellings: Labellings, n_classes: int, strength: float) -> Linear:
+def _logistic(
+    split: Split, labellings: Labellings, n_classes: int, strength: float, *, fine: bool = True
+) -> Linear:
     """Multinomial logistic regression."""
     absent = np.zeros((len(labellings), 1 if n_classes == 2 else n_classes))
     absent = without_absent(absent, labellings, n_classes)
@@ -102,7 +107,7 @@ def _logistic(split: Split, labellings: Labellings, n_classes: int, strength: fl
     intercepts = np.zeros_like(absent)
     if several.any():
         weights[:, several], intercepts[several] = fit_logistic(
-            split, targets[:, several], strength
+            split, targets[:, several], strength, fine=fine
         )
     return Linear(weights, intercepts + absent)
 
@@ -193,7 +198,7 @@ def without_absent(
 
 READOUTS: Mapping[str, Readout] = {
     "ridge": Readout(_ridge, stronger=1),
-    "logistic": Readout(_logistic, chances=True, stronger=-1),
+    "logistic": Readout(_logistic, chances=True, stronger=-1, quick=partial(_logistic, fine=False)),
     "l1": Readout(_l1, units=True, stronger=-1),
     "svm": Readout(_svm, stronger=-1),
     "centroid": Readout(_centroid),
