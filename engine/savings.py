@@ -5,7 +5,8 @@ Each saving is exact. `run: {optimise: false}` takes none, and is what they are 
 1. A condition starts at its first changed layer, from what the clean run had there (`streams`).
 2. Where it changes late tokens only, the tokens before them keep the keys and values that the clean
    run gave them (`past`), and only the others run.
-3. Conditions that start at one layer run side by side, as further rows of one pass (`packs`).
+3. Conditions that start at one layer, or near it where they are small, run side by side, as further
+   rows of one pass (`packs`).
 4. Only where answers are read is unembedded, and, where no metric needs more, only the tokens that
    they are of (`steps.read_answers_of`).
 
@@ -15,12 +16,15 @@ against what it saves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 _FEWER = 0.75
 """Share of a batch's tokens that may be left to run for the rest's keys and values to be worth
 being copied."""
+_PASS = 8
+"""What a pass costs in each layer beside its tokens, in tokens: weights are read once a pass. At a
+layer of 7 million weights 7 were measured; where there are more threads or a GPU it is more."""
 _SPREAD = 0.5
 """Within a pass, tokens of the shortest condition as a share of those of the longest: all rows of
 a pass are as long as the longest."""
@@ -102,8 +106,8 @@ def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) ->
 
     `layers` are those of the model, `budget` the most tokens in a pass.
 
-    >>> wanted = [Wanted(number, (0,), number, None) for number in range(4)]
-    >>> sweep = sweep_of(wanted, layers=4, length=10, budget=100)
+    >>> wanted = [Wanted(number, (0, 1), number, None) for number in range(4)]
+    >>> sweep = sweep_of(wanted, layers=4, length=20, budget=100)
     >>> sweep.streams, [pack.start for pack in sweep.packs]
     ((1, 2, 3), [0, 1, 2, 3])
     """
@@ -117,13 +121,32 @@ def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) ->
     packs: list[Pack] = []
     for is_late in (False, True):
         members = [one for one in wanted if (one.number in late) == is_late]
-        for start in sorted({one.start for one in members} if skip else {0}):
-            of_start = [one for one in members if not skip or one.start == start]
-            sizes = [one.tokens if is_late else length for one in of_start]
-            parts = _parts(of_start, [size or length for size in sizes], budget)
+        sizes = {one.number: (is_late and one.tokens) or length for one in members}
+        for start, of_start in _from(members, layers, sizes).items() if skip else [(0, members)]:
+            parts = _parts(of_start, [sizes[one.number] for one in of_start], budget)
             packs += [Pack(start, is_late, part) for part in parts]
     streams = tuple(sorted({pack.start for pack in packs} - {0}))
     return Sweep(streams, past, tuple(packs))
+
+
+def _from(
+    members: Sequence[Wanted], layers: int, sizes: Mapping[int, int]
+) -> dict[int, list[Wanted]]:
+    """Return conditions by the layer that their pass starts from.
+
+    That is their own, or a lower one where the layers that they then run for nothing cost less
+    than a pass of their own.
+    """
+    found: dict[int, list[Wanted]] = {}
+    for start in sorted({one.start for one in members}):
+        own = [one for one in members if one.start == start]
+        tokens = sum(len(one.rows) * sizes[one.number] for one in own)
+        lower = max(found, default=None)
+        if lower is not None and (start - lower) * tokens <= (layers - start) * _PASS:
+            found[lower] += own
+        else:
+            found[start] = own
+    return found
 
 
 def _parts(
