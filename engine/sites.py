@@ -81,13 +81,15 @@ def only_seen(
 ) -> torch.Tensor:
     """Return the second of two tensors of a site, the first where a query does not see a key.
 
-    Whatever is put in place of scores or a pattern, no query sees what comes after it.
+    Whatever is put in place of scores or a pattern, no query sees what comes after it; and what
+    another query did not see, which has no score there, it does not see in its place.
     """
     old, new = tensors
     if place["form"] not in ("scores", "pattern"):
         return new
     mask = attended(place, values)["given"]["attention_mask"]
-    return torch.where(seen(place, mask, old), new, old)
+    none = -torch.inf if place["form"] == "scores" else 0.0
+    return torch.where(seen(place, mask, old), new.masked_fill(new.isnan(), none), old)
 
 
 def attended(place: Place, values: Sequence[Any]) -> dict[str, Any]:

@@ -129,8 +129,16 @@ def test_no_query_sees_what_comes_after_it_whatever_is_put_in_place(
     torch.testing.assert_close(new, expected.to(new.dtype), rtol=0, atol=1e-6)
 
 
-def test_scores_of_another_stimulus_can_be_put_in_place(tmp_path: Path) -> None:
-    line = "  a: {kind: ablation, with: drawn, units: {site: attn_scores}, metric: logit_diff}"
-    found = analysed(tmp_path, line).analysis("a")
-    assert bool(np.isfinite(found["logit_diff"]).all())
+@pytest.mark.parametrize("at", ["", ", positions: last_item.last"])
+def test_scores_of_another_stimulus_can_be_put_in_place(at: str, tmp_path: Path) -> None:
+    """Of a query at another place, which saw fewer keys, the others are not seen."""
+    line = (
+        f"  a: {{kind: ablation, with: drawn, units: {{site: attn_scores{at}}}, metric: logprob}}"
+    )
+    spec = tmp_path / "spec.yaml"
+    spans = "    groups: template\n    spans: {last_item: '{s4}'}\n"
+    text = SPEC.replace("    groups: template\n", spans).replace("ANALYSES", line)
+    spec.write_text(text)
+    found = run(spec, out=tmp_path, cache=tmp_path / "cache").analysis("a")
+    assert bool(np.isfinite(found["logprob"]).all())
     assert float(np.abs(found["effect"]).max()) > 1e-3
