@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from patchclamp.analyses import probe, selection
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.run import run
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_representation import Probe, Selection
 
@@ -225,3 +226,58 @@ def test_chosen_units_read_back_from_netcdf_as_they_were(result, tmp_path):
     result.to_netcdf(tmp_path / "result.nc")
     with xr.open_dataset(tmp_path / "result.nc") as read:
         xr.testing.assert_identical(read.load(), result)
+
+
+SPEC = """\
+patchclamp: 1
+name: chosen
+model: {id: "bundled:sequences"}
+stimuli:
+  words:
+    kind: builtin
+    set: sequences
+    text: "{prompt}"
+    labels: [form]
+    groups: template
+    answer: {correct: " {next}", foil: " {last}"}
+    take: {n: 40, by: form}
+captures:
+  resid: {of: words, site: resid_post, layers: 1, positions: last}
+interventions:
+  flat: {kind: ablate, value: {along: decode}}
+analyses:
+  flattened:
+    kind: ablation
+    stimuli: words
+    with: flat
+    units: {site: resid_post, layers: 1, positions: last}
+    metric: logit_diff
+  decode: {kind: probe, of: resid, features: choose, target: form, cv: {folds: 3}, shuffles: 19}
+  geometry:
+    kind: rsa
+    of: resid
+    features: choose
+    contrast: {kind: discriminative, column: form}
+    test: {permute: form, n: 99}
+  choose:
+    kind: selection
+    column: form
+    target: bare
+    k: 4
+    cv: {folds: 3}
+    methods: {welch: {kind: contrast, of: resid}}
+"""
+
+
+def test_a_spec_chooses_units_reads_them_out_and_takes_them_away(tmp_path):
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    result = run(tmp_path / "spec.yaml", out=tmp_path, cache=tmp_path / "cache")
+    decode, choose = result.analysis("decode"), result.analysis("choose")
+    assert decode["balanced_accuracy"].item() > 0.6
+    xr.testing.assert_equal(
+        decode["chosen"].squeeze("position", drop=True).drop_vars("kind_of_method"),
+        choose["chosen"].drop_vars(["kind_of_method", "capture", "units_of"]),
+    )
+    assert np.count_nonzero(decode["direction"]) == 4
+    assert abs(result.analysis("flattened")["effect"]).max() > 0
+    assert result.analysis("geometry").attrs["n_stimuli_chosen_on"] == 80
