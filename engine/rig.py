@@ -42,6 +42,7 @@ class Rig:
     module: torch.nn.Module | None = None
     threads: int = 0
     started: float = 0.0
+    begun: float = field(default_factory=monotonic)
     total: int = 0
     """Passes that are known to be due."""
     aside: int = 0
@@ -126,6 +127,7 @@ class Rig:
             guards += [guard for guard in made["guards"] if guard not in guards]
         passes = self.aside + (0 if self.passes is None else self.passes.run_so_far)
         told = {**self.setting(), "forward_passes": passes, "guards": guards, "records": records}
+        told["seconds"] = round(monotonic() - self.begun, 1)
         return told if self.wire is None else {**told, "wire": self.wire.account()}
 
     def wait(self) -> None:

@@ -9,11 +9,13 @@ import xarray as xr
 
 from patchclamp.registry import ANALYSES
 
-FORMATS = {"share": "{:.0%}", "p": "{:.3f}", "p_max": "{:.3f}"}
+FORMATS = {"share": "{:.0%}", **dict.fromkeys(("p", "p_max", "p_fdr"), "{:.3f}")}
 """Variable -> how it is written, where three digits after the point are not the way."""
 
 FORM = "{:.3f}"
 
+LEAST = 0.0005
+"""Below it a p value would be written as 0, which it never is."""
 
 MOST = 60
 """Most places of a table without heads that are all listed."""
@@ -71,16 +73,18 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
         labels = [str(part) for part in frame["place"].to_numpy()[row]]
         ends = [[float(x[v].to_numpy()[row]) for x in (frame, highest)] for v in headline]
         texts = [
-            " to ".join(dict.fromkeys(_written(forms[variable], end) for end in both))
+            " to ".join(dict.fromkeys(_written(variable, forms[variable], end) for end in both))
             for variable, both in zip(headline, ends, strict=True)
         ]
         rows.append((*labels, *texts))
     return Summary(tuple(head), tuple(rows), len(dims), places)
 
 
-def _written(form: str, number: float) -> str:
-    """Return a number as text; one that is shown as 0 has no sign."""
+def _written(variable: str, form: str, number: float) -> str:
+    """Return a number as text; one that is shown as 0 has no sign, and is no p value."""
     if np.isnan(number):
         return "—"
+    if variable in ("p", "p_max", "p_fdr") and 0 < number < LEAST:
+        return "<0.001"
     text = form.format(number)
     return text if any(digit in text for digit in "123456789") else text.removeprefix("-")

@@ -69,7 +69,7 @@ def test_layer_curves_hold_values_bands_and_marks() -> None:
         "n": "30 stimuli in 10 groups",
         "test": "99 permutations of category within groups, one-sided (greater)",
         "correction": "maximum statistic over all places",
-        "units": "no units (a share, correlation or probability)",
+        "units": "none",
     }
 
 

@@ -293,6 +293,7 @@ def test_cells_of_a_matrix_are_told(tmp_path: Path) -> None:
         assert "A matrix of 3 cells varied seed (0, 1, 2); 1 of them failed." in text
         top = page(result).split("<nav>")[0]
     assert "2 of 3 have a result" in top
+    assert "42 forward passes" in top  # of both cells that have a result
     assert "a NaN" in top
     assert "at all 2 places" in top
 

@@ -23,6 +23,7 @@ IGNORED = frozenset(
         "at",
         "records",
         "forward_passes",
+        "seconds",
         "cells",
         "merged",
     }

@@ -17,7 +17,7 @@ from patchclamp.engine.figures.grids import (
     matrix_size,
     strip_size,
 )
-from patchclamp.engine.figures.names import sides
+from patchclamp.engine.figures.names import ROOM, sides
 from patchclamp.engine.figures.sketch import (
     Axis,
     Band,
@@ -177,7 +177,7 @@ def _(layer: Points, axes: Axes, order: _Order) -> None:
     if not any(layer.names):
         return
     reach = float(np.abs([layer.x, layer.y]).max())
-    placed = sides(layer.x, layer.y, layer.names, 1.08 * reach)
+    placed = sides(layer.x, layer.y, layer.names, ROOM * reach)
     for x, y, name, side in zip(layer.x, layer.y, layer.names, placed, strict=True):
         if side is not None:
             axes.annotate(

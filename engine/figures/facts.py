@@ -70,7 +70,7 @@ def _correction(data: xr.Dataset, p: str | None) -> str:
 def units(data: xr.DataArray) -> str:
     """Return the units of a variable in words."""
     unit = str(data.attrs.get("units", ""))
-    return "no units (a share, correlation or probability)" if unit == NATURAL else unit
+    return "none" if unit == NATURAL else unit
 
 
 def label(data: xr.DataArray) -> str:

@@ -12,6 +12,9 @@ from patchclamp.engine.figures.sketch import Array
 LETTER, LINE = 0.024, 0.042
 """Width of a letter and height of a line, as shares of the sides of a plane."""
 
+ROOM = 1.25
+"""How much wider than its points a plane is whose points have names."""
+
 GAP = 0.015
 """Share of the side between a point and its name."""
 

@@ -9,6 +9,7 @@ import xarray as xr
 
 from patchclamp.engine.figures.curves import SERIES, capital
 from patchclamp.engine.figures.facts import facts, label
+from patchclamp.engine.figures.names import ROOM
 from patchclamp.engine.figures.sketch import Axis, Curve, Panel, Points, Sketch
 from patchclamp.engine.figures.variables import each, spread
 
@@ -91,7 +92,7 @@ def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
     both = np.isfinite(exact) & np.isfinite(estimate)
     if not both.any():
         return ()
-    reach = 1.08 * float(np.abs(np.concatenate([exact[both], estimate[both]])).max()) or 1.0
+    reach = ROOM * float(np.abs(np.concatenate([exact[both], estimate[both]])).max()) or 1.0
     order = np.argsort(-np.abs(exact[both]), kind="stable")
     x, y = exact[both][order], estimate[both][order]
     nodes = data["node"].to_numpy()[both][order] if "node" in data["exact"].dims else ()

@@ -83,13 +83,15 @@ def _settings(made: Mapping[str, Any]) -> list[str]:
 
 
 def _cost(result: StoredResult) -> list[str]:
-    """Return what the run took, as far as its provenance says."""
-    made = result.made
+    """Return what the run took, of all of its cells, as far as its provenance says."""
+    parts = [cell["provenance"] for cell in result.cells if "provenance" in cell] or [result.made]
     rows = []
-    if "forward_passes" in made:
-        rows.append(count(int(made["forward_passes"]), "forward pass").replace("passs", "passes"))
-    if "seconds" in made:
-        rows.append(f"{float(made['seconds']):.1f} s")
+    if any("forward_passes" in part for part in parts):
+        passes = sum(int(part.get("forward_passes", 0)) for part in parts)
+        rows.append(count(passes, "forward pass").replace("passs", "passes"))
+    if any("seconds" in part for part in parts):
+        seconds = sum(float(part.get("seconds", 0)) for part in parts)
+        rows.append(f"{seconds:.1f} s to measure and analyse")
     if result.path.exists():
         rows.append(f"{result.path.stat().st_size / 1e6:.1f} MB result")
     return rows
