@@ -67,7 +67,7 @@ TOKENS = 2048
 """Tokens of a batch; on one CPU thread larger ones are not faster."""
 FIXED = 32
 """Stimuli of a batch in file order."""
-COUNTS = {"gpt2-small": 384, "pythia-70m": 768, BUNDLED: 4096}
+COUNTS = {"gpt2-small": 256, "pythia-70m": 512, BUNDLED: 4096}
 """Stimuli: so many that what is done once a capture, such as running some alone, is 1 to 2 %."""
 
 SPEC = """\

@@ -54,6 +54,9 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
     special = choice.bos != "never" and choice.chat == "none"
     ids: list[tuple[int, ...]] = []
     places: list[tuple[tuple[int, int], ...]] = []
+    # One object for each id and each place, whatever number of texts has it.
+    known: dict[int, int] = {}
+    seen: dict[tuple[int, int], tuple[int, int]] = {}
     for at in range(0, len(texts), _AT_ONCE):
         # What is longer than the model reads is for the caller to refuse; the library would log.
         batch = tokenizer(
@@ -62,10 +65,11 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
             return_offsets_mapping=tokenizer.is_fast,
             verbose=False,
         )
-        some = [tuple(map(int, row)) for row in batch["input_ids"]]
+        some = [tuple(known.setdefault(id_, id_) for id_ in row) for row in batch["input_ids"]]
         ids += some
         if tokenizer.is_fast:
-            places += [tuple((int(a), int(b)) for a, b in row) for row in batch["offset_mapping"]]
+            spans = batch["offset_mapping"]
+            places += [tuple(seen.setdefault(pair, pair) for pair in row) for row in spans]
         else:
             places += [((0, 0),) * len(row) for row in some]
     bos = tokenizer.bos_token_id
