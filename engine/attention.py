@@ -28,16 +28,18 @@ def take(
     return raw if place["form"] == "scores" else softmax(raw)
 
 
-def mix(place: dict[str, Any], tensors: dict[str, Any], new: torch.Tensor) -> torch.Tensor:
+def mix(
+    place: dict[str, Any], tensors: dict[str, Any], old: torch.Tensor, new: torch.Tensor
+) -> torch.Tensor:
     """Return the z (row, head, position, channel) that changed scores or a changed pattern give.
 
-    A query that sees no key, which only padding does, keeps what the model gave it.
+    A query of which nothing is changed keeps what the model gave it, to the last bit.
     """
     pattern = softmax(new) if place["form"] == "scores" else new
     v, z = tensors["v"], tensors["z"]
     v = v.repeat_interleave(z.shape[1] // v.shape[1], dim=1)
-    blind = scores(place, tensors).isneginf().all(-1, keepdim=True)
-    return torch.where(blind, z, pattern.to(v.dtype) @ v)
+    changed = (new != old).any(-1, keepdim=True)
+    return torch.where(changed, pattern.to(v.dtype) @ v, z)
 
 
 def softmax(scores: torch.Tensor) -> torch.Tensor:

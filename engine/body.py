@@ -50,8 +50,10 @@ def arrive(visit: dict[str, Any], value: Any, kept: dict[Any, Any]) -> tuple[Fou
         results, replacement = do(step, values, kept)
         found.update(results)
         if replacement is not None:
-            value = put(place, values, replacement)
-            if place["form"] in ("scores", "pattern"):
+            maps = place["form"] in ("scores", "pattern")
+            before = take(place, values, kept) if maps else None
+            value = put(place, values, replacement, before)
+            if maps:
                 kept[place["site"], place["layer"]] = replacement
     if visit.get("keep"):
         kept[here] = value

@@ -55,8 +55,13 @@ def take(
     return tensor
 
 
-def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
-    """Return the last part's value with the site's tensor in place; the inverse of `take`."""
+def put(
+    place: Place, values: Sequence[Any], tensor: torch.Tensor, before: torch.Tensor | None = None
+) -> Any:
+    """Return the last part's value with the site's tensor in place; the inverse of `take`.
+
+    `before` is what `take` gave, which scores and patterns are held against.
+    """
     form, part, value = place["form"], place["parts"][-1], values[-1]
     old = member(part, value)
     if form == "bare":
@@ -64,7 +69,8 @@ def put(place: Place, values: Sequence[Any], tensor: torch.Tensor) -> Any:
     if form == "logprobs":
         raise ValueError("the site 'logprobs' is computed from logits and is not written")
     if form in ("scores", "pattern"):
-        tensor = mix(place, attended(place, values), tensor)
+        assert before is not None, "it is taken before it is changed"
+        tensor = mix(place, attended(place, values), before, tensor)
     elif form == "rest":
         tensor = tensor - first(values[0])
     new = tensor.to(old.device, old.dtype)

@@ -58,7 +58,19 @@ def analysed(folder: Path, model: Path, analyses: str, *, optimise: str = "true"
 def test_keeping_everything_is_the_clean_run_bit_for_bit(
     twin: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    sites = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out")
+    sites = (
+        "resid_pre",
+        "q",
+        "k",
+        "v",
+        "attn_scores",
+        "attn_pattern",
+        "z",
+        "attn_out",
+        "resid_mid",
+        "mlp_act",
+        "mlp_out",
+    )
     lines = "\n".join(
         f"  {site}: {{kind: ablation, with: same, units: {{site: {site}}}, metric: logit_diff}}"
         for site in sites
