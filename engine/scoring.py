@@ -20,15 +20,21 @@ def read_answers(step: dict[str, Any], logits: torch.Tensor) -> dict[str, torch.
     `columns` (column,) is not None, only the logits of these tokens are read, and the step counts
     tokens by column; what unembeds may then have given no others.
     """
-    device, columns = logits.device, step["columns"]
-    if columns is not None and logits.shape[-1] != len(columns):
-        logits = logits[..., columns.to(device)]
-    places = logits[step["rows"].to(device), step["positions"].to(device)]
-    found = reduce_answers(step, places)
+    device = logits.device
+    found = reduce_answers(step, at_places(step, logits))
     if step["text"] is not None:
         loss = cross_entropy(logits, step["text"].to(device))
         found["cross_entropy"] = loss[step["rows"].to(device)[step["first"].to(device)]]
     return {name: value.detach().to("cpu") for name, value in found.items()}
+
+
+def at_places(step: dict[str, Any], logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits (place, token) that a step reads, of its `columns` alone if it has any."""
+    device, columns = logits.device, step["columns"]
+    if columns is not None and logits.shape[-1] != len(columns):
+        logits = logits[..., columns.to(device)]
+    places: torch.Tensor = logits[step["rows"].to(device), step["positions"].to(device)]
+    return places
 
 
 def reduce_answers(step: dict[str, Any], places: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -73,8 +79,7 @@ def objective(step: dict[str, Any], logits: torch.Tensor) -> torch.Tensor:
         text = step["text"].to(logits.device)
         loss = cross_entropy(logits[rows], text[rows])
         return loss * (text[rows] >= 0).sum(1) if step["at"] == "each" else loss
-    places = logits[step["rows"].to(logits.device), step["positions"].to(logits.device)]
-    found = reduce_answers(step, places)
+    found = reduce_answers(step, at_places(step, logits))
     match step["of"]:
         case "logit_diff":
             return found["logit_correct"] - found["logit_foil"]
