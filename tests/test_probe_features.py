@@ -12,6 +12,8 @@ from threadpoolctl import threadpool_limits
 from patchclamp.analyses import probe, selection
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine import open_result
+from patchclamp.engine.reporting.methods import methods
 from patchclamp.engine.run import run
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_representation import Probe, Selection
@@ -281,3 +283,7 @@ def test_a_spec_chooses_units_reads_them_out_and_takes_them_away(tmp_path):
     assert np.count_nonzero(decode["direction"]) == 4
     assert abs(result.analysis("flattened")["effect"]).max() > 0
     assert result.analysis("geometry").attrs["n_stimuli_chosen_on"] == 80
+    text = methods(open_result(result.path))
+    assert "analysis of the units that choose chose by welch, chosen on 80 of the same" in text
+    assert "form from the units that choose chose by welch, chosen anew inside each" in text
+    assert "Intervention 'flat': what lies along the direction of decode is removed." in text

@@ -59,6 +59,8 @@ def put(entry: Entry) -> str:
             return f"{instead} their mean over {field(entry, 'value', 'mean_over')!r}{per}"
         case "ablate", "resample":
             return f"{instead} those of stimuli drawn from {field(entry, 'value', 'resample')!r}"
+        case "ablate", "along":
+            return f"what lies along the direction of {field(entry, 'value', 'along')} is removed"
         case "patch", _:
             return f"{instead} those of the partner in {entry.get('source')!r}"
         case "add", _:
@@ -82,12 +84,23 @@ def _metric(entry: Entry) -> str:
     return str(metric.get("kind") if isinstance(metric, Mapping) else metric or "a metric")
 
 
+def _of_chosen(entry: Entry, data: xr.Dataset) -> str:
+    """Return of which units an analysis is, where a selection chose them, in words."""
+    if entry.get("features") is None:
+        return ""
+    ways = ", ".join(map(str, data["chosen_by"].values.tolist()))
+    again = ", chosen anew inside each training part"
+    if "n_stimuli_chosen_on" in data.attrs:
+        again = f", chosen on {data.attrs['n_stimuli_chosen_on']} of the same stimuli"
+    return f" of the units that {entry['features']} chose by {ways}{again}"
+
+
 def _rsa(entry: Entry, data: xr.Dataset) -> str:
     metric = field(entry, "rdm", "metric")
     distance = f"{metric} distance" if metric else "distance"
     contrast = entry.get("contrast") or {}
     over = " of the time course of each unit" if entry.get("pattern") == "positions" else ""
-    head = "representational similarity analysis"
+    head = f"representational similarity analysis{_of_chosen(entry, data)}"
     if contrast:
         alike = metric in ("correlation", "cosine", None)
         what = "Fisher z of the similarity" if alike else "dissimilarity"
@@ -114,7 +127,8 @@ def _probe(entry: Entry, data: xr.Dataset) -> str:
     controls = ", ".join(str(c).replace("_", " ") for c in entry.get("controls") or ())
     against = f"; controls: {controls}" if controls else ""
     how = f"by cross-validation over {folds} folds{grouped}{against}"
-    return f"{estimator} read-out of {target} {how}."
+    units = _of_chosen(entry, data).replace(" of", " from", 1)
+    return f"{estimator} read-out of {target}{units} {how}."
 
 
 def _contrast(entry: Entry, data: xr.Dataset) -> str:
