@@ -73,7 +73,9 @@ def correlations(patterns: ArrayLike) -> NDArray[np.float64]:
     return 1.0 - dissimilarities(patterns)
 
 
-def fisher_z(*, dissimilarity: ArrayLike) -> NDArray[np.float64]:
+def fisher_z(
+    *, dissimilarity: ArrayLike, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return Fisher's z = arctanh(r) of each pair, from its `dissimilarity` d = 1 - r.
 
     `dissimilarity`: (..., pair), dimensionless; result: the same, in Fisher z, where sampling error
@@ -82,6 +84,7 @@ def fisher_z(*, dissimilarity: ArrayLike) -> NDArray[np.float64]:
     what sets near-duplicates apart. A pair with d or 2 - d below 1e-10 is refused, not clipped:
     its z would be rounding error, and one such pair can carry a mean. It raises
     `UndefinedError` with the two rows of the first. NaN, a pair that is left out, stays NaN.
+    `out` takes the result, and may be the dissimilarities themselves.
     Source: Fisher 1915, doi:10.2307/2331838.
 
     >>> fisher_z(dissimilarity=[0.5, 1.0, 1.5]).round(3)
@@ -91,14 +94,14 @@ def fisher_z(*, dissimilarity: ArrayLike) -> NDArray[np.float64]:
     low, high = (f.reduce(d, axis=None, initial=1.0) for f in (np.fmin, np.fmax))
     if low < IDENTICAL or high > 2 - IDENTICAL:
         _refuse_extreme(d)
-    z = np.empty(d.shape)
-    given, flat = d.reshape(-1), z.reshape(-1)
+    z = np.empty(d.shape) if out is None else out
+    given, flat, room = d.reshape(-1), z.reshape(-1), np.empty(min(CACHED, d.size))
     for start in range(0, d.size, CACHED):
-        some, out = given[start : start + CACHED], flat[start : start + CACHED]
-        np.subtract(2.0, some, out=out)
-        np.divide(out, some, out=out)
-        np.log(out, out=out)
-        np.multiply(out, 0.5, out=out)
+        some, part = given[start : start + CACHED], flat[start : start + CACHED]
+        ratio = np.subtract(2.0, some, out=room[: len(some)])
+        np.divide(ratio, some, out=ratio)
+        np.log(ratio, out=ratio)
+        np.multiply(ratio, 0.5, out=part)
     return z
 
 

@@ -47,7 +47,7 @@ class Block:
         courses = np.ascontiguousarray(np.moveaxis(self.courses, -1, 0))
         d = course_dissimilarities(courses, leave_out=True)
         d[(d < IDENTICAL) | (d > 2 - IDENTICAL)] = np.nan
-        return fisher_z(dissimilarity=d)
+        return fisher_z(dissimilarity=d, out=d)
 
 
 Score = Callable[[Block, Labellings, NDArray[np.intp]], Array]

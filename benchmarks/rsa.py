@@ -215,7 +215,7 @@ def _bootstrap(n: int, repetitions: int, tried: int, names: tuple[str, str]) -> 
 
 
 def courses() -> None:
-    features, positions, tried = 50_000, 50, 300
+    features, positions, tried = 50_000, 50, 200
     for n in (50, 100):
         rng = np.random.default_rng(0)
         values = rng.normal(size=(2000, n, positions)).astype(np.float32)
@@ -223,28 +223,40 @@ def courses() -> None:
         half = n // 2
         inside = np.triu_indices(half, 1)
 
-        def ours(values: np.ndarray = values, codes: np.ndarray = codes) -> np.ndarray:
-            parts = []
-            for start in range(0, len(values), 250):
-                z = fisher_z(dissimilarity=course_dissimilarities(values[start : start + 250]))
-                parts.append(contrasts(z, codes, "discriminative_target"))
-            return np.concatenate(parts)
+        def ours(
+            kinds: tuple[Any, ...], values: np.ndarray = values, codes: np.ndarray = codes
+        ) -> None:
+            for start in range(0, len(values), 64):
+                d = course_dissimilarities(values[start : start + 64])
+                z = fisher_z(dissimilarity=d, out=d)
+                for kind in kinds:
+                    contrasts(z, codes, kind)
 
-        def published(course: np.ndarray, half: int = half, inside: Any = inside) -> float:
+        def published(
+            course: np.ndarray, kind: str, half: int = half, inside: Any = inside
+        ) -> float:
             """The study's steps for one feature, its formula as published."""
             z = np.arctanh(1 - np.clip(np.corrcoef(course), -0.999, 0.999))
-            within, across = z[:half, :half][inside], z[:half, half:].ravel()
-            within, across = within[np.isfinite(within)], across[np.isfinite(across)]
-            return float(ttest_ind(within, across).statistic)
+            first = z[:half, :half][inside]
+            other = z[:half, half:].ravel() if kind != "categorical" else z[half:, half:][inside]
+            first, other = first[np.isfinite(first)], other[np.isfinite(other)]
+            return float(ttest_ind(first, other).statistic)
 
-        scale = features / len(values)
-        mine = float(np.median([seconds(ours)[0] for _ in range(3)])) * scale
         some = values[:tried].astype(float)
-        loop, t = seconds(lambda v=some, f=published: [f(course) for course in v])
-        same = study_t(course_dissimilarities(some), codes, "discriminative_target")[:, 0]
-        np.testing.assert_allclose(same, t, rtol=1e-6)
-        what = f"time courses, {features:,} features x {n} stimuli x {positions}"
-        told(what, mine, loop * features / tried, 40, f"(both from a part: {len(values)}, {tried})")
+        theirs = {}
+        for kind in ("discriminative_target", "categorical"):
+            theirs[kind], t = seconds(lambda k=kind, f=published, s=some: [f(one, k) for one in s])
+            same = study_t(course_dissimilarities(some), codes, kind)[:, 0]
+            np.testing.assert_allclose(same, t, rtol=1e-6)
+        for what, kinds in (("one contrast", ["discriminative_target"]), ("both", list(theirs))):
+            mine = float(np.median([seconds(lambda k=kinds, f=ours: f(k))[0] for _ in range(5)]))
+            told(
+                f"time courses, {features:,} features x {n} stimuli x {positions}, {what}",
+                mine * features / len(values),
+                sum(theirs[kind] for kind in kinds) * features / tried,
+                40,
+                f"(both from a part: {len(values)}, {tried})",
+            )
 
 
 def largest() -> None:

@@ -132,6 +132,13 @@ def test_fisher_z_is_the_inverse_of_tanh():
     np.testing.assert_allclose(rdm.fisher_z(dissimilarity=1 - np.tanh(z)), z, atol=1e-12)
 
 
+def test_fisher_z_can_stand_where_dissimilarities_stood():
+    d = np.random.default_rng(0).uniform(0.1, 1.9, size=(3, 50_000))
+    expected = rdm.fisher_z(dissimilarity=d)
+    assert rdm.fisher_z(dissimilarity=d, out=d) is d
+    np.testing.assert_array_equal(d, expected)
+
+
 def test_fisher_z_tells_near_duplicates_apart():
     """r is 1 - 2e-9 and 1 - 8e-9: z differs by ln 2, which a stored float32 r has lost."""
     z = rdm.fisher_z(dissimilarity=[2e-9, 1.0, 8e-9])
