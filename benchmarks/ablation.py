@@ -271,8 +271,8 @@ def main() -> None:
             sys.stdout.write(
                 f"  {task}: plain hooks {seconds:.2f} s, ours {quick['seconds']:.2f} s, "
                 f"{seconds / quick['seconds']:.1f} times; {len(values)} interventions are worth "
-                f"{quick['work']:.1f} passes; largest difference {worst:.1g} of scale to plain "
-                f"hooks, {apart:.1g} to no savings\n"
+                f"{quick['work']:.1f} passes; largest difference {worst:.2g} of scale to plain "
+                f"hooks, {apart:.2g} to no savings\n"
             )
             sys.stdout.flush()
             if task == "heads" and shape == "gpt2-small" and arguments.transformer_lens:

@@ -12,6 +12,8 @@ import pytest
 from patchclamp.analyses.acting import acting, random_heads
 from patchclamp.analyses.readings import Change, ModelShape
 from patchclamp.engine import run
+from patchclamp.engine.reporting.methods import methods
+from patchclamp.engine.results import open_result
 from patchclamp.registry.errors import SpecError
 from patchclamp.specs.interventions import Ablate, Add, Together
 
@@ -106,6 +108,10 @@ def test_texts_are_right_by_their_answers(tmp_path: Path) -> None:
     assert float(first["effect"].squeeze()) < -0.3
     assert first["effect"].attrs["units"] == "1"
     assert float(none["right_clean"].max()) == 0
+    with open_result(found.path) as stored:
+        said = methods(stored)
+    assert "texts were continued by at most 2 tokens, and the effect is in right texts" in said
+    assert "over 24 stimuli, beside random heads (3 of each)." in said
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def put(entry: Entry) -> str:
             return f"units {entry.get('units')} are held at {value}"
         case "replace", _:
             return f"{instead} {entry.get('by')}"
+        case "together", _:
+            return f"{', '.join(entry.get('of') or [])} at once"
     return f"kind {entry.get('kind')}"
 
 
@@ -151,11 +153,28 @@ def _selection(entry: Entry, data: xr.Dataset) -> str:
 
 
 def _ablation(entry: Entry, data: xr.Dataset) -> str:
+    alone = entry.get("remove") != "all_but_each"
+    how = "was ablated alone" if alone else "was kept alone and all others were ablated"
     return (
-        f"each unit ({field(entry, 'units', 'site') or 'units'}) was ablated alone by the "
+        f"each unit ({field(entry, 'units', 'site') or 'units'}) {how} by the "
         f"intervention {entry.get('with')!r}; the effect is the mean change of {_metric(entry)} "
         f"over {data.attrs.get('n_stimuli', 'all')} stimuli."
     )
+
+
+def _steering(entry: Entry, data: xr.Dataset) -> str:
+    names = ", ".join(entry.get("with") or [])
+    against = ", ".join(str(c).replace("_", " ") for c in entry.get("controls") or [])
+    tokens = field(entry, "generate", "max_new_tokens")
+    if tokens is None:
+        outcome = f"the effect is the mean change of {_metric(entry)}"
+    else:
+        right = field(entry, "score", "kind")
+        what = f"right texts ({right})" if right else "texts that changed"
+        outcome = f"texts were continued by at most {tokens} tokens, and the effect is in {what}"
+    beside = f", beside {against} ({entry.get('repeats')} of each)" if against else ""
+    stimuli = data.attrs.get("n_stimuli", "all")
+    return f"under the interventions {names}, {outcome}, over {stimuli} stimuli{beside}."
 
 
 def _patching(entry: Entry, data: xr.Dataset) -> str:
@@ -211,5 +230,6 @@ DESCRIBED: Mapping[str, Callable[[Entry, xr.Dataset], str]] = {
     "attribution": _attribution,
     "circuit": _circuit,
     "choice": _choice,
+    "steering": _steering,
 }
 """Kind of analysis -> what it did, in a sentence."""

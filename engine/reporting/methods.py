@@ -179,7 +179,9 @@ def _found(data: xr.Dataset) -> Iterator[str]:
         text += f" [{low:.4g}, {high:.4g}]"
     text += f" at {', '.join(labels)}" if labels else ""
     p = p_of(there, name)
-    text += "" if p is None else f" ({p} = {there[p].to_numpy().item():.3g})"
+    # There is one for each control, and none for what no control stands beside.
+    ps = there[p].to_numpy().ravel() if p is not None else np.array([])
+    text += f" ({p} = {ps[0]:.3g})" if ps.size == 1 and np.isfinite(ps[0]) else ""
     yield f"{text}."
 
 
