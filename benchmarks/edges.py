@@ -1,17 +1,20 @@
 """CPU time of edge attribution, beside TransformerLens doing the same in its own environment.
 
-Both attribute a logit difference to all edges of GPT-2-small's shape (random weights: what a weight
-holds changes no time), with the gradient in the corrupt run, for the same pairs of prompts, in
+Both attribute a logit difference to all edges of a model (random weights: what a weight holds
+changes no time), with the gradient in the corrupt run, for the same pairs of prompts, in
 process time on one thread. Ours is the time of attributing in a run, guards and files included;
 theirs that of `attribution_patch` at edge granularity. The scores are held against one another.
 
-    python benchmarks/edges.py [--pairs 8] [--tokens 15] [--lens PYTHON]
+    python benchmarks/edges.py [--shape gpt2-small] [--pairs 8] [--tokens 15]
+        [--transformer-lens PYTHON]
 
-`--lens` is the interpreter of an environment that has transformer-lens 4; without it ours runs
-alone. What differs in the work: TransformerLens takes one pair at a time, gives every head queries,
-keys and values of its own input in the model, keeps edges of each position apart, as Python
-objects (so many more numbers come out), and its backward pass reaches all of that. Ours takes all
-pairs in one pass of the model as it is, pulls the gradients of queries, keys and values back
+`--transformer-lens` names the interpreter of an environment that has transformer-lens 4; without it
+ours runs alone, and where heads share keys it must: theirs refuses them.
+
+What differs in the work: TransformerLens takes one pair at a time, gives every head queries, keys
+and values of its own input in the model, keeps edges of each position apart, as Python objects (so
+many more numbers come out), and its backward pass reaches all of that and the weights. Ours takes
+all pairs in one pass of the model as it is, pulls the gradients of queries, keys and values back
 through their weights and norms, and sums over positions within a matrix product.
 """
 
@@ -31,7 +34,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS":
 
 import numpy as np
 import torch
-from ablation import make_model, write_texts
+from ablation import SHAPES, make_model, write_texts
 
 from patchclamp.engine.measure import Measured, dataset_of, measure_scores
 from patchclamp.engine.plan import make_plan
@@ -108,18 +111,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=15)
     parser.add_argument("--backend", default="nnsight")
-    parser.add_argument("--lens")
+    parser.add_argument("--shape", choices=SHAPES, default="gpt2-small")
+    parser.add_argument("--transformer-lens", metavar="PYTHON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
-    make_model(folder / "model")
+    make_model(folder / "model", arguments.shape)
     write_texts(folder, arguments.pairs, arguments.tokens)
     for task, gradient in TASKS.items():
         found = ours(folder, gradient, arguments.backend)
         count = int(np.isfinite(found["edges"]).sum())
         line = f"{task}: ours {found['seconds']:.2f} s for {count} edges"
-        if arguments.lens and gradient == "gradient_at: corrupt":
-            said, scores = theirs(folder, arguments.lens, found["ids"])
+        if arguments.transformer_lens and gradient == "gradient_at: corrupt":
+            said, scores = theirs(folder, arguments.transformer_lens, found["ids"])
             pairs = [name.split(" ") for name in scores]
             same = [float(found["edges"].sel(sender=a, receiver=b)) for a, b in pairs]
             values = np.array(list(scores.values()))

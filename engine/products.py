@@ -151,8 +151,7 @@ def edge_scores(
     width = max(1, _HELD // (rows * widest * edges["units"]))
     for start in range(0, length, width):
         at = slice(start, min(start + width, length))
-        changes = [_added(one, blocks, at) for one in senders]
-        added = torch.cat(changes, 1) * inside[:, None, at, None]
+        added = torch.cat([_added(one, blocks, at, inside) for one in senders], 1)
         first = 0
         for group in edges["groups"]:
             slope = _received(group, blocks["path"], at, (tensors, slopes, kept))
@@ -172,12 +171,15 @@ def _sender(one: dict[str, Any], tensor: torch.Tensor, kept: Mapping[Any, Any]) 
 
 
 def _added(
-    sender: tuple[torch.Tensor, torch.Tensor | None], blocks: dict[str, Any], at: slice
+    sender: tuple[torch.Tensor, torch.Tensor | None],
+    blocks: dict[str, Any],
+    at: slice,
+    inside: torch.Tensor,
 ) -> torch.Tensor:
     """Return the change of what a sender adds to the stream, (row, head, position, unit)."""
     tensor, weight = sender
     into, source = (tensor[slice(*blocks[run])][:, :, at] for run in ("into", "source"))
-    change = source - into
+    change = (source - into) * inside[:, None, at, None]
     if weight is not None:
         change = torch.einsum("rhtc,hcu->rhtu", change, weight)
     return _single(change)
@@ -191,7 +193,7 @@ def _received(
 ) -> torch.Tensor:
     """Return the gradient through each receiver of a group, (row, receiver, position, unit)."""
     tensors, slopes, kept = what
-    total: Any = 0.0
+    total: Any = None
     for start, stop, weight in path:
         parts = []
         for one in group["members"]:
@@ -207,7 +209,8 @@ def _received(
         if group["norm"] is not None:
             stream = tensors[group["stream"]][start:stop, at]
             slope = before_norm(kept["module", group["norm"]], stream, slope)
-        total = total + weight * _single(slope)
+        slope = _single(slope) if weight == 1 else weight * _single(slope)
+        total = slope if total is None else total + slope
     found: torch.Tensor = total
     return found
 

@@ -195,13 +195,8 @@ def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
     for spot in reading.senders:
         part = place(model, spot.site, spot.layer)["parts"][-1]
         out = part["path"] if spot.site == "z" else None
-        count = len(spot.heads) or (plan.model.shape.heads if spot.site == "z" else 1)
-        one = {
-            "key": key_of((spot.site, spot.layer)),
-            "out": out,
-            "heads": list(spot.heads) or None,
-        }
-        senders.append({**one, "count": count, "spot": spot})
+        one = {"key": key_of((spot.site, spot.layer)), "out": out, "spot": spot}
+        senders.append({**one, **_picked(spot, part["heads"] if spot.site == "z" else 1)})
     groups: dict[tuple[str, int], dict[str, Any]] = {}
     for spot in reading.receivers:
         heads = spot.site in HEADS
@@ -219,11 +214,18 @@ def _edges(plan: Plan, reading: ScoreReading) -> dict[str, Any]:
         )
         part = place(model, spot.site, spot.layer)["parts"][-1]
         member = {"key": key_of((spot.site, spot.layer)), "into": part["path"] if heads else None}
-        group["members"].append({**member, "part": part, "heads": list(spot.heads) or None})
-        group["count"] += len(spot.heads) or (part["heads"] if heads else 1)
+        picked = _picked(spot, part["heads"] if heads else 1)
+        group["members"].append({**member, "part": part, **picked})
+        group["count"] += picked["count"]
     for one in senders:
         del one["spot"]
     return {"senders": senders, "groups": list(groups.values()), "units": model.shape.units}
+
+
+def _picked(spot: Spot, whole: int) -> dict[str, Any]:
+    """Return how many heads a spot has, and which, None for all: these need not be copied."""
+    some = len(spot.heads) not in (0, whole)
+    return {"count": len(spot.heads) or whole, "heads": list(spot.heads) if some else None}
 
 
 def _sees(model: ModelSource, one: Spot, other: Spot) -> bool:
