@@ -29,7 +29,7 @@ from patchclamp.engine.conditions import (
     pack_inputs,
     wanted,
 )
-from patchclamp.engine.passes import Found, Inputs, Passes
+from patchclamp.engine.passes import AHEAD, Found, Inputs, Passes
 from patchclamp.engine.plan import VOCABULARY, Plan
 from patchclamp.engine.records import Cache, Record, digest_of
 from patchclamp.engine.savings import Pack, plain
@@ -94,7 +94,9 @@ def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
             def prepare(pack: Pack, clean: Clean = clean) -> Inputs:
                 return pack_inputs(sweeping, pack, clean)
 
-            for pack in packs:
+            for number, pack in enumerate(packs):
+                if number % AHEAD == 0:
+                    passes.send(packs[number : number + AHEAD], prepare)
                 for ran, found in passes.run_pack(name, pack, prepare):
                     units = [part.number * count + row for part in ran.parts for row in part.rows]
                     answers = answers_in(found)  # those of runs aside stand behind the others

@@ -34,6 +34,9 @@ def whole(ids: Sequence[Sequence[int]], steps: list[Step]) -> Inputs:
     return Inputs(pad(ids, pad_id=0), steps)
 
 
+AHEAD = 8
+"""Passes that a server is sent before the first of them is waited for: it serves others, too."""
+
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -57,20 +60,41 @@ class Passes:
     def __post_init__(self) -> None:
         self.tokens = self.plan.loaded.spec.run.batch.tokens
 
-    def batches(self, name: str, rows: Sequence[int], *, beside: int = 1) -> Iterator[Batch]:
+    def batches(
+        self,
+        name: str,
+        rows: Sequence[int],
+        *,
+        beside: int = 1,
+        ahead: Callable[[Batch], Inputs] | None = None,
+    ) -> Iterator[Batch]:
         """Yield batches of some stimuli, so many times `beside` one another in a pass.
 
-        They are smaller once memory has run out.
+        They are smaller once memory has run out. With `ahead`, which prepares them, a server is
+        sent some of them before the first is yielded.
         """
         of_set, left = self.plan.sets[name], list(rows)
         while left:
             budget, packed = self.tokens, of_set.batches(left, max(1, self.tokens // beside))
             left = []
             for number, batch in enumerate(packed):
+                if ahead is not None and number % AHEAD == 0:
+                    self.send(packed[number : number + AHEAD], ahead)
                 yield batch
                 if self.tokens < budget:
                     left = sorted(row for later in packed[number + 1 :] for row in later.rows)
                     break
+
+    def send(self, ones: Sequence[Together], prepare: Callable[[Together], Inputs]) -> None:
+        """Let a server have passes before the first of them is waited for; here, do nothing.
+
+        So they wait in its queue beside one another, and not one after the other.
+        """
+        send = getattr(self.backend, "send", None)
+        if send is not None and len(ones) > 1:
+            for one in ones:
+                inputs = prepare(one)
+                send(inputs.tensors, inputs.steps, stop=_stops(inputs), prefix=inputs.prefix)
 
     def run(
         self, name: str, batch: Batch, prepare: Callable[[Batch], Inputs]
@@ -124,11 +148,8 @@ class Passes:
     def put_through(self, inputs: Inputs) -> Found:
         """Run what is prepared through the model; stops early where no logits are read."""
         self.run_so_far += 1
-        keep = bool(inputs.prefix and inputs.prefix.get("keep"))
-        last = ("answers", "objective", "attribute")
-        stop = all(step["do"] not in last for step in inputs.steps)
         return self.backend.forward(
-            inputs.tensors, inputs.steps, stop=stop and not keep, prefix=inputs.prefix
+            inputs.tensors, inputs.steps, stop=_stops(inputs), prefix=inputs.prefix
         )
 
     def _half_packs(self, name: str, pack: Pack, error: BaseException) -> list[Pack]:
@@ -154,6 +175,13 @@ class Passes:
         half = (len(batch.rows) + 1) // 2
         parts = (batch.rows[:half], batch.rows[half:])
         return [Batch(rows, int(of_set.lengths[list(rows)].max())) for rows in parts]
+
+
+def _stops(inputs: Inputs) -> bool:
+    """Return whether a pass ends at its last step: nothing is asked of what follows."""
+    keep = bool(inputs.prefix and inputs.prefix.get("keep"))
+    last = ("answers", "objective", "attribute")
+    return not keep and all(step["do"] not in last for step in inputs.steps)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -102,11 +102,11 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
     """Run what is left of the clean passes; a batch is done when its shards are written."""
     for part in work:
         folders = {c.name: cache.shards(passes.plan.record(c)) for c in part.captures}
-        for every in passes.batches(part.stimuli, part.rows):
 
-            def steps(batch: Batch, part: Work = part) -> Inputs:
-                return prepare(passes.plan, part, batch)
+        def steps(batch: Batch, part: Work = part) -> Inputs:
+            return prepare(passes.plan, part, batch)
 
+        for every in passes.batches(part.stimuli, part.rows, ahead=steps):
             for batch, found in passes.run(part.stimuli, every, steps):
                 for capture in part.captures:
                     tensors, rows = gather(passes.plan, capture, batch.rows, found)

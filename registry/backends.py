@@ -12,9 +12,10 @@ from patchclamp.registry.table import Table
 class Backend:
     """A way to run a model; `factory` is `"module:class"`, None while it is not implemented.
 
-    `lacks` says what it cannot do, and why: `gradients`, `weights` (of its own, to be looked at or
-    drawn), `patterns` of attention, `trust` (to run outside a sandbox). Specs that need it are
-    refused. What is `remote` runs on a server, where only what is asked for comes back from.
+    `lacks` says what it cannot do, and why: `gradients`, `weight reads` where the model runs,
+    `weights drawn anew`, `generation`, attention `patterns`, `trust` (to run outside a sandbox).
+    Specs that need it are refused. What is `remote` runs on a server, which sends back what is
+    asked for alone.
     """
 
     name: str
@@ -25,7 +26,17 @@ class Backend:
 
 
 _NDIF = "patchclamp.engine.remote.backend:Ndif"
-_THERE = "they stay on the server, which holds trained ones"
+_REMOTE = {
+    "weights drawn anew": "a server holds trained ones",
+    "generation": "each token would be a request of its own",
+}
+_SANDBOXED = {
+    "gradients": "none comes back through the sandbox; a key that the server trusts has "
+    "'ndif_trusted'",
+    "weight reads": "weights have no numbers in the sandbox; a key that the server trusts has "
+    "'ndif_trusted'",
+    "trust": "the server runs ordinary keys in a sandbox",
+}
 
 BACKENDS: Table[Backend] = Table(
     "backend",
@@ -41,19 +52,14 @@ BACKENDS: Table[Backend] = Table(
             "nnsight on an NDIF server, in its sandbox, reduced there",
             _NDIF,
             remote=True,
-            lacks={
-                "gradients": "no gradient comes back through the sandbox that the server runs "
-                "ordinary keys in; a key that it trusts may use 'ndif_trusted'",
-                "weights": _THERE,
-                "trust": "the server runs ordinary keys in a sandbox",
-            },
+            lacks=_SANDBOXED | _REMOTE,
         ),
         Backend(
             "ndif_trusted",
-            "nnsight on an NDIF server that trusts the key: with gradients",
+            "nnsight on an NDIF server that trusts the key: with gradients and weights",
             _NDIF,
             remote=True,
-            lacks={"weights": _THERE},
+            lacks=_REMOTE,
         ),
     ],
 )

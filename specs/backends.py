@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from patchclamp.registry import BACKENDS
-from patchclamp.specs.analyses_causal import Attribution
+from patchclamp.specs.analyses_causal import Attribution, PruneEdges, Steering
 from patchclamp.specs.analyses_representation import Probe
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.diagnostics import Path, Problem
 from patchclamp.specs.spec import Spec
+from patchclamp.specs.walk import models_in
+
+GRADIENTS, READS, DRAWN, GENERATION = (
+    "gradients",
+    "weight reads",
+    "weights drawn anew",
+    "generation",
+)
+"""What a backend may lack."""
 
 
 def check_backend(spec: Spec) -> Iterator[Problem]:
@@ -33,12 +42,16 @@ def cannot(backend: str, path: Path, what: str, capability: str) -> Problem:
 def _asked(spec: Spec) -> Iterator[tuple[Path, str, str]]:
     """Yield what a spec says that needs a capability: where, in words, and which."""
     if spec.model.weights == "random":
-        yield ("model", "weights"), "weights are to be drawn anew", "weights"
+        yield ("model", "weights"), "weights are random", DRAWN
     for name, capture in spec.captures.items():
         if isinstance(capture, Capture) and capture.gradient is not None:
-            yield ("captures", name, "gradient"), "a gradient is recorded", "gradients"
-    for name, entry in spec.analyses.items():
+            yield ("captures", name, "gradient"), "a gradient is recorded", GRADIENTS
+    for path, entry in models_in(spec.analyses, ("analyses",)):
         if isinstance(entry, Probe) and "random_twin" in entry.controls:
-            yield ("analyses", name, "controls"), "an untrained twin is measured", "weights"
-        if isinstance(entry, Attribution):
-            yield ("analyses", name), "attribution is computed from gradients", "gradients"
+            yield (*path, "controls"), "an untrained twin is measured", DRAWN
+        elif isinstance(entry, Attribution):
+            yield path, "attribution is computed from gradients", GRADIENTS
+        elif isinstance(entry, PruneEdges):
+            yield path, "edges are cut by what norms and projections do", READS
+        elif isinstance(entry, Steering) and entry.generate is not None:
+            yield (*path, "generate"), "texts are continued", GENERATION

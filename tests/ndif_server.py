@@ -79,9 +79,10 @@ class NotHostedError(Exception):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, models: dict[str, str], keys: list[str], dtype: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, models: dict[str, str], port: int, keys: list[str], dtype: str) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.folders, self.keys, self.dtype = models, keys, dtype
+        self.events: list[str] = []
         self.loaded: dict[str, Any] = {}
         self.env = nnsight.ndif.get_local_env()
         self.faults = json.loads(json.dumps(FAULTS))
@@ -249,6 +250,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, path = self.server, self.path.partition("?")[0]
+        server.events.append(path.split("/")[1])
         if path == "/subscribe":
             self.subscribe()
         elif path == "/ping":
@@ -262,7 +264,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/status":
             self.say(self.hosted())
         elif path == "/log":
-            self.say(server.log)
+            self.say({"jobs": server.log, "events": server.events})
         elif path.startswith("/response/") and not self.meets("look"):
             state = server.states.get(self.job())
             self.reply(state or b'{"detail": "No response."}', 200 if state else 404)
@@ -294,6 +296,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.faults = json.loads(json.dumps(FAULTS)) | json.loads(body)
             self.say({})
             return
+        self.server.events.append("request")
         if self.meets("submit") or self.refused():
             return
         head = b"Content-Type: " + self.headers["Content-Type"].encode() + b"\r\n\r\n"
@@ -329,7 +332,8 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    server = Server(given["models"], given.get("keys", []), given.get("dtype", "float32"))
+    port, keys, dtype = given.get("port", 0), given.get("keys", []), given.get("dtype", "float32")
+    server = Server(given["models"], port, keys, dtype)
     sys.stdout.write(f"{server.server_address[1]}\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -34,8 +34,13 @@ class Served:
 
     def log(self) -> list[dict[str, Any]]:
         """Return what it has run: a mapping for each job."""
-        found: list[dict[str, Any]] = httpx.get(f"{self.url}/log").json()
+        found: list[dict[str, Any]] = httpx.get(f"{self.url}/log").json()["jobs"]
         return found
+
+    def events(self) -> list[str]:
+        """Return what it has been asked, by the first part of the path."""
+        found: list[str] = httpx.get(f"{self.url}/log").json()["events"]
+        return [event for event in found if event != "log"]
 
 
 @contextmanager

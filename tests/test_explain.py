@@ -175,7 +175,7 @@ def test_the_snippet_of_a_name_is_valid(sort: str, name: str) -> None:
         ("matrix.grid", "Path -> values."),
         ("extends", "Spec files that this one builds on."),
         ("norms", "Not implemented yet"),
-        ("ndif", "gradients: no gradient comes back through the sandbox"),
+        ("ndif", "gradients: none comes back through the sandbox"),
         ("analyses", "kind: rsa. Representational similarity"),
         ("rsa", "two classes and says nothing about their separation"),
     ],

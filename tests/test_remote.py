@@ -110,12 +110,12 @@ def open_attributes(path: Path) -> dict[str, Any]:
         (
             SMALL.replace("resid_post}", "resid_post, gradient: {of: logit_diff}}"),
             "captures.resid.gradient: a gradient is recorded, and the backend 'ndif' has no "
-            "gradients: no gradient comes back through the sandbox",
+            "gradients: none comes back through the sandbox",
         ),
         (
             SMALL.replace("bundled:sequences", "{id: bundled:sequences, weights: random}"),
-            "model.weights: weights are to be drawn anew, and the backend 'ndif' has no weights: "
-            "they stay on the server",
+            "model.weights: weights are random, and the backend 'ndif' has no weights drawn anew: "
+            "a server holds trained ones",
         ),
         (
             SMALL.replace(
@@ -229,3 +229,55 @@ def test_detaching_is_no_failure(
     assert "run the spec again, without --detach" in capsys.readouterr().err
     assert main(["run", str(path), "--out", str(tmp_path)]) == 0
     assert "guards passed, 4 not checked" in capsys.readouterr().out
+
+
+EDGES = """\
+patchclamp: 1
+name: edges
+model: bundled:sequences
+stimuli:
+  words: {kind: builtin, set: sequences, text: "{prompt}", groups: template,
+    answer: {correct: " {next}", foil: " {last}"}, where: category == 'numerals', take: {n: 4}}
+  scrambled: {kind: corrupt, of: words, slots: shuffle}
+interventions: {other: {kind: patch, source: scrambled, allow_no_effect: true}}
+analyses:
+  slopes: {kind: attribution, of: edges, clean: words, corrupt: scrambled, metric: logit_diff,
+    direction: noising, gradient_at: integrated, steps: 2}
+  found:
+    kind: circuit
+    stimuli: words
+    with: other
+    units: {site: z}
+    metric: logit_diff
+    circuits: {both: {kind: given, nodes: [L0H0, L1H1]}}
+    edges: {keep_above: 0.9}
+    random: 2
+"""
+
+
+def test_gradients_and_edges_on_a_server_that_trusts_the_key(
+    server: remote.Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, EDGES + NDIF.replace("ndif", "ndif_trusted"))
+    there = run(path, out=tmp_path / "there", cache=tmp_path / "c1")
+    path.write_text(EDGES)
+    monkeypatch.setattr(Plan, "remote", True)
+    here = run(path, out=tmp_path / "here", cache=tmp_path / "c2")
+    # Here only the columns of answers are unembedded, and so summed in another order.
+    assert all(value < 1e-4 for value in differences(there, here).values())
+
+
+def test_what_only_a_plan_can_tell_is_refused_before_anything_is_sent(
+    server: remote.Served, tmp_path: Path
+) -> None:
+    before = len(server.events())
+    with pytest.raises(SpecError) as caught:
+        loads(EDGES + NDIF)
+    told = str(caught.value)
+    assert "analyses.slopes: attribution is computed from gradients, and the backend 'ndif'" in told
+    assert "analyses.found.edges: edges are cut by what norms and projections do, and the" in told
+    heads = SMALL.rpartition("  heads:")[0]
+    text = heads + "  texts: {kind: steering, with: [none], generate: {max_new_tokens: 2}}\n"
+    with pytest.raises(SpecError, match=r"analyses.texts.generate: texts are continued, and the"):
+        loads(text + NDIF)
+    assert len(server.events()) == before

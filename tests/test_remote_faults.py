@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from patchclamp.engine.cli import main
 from patchclamp.engine.remote.doctor import server as look
 from patchclamp.engine.remote.wire import Wire, shown
 from patchclamp.engine.run import Result, run
-from patchclamp.registry.errors import ModelError, RemoteError
+from patchclamp.registry.errors import DetachedError, ModelError, RemoteError
 
 KEY = "0f8fad5b-d9cb-469f-a165-70867728950e"
 WRONG = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -137,27 +142,87 @@ def test_what_does_not_pass_ends_the_run(
     assert differences(study.run(), expected) == {}  # and the same command goes on
 
 
-def test_a_result_that_never_comes_is_given_up_and_can_be_waited_for_again(
-    server: remote.Served, study: Study
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [
+        ({"hang": 1}, "'RUNNING: .*' of a job for 0.2 s, .* the request will be sent again: what"),
+        (
+            {"queue": ["Added to Queue at position 9."], "delay": 1.0},
+            "'QUEUED: Added to Queue at position 9.' of a job for 0.2 s, .* the job is remembered",
+        ),
+    ],
+    ids=["running", "queued"],
+)
+def test_a_result_that_never_comes_is_given_up(
+    server: remote.Served, study: Study, expected: Result, faults: dict[str, Any], said: str
 ) -> None:
-    server.fails(hang=1)
-    impatient = CAPTURE.replace("patience: 20s", "patience: 0.2s")
-    said = r"has said 'RUNNING: Your job has started running.' of a job for 0.2 s, which is as long"
-    for _ in range(2):  # the second run asks about the same job
-        with pytest.raises(RemoteError, match=said):
-            study.run(impatient)
+    server.fails(**faults)
+    with pytest.raises(RemoteError, match=said):
+        study.run(CAPTURE.replace("patience: 20s", "patience: 0.2s"))
+    remembered = list((study.folder / "cache" / "jobs").iterdir())
+    assert len(remembered) == ("queue" in faults)
+    server.fails()
+    assert differences(study.run(), expected) == {}
 
 
 def test_what_was_measured_before_a_failure_is_kept(server: remote.Served, study: Study) -> None:
-    before = len(server.log())
     text = CAPTURE.replace("run: {", "run: {batch: {tokens: 4}, ")
-    server.fails(submit=[], fail=[])
-    server.fails(lose=0, fail=["", "", "boom"][2:])
+    server.fails(fail=["boom"])
     with pytest.raises(RemoteError, match="failed in the block: boom"):
         study.run(text)
-    server.fails(submit=[])
+    before = len(server.log())
     study.run(text)
-    assert len(server.log()) > before
+    other = Study(study.folder / "other")
+    other.folder.mkdir()
+    again = len(server.log())
+    other.run(text)
+    assert again - before < len(server.log()) - again  # less than from the beginning
+
+
+def test_batches_wait_beside_one_another(server: remote.Served, study: Study) -> None:
+    before = len(server.events())
+    study.run(CAPTURE.replace("run: {", "run: {batch: {tokens: 3}, "))
+    events = server.events()[before:]
+    assert events[:6] == ["env", "status", "request", "request", "request", "response"]
+
+
+def test_a_server_that_restarts_is_sent_what_it_has_lost(
+    server: remote.Served, study: Study, expected: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with remote.serving() as first:
+        monkeypatch.setenv("NDIF_HOST", first.url)
+        first.fails(queue=["Added to Queue at position 2."], delay=60)
+        with pytest.raises(DetachedError):
+            study.run(detach=True)
+    with pytest.raises(RemoteError, match=r"the connection to http://127\.0\.0\.1:\d+ failed"):
+        study.run()
+    with remote.serving(port=int(first.url.rpartition(":")[2])) as second:
+        assert second.url == first.url
+        assert differences(study.run(), expected) == {}
+    assert "does not know the job (any more); sending the request again" in study.heard
+
+
+def test_ctrl_c_ends_the_waiting_and_the_next_run_collects(
+    server: remote.Served, study: Study, expected: Result
+) -> None:
+    server.fails(queue=["Added to Queue at position 2."], delay=2.0)
+    path = written(study.folder, CAPTURE)
+    command = [sys.executable, "-c", "from patchclamp.engine.cli import main; exit(main())"]
+    command += ["run", str(path), "--out", str(study.folder)]
+    cache = study.folder / "cache"
+    environment = {**os.environ, "PATCHCLAMP_CACHE": str(cache)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(cache.glob("jobs/*.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert (process.returncode, "interrupted" in told) == (130, True), told
+    sent = server.events().count("request")
+    server.fails()
+    assert differences(study.run(), expected) == {}
+    clean, guards = 1, 4
+    assert server.events().count("request") == sent + guards
+    assert sent >= clean
 
 
 def test_memory_that_runs_out_there_halves_the_batch(
@@ -173,7 +238,6 @@ def test_another_precision_is_never_taken_for_the_one_asked_for(
 ) -> None:
     said = "in float32, and the spec asks for bfloat16: say 'dtype: float32' under 'model'"
     half = CAPTURE.replace("bundled:sequences\n", "{id: bundled:sequences, dtype: bfloat16}\n")
-    half += "allow: {P605: it is what is tried here}\n" if False else ""
     with pytest.raises(ModelError, match=said):
         study.run(half)
     server.fails(status={})  # a server that does not say: its own embeddings do

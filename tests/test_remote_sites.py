@@ -95,7 +95,7 @@ def test_gradients_come_from_a_server_that_trusts_the_key_and_from_no_other(
     there = connected(source).forward(inputs, steps, stop=False)
     assert torch.equal(here["z/gradient"].nan_to_num(), there["z/gradient"].nan_to_num())
     assert here["z/gradient"].nan_to_num().abs().max() > 0
-    with pytest.raises(RemoteError, match="the backend 'ndif' has no gradients: no gradient comes"):
+    with pytest.raises(RemoteError, match="the backend 'ndif' has no gradients: none comes"):
         connected(source, "ndif").forward(inputs, steps, stop=False)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import nnsight
@@ -20,13 +22,14 @@ from nnsight.tracing.tracer import save
 from nnsight.tracing.util import push
 from nnsight.util import to_import_path
 
-from patchclamp.engine.backend import Prefix, Step, given_to, needs_gradients
+from patchclamp.engine.backend import Pending, Prefix, Step, given_to, needs_gradients
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.remote.jobs import Jobs, request_digest
 from patchclamp.engine.steps import in_order, place
 from patchclamp.engine.traced import run_traced
 from patchclamp.registry import BACKENDS
 from patchclamp.registry.errors import ModelError, RemoteError
+from patchclamp.specs.backends import GENERATION, GRADIENTS, READS
 
 _PRECISION = "precision"
 """Key of an empty tensor, as precise as the embeddings of the server's model."""
@@ -62,10 +65,22 @@ class Ndif:
         self._check_precision(found.pop(_PRECISION, None))
         return found
 
-    def fetch(self, digest: str, blob: bytes) -> dict[str, Any]:
+    def send(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        steps: Sequence[Step],
+        *,
+        stop: bool,
+        prefix: Prefix | None = None,
+    ) -> None:
+        """Let the server have one batch, which `forward` then collects."""
+        with self.jobs.only_sending(), suppress(Pending):
+            self.forward(inputs, steps, stop=stop, prefix=prefix)
+
+    def fetch(self, digest: str, blob: Callable[[], bytes]) -> dict[str, Any]:
         """Send a traced block, unless it has been sent, and return what it saved."""
         jobs = self.jobs
-        return jobs.result(digest, lambda: jobs.wire.submit(self.key, self._env, blob))
+        return jobs.result(digest, lambda: jobs.wire.submit(self.key, self._env, blob()))
 
     def _check_precision(self, sample: torch.Tensor | None) -> None:
         """The server computes in the precision that the spec says its numbers have."""
@@ -86,8 +101,7 @@ class _Courier(Backend):  # type: ignore[misc]
         self._ndif, self._digest = ndif, digest
 
     def __call__(self, tracer: Any = None) -> None:
-        blob = RequestModel.serialize(tracer, True)
-        found = self._ndif.fetch(self._digest, blob)
+        found = self._ndif.fetch(self._digest, partial(RequestModel.serialize, tracer, True))
         for value in found.values():
             save(value)
         push(tracer.info.frame, found)
@@ -127,10 +141,14 @@ def model_key(source: ModelSource) -> str:
 def refuse(name: str, steps: Sequence[Step], prefix: Prefix | None) -> None:
     """Raise `RemoteError` for a pass that the backend cannot do, before anything is sent."""
     lacks = BACKENDS[name].lacks
-    if needs_gradients(steps) and "gradients" in lacks:
-        raise RemoteError(f"the backend {name!r} has no gradients: {lacks['gradients']}")
-    if prefix:
-        raise AssertionError("what a pass begins with would be activations on the wire")
+    needs = {
+        GRADIENTS: needs_gradients(steps),
+        READS: any(step.get("modules") for step in steps),
+        GENERATION: bool(prefix),
+    }
+    for capability, needed in needs.items():
+        if needed and capability in lacks:
+            raise RemoteError(f"the backend {name!r} has no {capability}: {lacks[capability]}")
 
 
 def compact(value: Any, seen: dict[int, torch.Tensor]) -> Any:

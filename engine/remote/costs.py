@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from patchclamp.analyses.readings import CaptureReading
+from patchclamp.analyses.readings import (
+    CaptureReading,
+    GenerationReading,
+    MetricReading,
+    ScoreReading,
+)
 from patchclamp.engine.answering import all_passes
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import WORTH, capture_bytes, cheaper, shard_bytes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import BACKENDS
-from patchclamp.specs.backends import cannot
+from patchclamp.specs.backends import DRAWN, GENERATION, GRADIENTS, READS, cannot
 from patchclamp.specs.quantities import said
 
 SOURCE = 16 << 10
@@ -90,16 +95,32 @@ def check_remote(plan: Plan) -> None:
             "P316",
             f"{plan.model.choice.id!r} is a folder here; a server knows models by their hub ids",
         )
-    for capture in plan.captures:
-        if capture.gradient is not None and "gradients" in lacks:
-            one = cannot(backend, _path(plan, capture), "gradients are taken", "gradients")
-            problems.add(one.path, one.code, one.message, allowed=one.allowed)
-    for name, parts in plan.readings.items():
-        if any(isinstance(part, CaptureReading) and part.twin for part in parts.values()):
-            one = cannot(backend, ("analyses", name), "an untrained twin is measured", "weights")
+    for path, what, capability in _needs(plan):
+        if capability in lacks:
+            one = cannot(backend, path, what, capability)
             problems.add(one.path, one.code, one.message, allowed=one.allowed)
     _check_download(plan, problems)
     problems.raise_if_any()
+
+
+def _needs(plan: Plan) -> Iterator[tuple[Path, str, str]]:
+    """Yield what measuring a plan needs: for which entry, in words, and the capability."""
+    for capture in plan.captures:
+        if capture.gradient is not None:
+            yield _path(plan, capture), "gradients are taken", GRADIENTS
+    for name, parts in plan.readings.items():
+        path = ("analyses", name)
+        for reading in parts.values():
+            if isinstance(reading, ScoreReading):
+                yield path, "gradients are taken", GRADIENTS
+            elif isinstance(reading, GenerationReading):
+                yield path, "texts are continued", GENERATION
+            elif isinstance(reading, CaptureReading) and reading.twin:
+                yield path, "an untrained twin is measured", DRAWN
+            elif isinstance(reading, MetricReading):
+                changes = [change for of in reading.conditions for change in of.changes]
+                if any(change.into for change in changes):
+                    yield path, "edges are cut by what norms and projections do", READS
 
 
 def _check_download(plan: Plan, problems: Problems) -> None:

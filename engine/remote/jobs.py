@@ -18,6 +18,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,20 +61,32 @@ class Jobs:
     retry: Retry
     tell: Callable[[str], None]
     detach: bool = False
-    collected: int = field(default=0, init=False)
-    """Results of jobs that an earlier run had sent."""
+    sending: bool = field(default=False, init=False)
+    """Whether requests are sent and not looked at."""
+
+    @contextmanager
+    def only_sending(self) -> Iterator[None]:
+        """Send requests and look at none of them; each raises `Pending`."""
+        self.sending = True
+        try:
+            yield
+        finally:
+            self.sending = False
 
     def result(self, digest: str, send: Callable[[], ResponseModel]) -> dict[str, Any]:
         """Return the result of a request, sending it where no job is remembered for it."""
         job = self._remembered(digest)
-        self.collected += job is not None
+        if self.sending:
+            if job is None:
+                self._remember(digest, self.again(send).id)
+            raise Pending
         told, wait = "", self.retry.backoff
         for _ in range(self.retry.attempts):
             try:
                 if job is None:
                     job = self.again(send).id
                     self._remember(digest, job)
-                state = self._wait(job)
+                state = self._wait(job, digest)
                 if state.status is Status.ERROR:
                     self._forget(digest)
                     self._fail(state.description)
@@ -102,8 +115,12 @@ class Jobs:
                 wait *= 2
         raise AssertionError("there is at least one attempt")
 
-    def _wait(self, job: str) -> ResponseModel:
-        """Look at a job until it is done or has failed, and return its last state."""
+    def _wait(self, job: str, digest: str) -> ResponseModel:
+        """Look at a job until it is done or has failed, and return its last state.
+
+        One that does not come to an end is forgotten if it has had its turn, and remembered if it
+        still waits for it.
+        """
         last, since, pause = "", time.monotonic(), _SOON
         while True:
             try:
@@ -123,10 +140,14 @@ class Jobs:
             if self.detach:
                 raise Pending
             if time.monotonic() - since > self.retry.patience:
+                waits = last and not last.startswith(Status.RUNNING.value)
+                if not waits:
+                    self._forget(digest)
+                then = "the job is remembered" if waits else "the request will be sent again"
                 raise RemoteError(
                     f"{self.wire.name} has said {last or 'nothing'!r} of a job for "
                     f"{self.retry.patience:g} s, which is as long as run.retry.patience allows; "
-                    f"the job is remembered: {GO_ON}"
+                    f"{then}: {GO_ON}"
                 )
             time.sleep(pause)
             pause = min(pause * _SLOWER, _SELDOM)
