@@ -224,6 +224,19 @@ def test_what_cannot_be_chosen_is_refused(data):
         analyse(entry(), data, elsewhere)
 
 
+def test_a_file_is_read_within_memory_and_one_that_does_not_fit_is_refused(data, tmp_path):
+    made = chosen(data, "differs", "separates")
+    data.to_netcdf(tmp_path / "capture.nc")
+    plenty = analyse(entry(controls=()), data, made)
+    with xr.open_dataset(tmp_path / "capture.nc") as lazy:
+        context = Context(SEEDS, memory=200_000, results={"choose": made})
+        tight = probe.analyse(entry(controls=()), {"of": lazy}, context)
+        xr.testing.assert_allclose(tight, plenty)
+        context = Context(SEEDS, memory=20_000, results={"choose": made})
+        with pytest.raises(AnalysisError, match=r"run.budget.memory allows 19\.5KiB: allow"):
+            probe.analyse(entry(controls=()), {"of": lazy}, context)
+
+
 def test_chosen_units_read_back_from_netcdf_as_they_were(result, tmp_path):
     result.to_netcdf(tmp_path / "result.nc")
     with xr.open_dataset(tmp_path / "result.nc") as read:
