@@ -215,9 +215,9 @@ DID: dict[str, tuple[dict[str, Any], str]] = {
          "path": {"senders": [{"site": "z"}], "receivers": [{"site": "q"}, {"site": "k"}]}},
         "paths from z to q, k of 'clean' were put into 'corrupt'"),
     "attribution": (
-        {"metric": "logit_diff", "gradient_at": "clean", "verify": 6},
-        "were estimated to first order, by gradients at the clean run; the 6 largest and as many "
-        "random nodes were patched."),
+        {"metric": "logit_diff", "of": "nodes", "gradient_at": "clean", "verify": 6},
+        "were estimated from the gradient at the clean run; the 6 largest and as many random nodes "
+        "were patched."),
     "circuit": (
         {"circuits": {"pruned": {"kind": "prune", "keep_above": 0.8}, "known": {"kind": "given"}},
          "units": [{"site": "z"}], "with": "mean", "metric": {"kind": "logit_diff"}, "random": 12},
@@ -237,6 +237,19 @@ def test_methods_of_every_kind_of_analysis(name: str, tmp_path: Path) -> None:
     data = getattr(drawable, name)().assign_attrs(patched="corrupt", source="clean")
     with open_result(write(tmp_path / "r.nc", {"/analyses/it": data}, made)) as result:
         assert sentence in methods(result)
+
+
+def test_methods_say_along_what_gradients_were_integrated(tmp_path: Path) -> None:
+    made = provenance()
+    made["resolved"]["analyses"] = {"it": {
+        "kind": "attribution", "metric": "logit_diff", "of": "edges", "gradient_at": "integrated",
+        "along": "inputs", "quadrature": "gauss_legendre", "steps": 8}}  # fmt: skip
+    data = drawable.attribution().assign_attrs(into="words", source="others")
+    with open_result(write(tmp_path / "r.nc", {"/analyses/it": data}, made)) as result:
+        assert (
+            "of putting edges of 'others' into 'words' were estimated from gradients integrated "
+            "along the inputs from 'words' to 'others' (gauss-legendre, 8 points)."
+        ) in methods(result)
 
 
 @pytest.mark.parametrize(("changed", "sentence"), [

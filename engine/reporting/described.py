@@ -194,12 +194,19 @@ def _patching(entry: Entry, data: xr.Dataset) -> str:
 
 
 def _attribution(entry: Entry, data: xr.Dataset) -> str:
-    verified = entry.get("verify")
+    source, into = data.attrs.get("source"), data.attrs.get("into")
+    verified, of = entry.get("verify"), entry.get("of")
+    how = f"the gradient at the {entry.get('gradient_at')} run"
+    if entry.get("gradient_at") == "integrated":
+        rule = str(entry.get("quadrature")).replace("_", "-")
+        how = (
+            f"gradients integrated along the {entry.get('along')} from {into!r} to {source!r} "
+            f"({rule}, {entry.get('steps')} points)"
+        )
     return (
-        f"effects on {_metric(entry)} of putting {data.attrs.get('source')!r} into "
-        f"{data.attrs.get('into')!r} were estimated to first order, by gradients at the "
-        f"{entry.get('gradient_at')} run"
-        + (f"; the {verified} largest and as many random nodes were patched." if verified else ".")
+        f"effects on {_metric(entry)} of putting {of} of {source!r} into {into!r} were estimated "
+        f"from {how}"
+        + (f"; the {verified} largest and as many random {of} were patched." if verified else ".")
     )
 
 
@@ -208,10 +215,12 @@ def _circuit(entry: Entry, data: xr.Dataset) -> str:
     for name, how in (entry.get("circuits") or {}).items():
         kept = f"pruned to keep {how.get('keep_above')} of the metric"
         named.append(f"{name} ({kept if how.get('kind') == 'prune' else 'given'})")
+    kept = field(entry, "edges", "keep_above")
+    edges = f" Edges were cut while a circuit kept {kept} of its own." if kept else ""
     return (
         f"circuits {', '.join(named)} of {_sites(entry)}, all other nodes ablated by "
         f"{entry.get('with')!r}; faithfulness is {_metric(entry)} of the circuit over that of the "
-        f"model, beside {entry.get('random')} random circuits of the same size."
+        f"model, beside {entry.get('random')} random circuits of the same size.{edges}"
     )
 
 
