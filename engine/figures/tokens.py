@@ -23,6 +23,10 @@ PLACES = ("layer", "head", "kv_head", "feature", "class")
 """Dims each label of which has a panel."""
 
 
+MEANING = {"activation": "Attention", "mean_over_stimulus": "Attention, mean over stimuli"}
+"""Variable of a capture of attention patterns -> what it is; an analysis says so itself."""
+
+
 def token_strips(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return texts with each token on the colour of its value, a figure for each variable.
 
@@ -106,8 +110,10 @@ def attention_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
         matrix = one.to_numpy().astype(np.float64)
         drawn = Matrix(matrix, names_along(one, "query"), names_along(one, "key"), scale)
         panels.append(Panel(title.removeprefix("place "), (drawn,), Axis("key"), Axis("query")))
-    sentence = f"{capital(str(values.attrs.get('long_name', 'attention')))}{of}: each row is where "
-    sentence += "one token looks, and sums to 1."
+    sentence = (
+        f"{MEANING.get(name) or capital(str(values.attrs.get('long_name', 'attention')))}{of}"
+    )
+    sentence += ": each row is where one token looks, and sums to 1."
     few = spread(panels, MAPS)
     if len(panels) > len(few):
         sentence += f" {len(few)} of {len(panels)} maps."

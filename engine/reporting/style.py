@@ -70,7 +70,9 @@ footer{margin-top:3rem;border-top:1px solid var(--grid);padding-top:.8rem;font-s
     + css(LIGHT)
     + """--card:#fff;--good:#00694d;--bad:#a3320b}
  body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
- h2{break-after:avoid}pre{white-space:pre-wrap}tr{break-inside:avoid}
+ h2,h3,summary{break-after:avoid}pre{white-space:pre-wrap}tr{break-inside:avoid}
+ .scroll,.panel{overflow:visible}th,td{white-space:normal;padding-right:.5rem}
+ th{overflow-wrap:anywhere}
  .body:not(.single) .panel{max-width:48%}.body .panel.wide{max-width:100%}
  .panel.wide svg{min-width:0}
 }
