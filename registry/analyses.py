@@ -127,7 +127,7 @@ ANALYSES: Table[Analysis] = Table(
             "gradient estimates of patching effects, at nodes or edges, verified by patching",
             f"{_CAUSAL}:Attribution",
             ("score", "exact"),
-            figures=("head_maps", "effect_bars", "estimates"),
+            figures=("head_maps", "path_maps", "effect_bars", "estimates"),
         ),
         _done(
             "circuit",

@@ -130,10 +130,13 @@ def attribution() -> xr.Dataset:
 def circuit() -> xr.Dataset:
     nodes = ["embed", "L0H1", "L0H5", "MLP0", "L3H2", "MLP3", "L5H7", "L5H0"]
     member = np.array([[1, 1, 1, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0, 1, 0]], dtype="i1")
-    edge = np.full((2, len(nodes), len(nodes)), np.nan)
-    for start, end, weight in [(0, 1, 0.3), (0, 2, 0.8), (2, 4, 1.2), (1, 4, -0.4), (4, 6, 2.0),
-                               (3, 5, 0.2), (5, 6, 0.1)]:  # fmt: skip
-        edge[:, start, end] = weight
+    receivers = ["L0H1", "L0H5", "L3H2.q", "L3H2.k", "L5H7.v", "MLP3", "logits"]
+    edge = np.full((2, len(nodes), len(receivers)), np.nan)
+    for start, end, weight in [("embed", "L0H1", 0.3), ("embed", "L0H5", 0.8),
+                               ("L0H5", "L3H2.q", 0.5), ("L0H5", "L3H2.k", 1.2),
+                               ("L0H1", "L3H2.q", -0.4), ("L3H2", "L5H7.v", 2.0),
+                               ("MLP0", "MLP3", 0.2), ("L5H7", "logits", 3.0)]:  # fmt: skip
+        edge[:, nodes.index(start), receivers.index(end)] = weight
     effect = np.tile(np.array([0.0, 0.5, 1.2, 0.2, 2.0, 0.1, 3.0, 0.0]), (2, 1))
     random = 0.1 * rng().random((2, 12))
     return xr.Dataset(
@@ -144,12 +147,14 @@ def circuit() -> xr.Dataset:
             "member": (("circuit", "node"), member, about("1 where the node is in the circuit")),
             "effect": (("circuit", "node"), effect, about("loss without the node", "logit")),
             "edge": (("circuit", "sender", "receiver"), edge, about("weight", "logit")),
+            "edge_faithfulness": ("circuit", [0.7, 0.3], about("with only its edges")),
+            "random_edge_faithfulness": (("circuit", "draw"), random, about("of random edges")),
         },
         coords={
             "circuit": ["pruned", "known"],
             "node": nodes,
             "sender": nodes,
-            "receiver": nodes,
+            "receiver": receivers,
             "draw": np.arange(12),
             "kept": [0.0, 0.25, 0.5, 1.0],
         },

@@ -256,9 +256,16 @@ def test_a_smaller_model_has_gaps_in_a_sweep() -> None:
 def test_circuits_attention_tokens_and_the_rest() -> None:
     pruned, known = drawn("circuit", "circuit_graph").layers(Graph)
     assert {node.name for node in pruned.nodes} == {"embed", "L0H1", "L0H5", "MLP0", "L3H2",
-                                                   "MLP3", "L5H7"}  # fmt: skip
-    assert [node.row for node in known.nodes] == [0, 1, 2, 3]
-    assert known.edges[0] == ("L3H2", "L5H7", 2.0)
+                                                   "MLP3", "L5H7", "logits"}  # fmt: skip
+    assert (pruned.nodes[0].name, pruned.nodes[-1].name) == ("embed", "logits")
+    # Nodes that only an edge names are there too; of two edges to one head the larger is drawn.
+    assert {node.name for node in known.nodes} == {node.name for node in pruned.nodes}
+    assert known.edges[:3] == (
+        ("L5H7", "logits", 3.0), ("L3H2", "L5H7", 2.0), ("L0H5", "L3H2", 1.2),
+    )  # fmt: skip
+    panels = drawn("circuit", "circuit_bars").panels
+    assert [panel.title for panel in panels] == ["faithfulness", "edges", "by size"]
+    assert panels[1].layers[0].values.tolist() == [0.7, 0.3]
     bars, random, curve = (drawn("circuit", "circuit_bars").layers(one)[0]
                            for one in (Bars, Points, Curve))  # fmt: skip
     assert (bars.names, bars.values.tolist()) == (("pruned", "known"), [0.8, 0.4])

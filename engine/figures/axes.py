@@ -183,6 +183,7 @@ def _(layer: Points, axes: Axes, order: _Order) -> None:
             axes.annotate(
                 name, (x, y), xytext=(4 if side == "right" else -4, 0), fontsize=7,
                 textcoords="offset points", ha="left" if side == "right" else "right", va="center",
+                bbox={"facecolor": order.theme.paper, "alpha": 0.75, "lw": 0, "pad": 0.5},
             )  # fmt: skip
 
 

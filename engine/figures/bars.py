@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -159,19 +159,12 @@ def circuit_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return how faithful each circuit is beside random ones of its size, and by size.
 
     `faithfulness([set], circuit)` as bars, `random_faithfulness([set], circuit, draw)` as points on
-    them, a panel for each set; `curve(kept)` as a curve. Empty without `faithfulness`.
+    them, a panel for each set; the same of `edge_faithfulness`; `curve(kept)` as a curve. Empty
+    without `faithfulness`.
     """
     if "faithfulness" not in data or "circuit" not in data["faithfulness"].dims:
         return ()
-    panels = []
-    for title, values in each(data["faithfulness"], ("circuit",)):
-        names = tuple(map(str, values["circuit"].to_numpy()))
-        layers: list[Layer] = [Bars(names, values.to_numpy())]
-        if "random_faithfulness" in data:
-            random = dict(each(data["random_faithfulness"], ("circuit", "draw")))[title].to_numpy()
-            rows = np.repeat(np.arange(len(names), dtype=np.float64), random.shape[1])
-            layers.append(Points("random circuits of its size", random.ravel(), rows))
-        panels.append(Panel(title or "faithfulness", tuple(layers), Axis("faithfulness")))
+    panels = [*_faithfulness(data, ""), *_faithfulness(data, "edge_")]
     if "curve" in data and data["curve"].dims == ("kept",):
         kept = data["kept"].to_numpy().astype(np.float64)
         curve = Curve("", kept, data["curve"].to_numpy())
@@ -182,6 +175,22 @@ def circuit_bars(data: xr.Dataset) -> tuple[Sketch, ...]:
         sentence += " Points: random circuits of its size."
     return (Sketch("circuit_bars", "Faithfulness of circuits", sentence, tuple(panels),
                    facts(data, "faithfulness")),)  # fmt: skip
+
+
+def _faithfulness(data: xr.Dataset, of: str) -> Iterator[Panel]:
+    """Yield a panel for each set: circuits of nodes, or with only some edges between them."""
+    name, random = f"{of}faithfulness", f"random_{of}faithfulness"
+    if name not in data:
+        return
+    for title, values in each(data[name], ("circuit",)):
+        names = tuple(map(str, values["circuit"].to_numpy()))
+        layers: list[Layer] = [Bars(names, values.to_numpy())]
+        if random in data:
+            drawn = dict(each(data[random], ("circuit", "draw")))[title].to_numpy()
+            rows = np.repeat(np.arange(len(names), dtype=np.float64), drawn.shape[1])
+            layers.append(Points("random circuits of its size", drawn.ravel(), rows))
+        words = " ".join(part for part in ("edges" if of else "", title) if part)
+        yield Panel(words or "faithfulness", tuple(layers), Axis("faithfulness"))
 
 
 def class_bars(data: xr.Dataset) -> tuple[Sketch, ...]:

@@ -20,9 +20,10 @@ def circuit_graph(data: xr.Dataset) -> tuple[Sketch, ...]:
     """Return each circuit as a graph: nodes at their layer, coloured by effect, edges by weight.
 
     `member([circuit], node)` says which nodes are in a circuit; `effect` over the same dims colours
-    them, `edge([circuit], sender, receiver)` joins them, both optional. A receiver such as `L5H1.k`
-    is drawn at its node. Nodes are named as L9H1 or
-    MLP11; what has no layer in its name stands below all others. Empty without `member`.
+    them, `edge([circuit], sender, receiver)` joins them and NaN is no edge, both optional. Nodes
+    are named as L9H1 or MLP11; a receiver such as `L5H1.k` is drawn at its node, and of several
+    edges between two nodes the largest. `logits` stand above all others, what else has no layer in
+    its name below. Empty without `member`.
     """
     if "member" not in data or "node" not in data["member"].dims:
         return ()
@@ -35,15 +36,18 @@ def circuit_graph(data: xr.Dataset) -> tuple[Sketch, ...]:
     sentence = "The nodes of each circuit, from the first layer below to the last above"
     sentence += ", coloured by their effect." if "effect" in data else "."
     if "edge" in data:
+        meaning = str(data["edge"].attrs.get("long_name", "weight of an edge"))
         sentence += (
-            " Arrows: edges, thicker where they weigh more, blue where they add and orange where "
-            f"they take away; at most the {EDGES} largest."
+            f" Arrows: {meaning}; thicker where it is larger, blue above 0 and orange below; "
         )
+        sentence += f"of several between two nodes the largest, at most {EDGES}."
     return (Sketch("circuit_graph", "Circuits", sentence, tuple(panels), facts(data, "member")),)
 
 
 def _graph(data: xr.Dataset, whole: xr.Dataset) -> Graph:
     names = [str(n) for n in data["node"].to_numpy()[data["member"].to_numpy().astype(bool)]]
+    edges = _edges(data)
+    names = list(dict.fromkeys([*names, *(end for *ends, _ in edges for end in ends)]))
     effect = data.get("effect")
     values = {} if effect is None else {
         str(n): float(v) for n, v in zip(effect["node"].to_numpy(), effect.to_numpy(), strict=True)
@@ -63,26 +67,28 @@ def _graph(data: xr.Dataset, whole: xr.Dataset) -> Graph:
         label(shown),
         signed=effect is not None,
     )
-    return Graph(tuple(nodes), _edges(data, set(names)), scale)
+    return Graph(tuple(nodes), edges, scale)
 
 
-def _edges(data: xr.Dataset, names: set[str]) -> tuple[tuple[str, str, float], ...]:
-    """Return the largest edges between members, by size."""
+def _edges(data: xr.Dataset) -> tuple[tuple[str, str, float], ...]:
+    """Return the largest edges, by size; of those between two nodes the largest."""
     if "edge" not in data:
         return ()
     weights = data["edge"].transpose("sender", "receiver")
-    ends = [str(end).partition(".")[0] for end in weights["receiver"].to_numpy()]
-    found = [
-        (str(start), end, float(weight))
-        for start, row in zip(weights["sender"].to_numpy(), weights.to_numpy(), strict=True)
-        for end, weight in zip(ends, row, strict=True)
-        if np.isfinite(weight) and weight != 0 and {str(start), end} <= names
-    ]
-    return tuple(sorted(found, key=lambda edge: -abs(edge[2]))[:EDGES])
+    found: dict[tuple[str, str], float] = {}
+    for start, row in zip(weights["sender"].to_numpy(), weights.to_numpy(), strict=True):
+        for end, weight in zip(weights["receiver"].to_numpy(), row, strict=True):
+            ends = (str(start), str(end).partition(".")[0])
+            if np.isfinite(weight) and weight != 0 and abs(weight) > abs(found.get(ends, 0.0)):
+                found[ends] = float(weight)
+    edges = [(*ends, weight) for ends, weight in found.items()]
+    return tuple(sorted(edges, key=lambda edge: -abs(edge[2]))[:EDGES])
 
 
-def _layer(name: str) -> int:
-    """Return the layer of a node; -1 for what has none, such as the embedding."""
+def _layer(name: str) -> float:
+    """Return the layer of a node; below all for what has none, such as the embedding."""
+    if name == "logits":
+        return np.inf
     numbers = re.search(r"\d+", name)
     return -1 if numbers is None else int(numbers.group())
 

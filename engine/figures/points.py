@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -95,7 +96,7 @@ def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
     reach = ROOM * float(np.abs(np.concatenate([exact[both], estimate[both]])).max()) or 1.0
     order = np.argsort(-np.abs(exact[both]), kind="stable")
     x, y = exact[both][order], estimate[both][order]
-    nodes = data["node"].to_numpy()[both][order] if "node" in data["exact"].dims else ()
+    nodes = np.array(_names(data["exact"]))[both][order]
     names = tuple(str(node) if number < NAMED else "" for number, node in enumerate(nodes))
     ends = np.array([-reach, reach])
     layers = (Curve("equal", ends, ends, role="muted"), Points("", x, y, names))
@@ -104,6 +105,12 @@ def estimates(data: xr.Dataset) -> tuple[Sketch, ...]:
     sentence += "broken line both are equal."
     panel = Panel("estimate and exact value", layers, *axes)
     return (Sketch("estimates", "Estimates verified", sentence, (panel,), facts(data, "exact")),)
+
+
+def _names(values: xr.DataArray) -> list[str]:
+    """Return what each place is called: a node, or the ends of an edge."""
+    labels = (values[dim].to_numpy().astype(str).tolist() for dim in values.dims)
+    return [" → ".join(ends) for ends in product(*labels)]
 
 
 def calibration_curve(data: xr.Dataset) -> tuple[Sketch, ...]:
