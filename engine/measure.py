@@ -250,8 +250,8 @@ def passes_due(plan: Plan, cache: Cache) -> int:
 
 def origin_of(made: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the provenance says of a record."""
-    kept = ("at", "backend", "device", "threads", "versions", "guards", "sha256")
-    return {name: made[name] for name in kept}
+    kept = ("at", "backend", "device", "threads", "versions", "guards", "sha256", "server")
+    return {name: made[name] for name in kept if name in made}
 
 
 @contextmanager

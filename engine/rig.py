@@ -24,6 +24,9 @@ from patchclamp.registry.errors import BudgetError, DetachedError
 _SAMPLED = 2
 """Passes after which the time of all is judged."""
 
+SERVER = "server: "
+"""What stands before words of a server, or about it, where progress is shown."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is running, passes done and passes in all."""
 
@@ -83,7 +86,7 @@ class Rig:
     def _tell(self, said: str) -> None:
         """Show what a server says."""
         done = 0 if self.passes is None else self.passes.done
-        self.progress(said, done, max(self.total, done, 1))
+        self.progress(f"{SERVER}{said}", done, max(self.total, done, 1))
 
     def turn_to(self, plan: Plan) -> None:
         """Measure another plan of the same model from here on."""

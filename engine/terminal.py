@@ -10,10 +10,12 @@ from time import monotonic
 import xarray as xr
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from patchclamp.engine.expectations import judge
+from patchclamp.engine.rig import SERVER
 from patchclamp.engine.run import Result, run
 from patchclamp.engine.summary import summarise
 from patchclamp.specs.diagnostics import one_line
@@ -21,6 +23,9 @@ from patchclamp.specs.library import shipped
 
 _TOP = 5
 """Rows shown of a table with a row for each head."""
+
+_USUAL = ("RECEIVED", "DISPATCHED", "RUNNING")
+"""What a server says of every job that gets its turn."""
 
 FAILED_CELLS = 5
 """Exit code of a run that finished with failed cells."""
@@ -75,9 +80,17 @@ def show_claims(result: Result, console: Console) -> int:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show passes done on a terminal; stay silent elsewhere."""
+    """Show passes done on a terminal; elsewhere, say where a server lets one wait."""
     if not console.is_terminal:
-        yield lambda what, done, total: None
+        told = ""
+
+        def say(what: str, done: int, total: int) -> None:
+            nonlocal told
+            if SERVER in what and what != told and not what.partition(SERVER)[2].startswith(_USUAL):
+                told = what
+                console.print(what, markup=False, highlight=False, soft_wrap=True)
+
+        yield say
         return
     columns = (
         TextColumn("[progress.description]{task.description}"),
@@ -90,7 +103,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         task = bar.add_task("loading the model", total=None)
 
         def advance(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=escape(what), completed=done, total=total)
 
         yield advance
 

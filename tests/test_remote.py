@@ -88,9 +88,16 @@ def test_savings_that_only_a_local_run_takes_change_no_number(
     path = written(tmp_path, SMALL)
     here = run(path, out=tmp_path / "here", cache=tmp_path / "c1")
     path.write_text(SMALL + NDIF)
-    there = run(path, out=tmp_path / "there", cache=tmp_path / "c2")
+    server.fails(env={"torch": "2.1.0"})
+    said: list[str] = []
+    there = run(path, out=tmp_path / "there", cache=tmp_path / "c2",
+                progress=lambda what, *_: said.append(what))  # fmt: skip
     assert all(value < 1e-4 for value in differences(here, there).values())
     made = json.loads(open_attributes(there.path)["provenance"])
+    assert any("runs other versions: torch 2.1.0 there, " in what for what in said)
+    assert [one["package"] for one in made["server"]["differs"]] == ["torch"]
+    assert {record["server"]["host"] for record in made["records"].values()} == {server.url}
+    assert made["wire"]["requests"] > 5
     assert made["server"]["host"] == server.url
     assert made["device"] == "server"
     assert made["server"]["versions"]["nnsight"] == made["versions"]["nnsight"]

@@ -24,6 +24,7 @@ IGNORED = frozenset(
         "records",
         "forward_passes",
         "seconds",
+        "wire",
         "cells",
         "merged",
     }

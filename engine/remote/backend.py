@@ -102,6 +102,10 @@ class _Courier(Backend):  # type: ignore[misc]
 
     def __call__(self, tracer: Any = None) -> None:
         found = self._ndif.fetch(self._digest, partial(RequestModel.serialize, tracer, True))
+        tensors = found.get("found")
+        if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+            name = self._ndif.jobs.wire.name
+            raise RemoteError(f"{name} sent something else than what was asked for: {list(found)}")
         for value in found.values():
             save(value)
         push(tracer.info.frame, found)

@@ -127,6 +127,8 @@ def handshake(source: ModelSource, jobs: Jobs) -> dict[str, Any]:
     wire = jobs.wire
     env = jobs.again(lambda: wire.ask("/env"))
     differ = check_versions(wire.name, env)
+    if differ:
+        jobs.tell(f"{wire.name} runs other versions: {'; '.join(map(str, differ))}")
     held = check_hosted(wire.name, source, jobs.again(lambda: wire.ask("/status")))
     packages = env.get("packages", {})
     return {

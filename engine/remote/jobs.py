@@ -49,6 +49,10 @@ _PASSING = (
 _FRAME = re.compile(r'File "[^"]*?([\w.]+\.py)", line (\d+), in (\w+)')
 
 
+_KEPT = 7 * 86400
+"""Seconds after which a job is forgotten whose result nobody has asked for."""
+
+
 @dataclass
 class Jobs:
     """Sends requests and collects results; `tell` is called with what the server says.
@@ -63,6 +67,11 @@ class Jobs:
     detach: bool = False
     sending: bool = field(default=False, init=False)
     """Whether requests are sent and not looked at."""
+
+    def __post_init__(self) -> None:
+        for path in self.folder.glob("*.json"):
+            if time.time() - path.stat().st_mtime > _KEPT:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def only_sending(self) -> Iterator[None]:
