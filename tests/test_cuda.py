@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device here", allow_module_level=True)
 
+import test_generating  # noqa: E402
+import test_path_patching  # noqa: E402
 import test_run  # noqa: E402
 from test_run import SPEC, assert_same  # noqa: E402
 
@@ -58,6 +60,22 @@ def test_savings_change_no_number_on_a_gpu(folder: Path, architecture: str) -> N
     plain = tree(on("cuda", folder, "run.optimise=false", architecture=architecture))
     saved = tree(on("cuda", folder, "run.optimise=true", architecture=architecture))
     assert_same(plain, saved, 2e-5)
+
+
+def test_texts_and_paths_are_those_of_the_cpu(tmp_path: Path) -> None:
+    model = tiny.make("llama", tmp_path / "llama")
+    for device in DEVICES:
+        (tmp_path / device).mkdir()
+    cpu, gpu = (
+        test_generating.written(tmp_path / device, model, f"run.device={device}")
+        for device in DEVICES
+    )
+    assert bool((cpu["text"] == gpu["text"]).all())
+    said = {"FREEZE": "heads", "NORMS": "frozen"}
+    paths = [
+        test_path_patching.patched(tmp_path / device, model, device, **said) for device in DEVICES
+    ]
+    xr.testing.assert_allclose(*paths, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

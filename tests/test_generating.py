@@ -46,7 +46,7 @@ analyses:
     with: [cut, late, early, all, pattern, noisy]
     generate: {max_new_tokens: 6}
     controls: []
-run: {backend: BACKEND, threads: 1}
+run: {backend: BACKEND, device: cpu, threads: 1}
 """
 
 TEXTS = {"a": range(3, 9), "b": range(10, 13), "c": range(14, 18)}

@@ -57,14 +57,15 @@ WORDS = {"a": range(3, 9), "b": range(10, 15)}
 OTHERS = {"a": range(13, 19), "b": range(20, 25)}
 
 
-def patched(folder: Path, model: Path, **said: str) -> Any:
+def patched(folder: Path, model: Path, device: str = "cpu", **said: str) -> Any:
     text = SPEC.replace("MODEL", str(model))
     for key, value in {"BACKEND": "hooks", "OPTIMISE": "true", **said}.items():
         text = text.replace(key, value)
     spec = folder / "spec.yaml"
     spec.write_text(text)
     cache = folder / "-".join(["cache", *said.values()])
-    return run(spec, out=folder / "runs", cache=cache).analysis("paths")["logit_diff"]
+    found = run(spec, out=folder / "runs", cache=cache, overrides=[f"run.device={device}"])
+    return found.analysis("paths")["logit_diff"]
 
 
 class ByHand:

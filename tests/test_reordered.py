@@ -51,7 +51,7 @@ analyses:
     units: {site: resid_post}
     normalise: false
     metric: logit_diff
-run: {backend: hooks, threads: 1}
+run: {backend: hooks, device: cpu, threads: 1}
 """
 
 GROUPS = "xxyyz"
