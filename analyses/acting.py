@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from patchclamp.analyses.readings import Change, ModelShape
+from patchclamp.analyses.readings import ASIDE, Change, ModelShape
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.analyses.units import parts
 from patchclamp.registry import SITES
@@ -28,8 +28,8 @@ def acting(name: str, shape: ModelShape, dose: int = 0) -> tuple[Change, ...]:
         site=entry.site, layers=entry.layers, heads=entry.heads, positions=entry.positions
     )
     found = [
-        replace(change, units=entry.units, dose=dose, during=entry.during)
-        for _, change in parts(units, shape, name)
+        replace(change, intervention=name, units=entry.units, dose=dose, during=entry.during)
+        for _, change in parts(units, shape, ASIDE)
     ]
     if entry.heads == "all":
         found = [replace(change, head=None) for change in found]

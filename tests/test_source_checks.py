@@ -36,6 +36,7 @@ interventions:
   noise: {kind: replace, by: noise}
   zero: {kind: ablate, value: zero}
   flat: {kind: ablate, value: {along: found}}
+  held: {kind: clamp, units: [3], value: [0.0]}
   drawn: {kind: ablate, value: {resample: words}, allow_no_effect: true}
   one: {kind: add, vector: {of: found, normalise: unit}, allow_no_effect: true}
   long:
@@ -79,6 +80,18 @@ def test_a_site_without_layers_is_ablated_as_a_whole(tmp_path: Path) -> None:
     assert found.analysis("a")["logit_diff"].dims == ("stimulus",)
     assert found.analysis("a")["effect"].dims == ()
     assert float(found.analysis("b")["effect"]) > 0.1
+
+
+def test_units_are_held_that_the_clamp_names_and_no_others(tmp_path: Path) -> None:
+    units = "units: {site: resid_post, layers: 1, positions: last"
+    found = analysed(
+        tmp_path,
+        f"  a: {{kind: ablation, with: held, {units}}}, metric: logit_diff}}\n"
+        f"  b: {{kind: ablation, with: zero, {units}, group: 1}}, metric: logit_diff}}",
+    )
+    held, each = (found.analysis(name)["effect"].squeeze("layer") for name in "ab")
+    assert float(held) == pytest.approx(float(each.sel(unit=3)), abs=1e-6)
+    assert abs(float(held)) > 1e-4
 
 
 def test_a_direction_as_long_as_the_stream_that_it_was_found_in(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ interventions:
     site: resid_post
     layers: 1
     positions: last
+  bare: {kind: add, vector: {of: decode, toward: months, normalise: residual}, scale: [0.5, -0.5]}
   one: {kind: add, vector: decode, site: resid_post, layers: 1, positions: last}
   cut: {kind: ablate, value: zero, site: z, heads: [L1H0, L1H1]}
   whole: {kind: ablate, value: zero}
@@ -65,7 +66,7 @@ def test_effects_stand_beside_those_of_random_directions_and_heads(tmp_path: Pat
         tmp_path,
         "  steer: {kind: steering, with: [push, cut], metric: logit_diff, by: category,",
         "    controls: [random_direction, random_heads], repeats: 9}",
-        "  same: {kind: ablation, with: push, units: {site: resid_post, layers: 1,"
+        "  same: {kind: ablation, with: bare, units: {site: resid_post, layers: 1,"
         " positions: last}, metric: logit_diff}",
         "  both: {kind: steering, with: [both, cut, one], metric: logit_diff, repeats: 2}",
     )
@@ -129,6 +130,22 @@ def test_what_says_too_little_is_refused(line: str, said: str, tmp_path: Path) -
     controls = "" if "cut" in line else ", controls: []"
     with pytest.raises(SpecError, match=said):
         analysed(tmp_path, f"  steer: {{kind: steering, stimuli: words, {line}{controls}}}")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (
+            "with: cut, units: {site: z}",
+            r"says where it acts \(heads\), and here the analysis says",
+        ),
+        ("with: one, units: {site: mlp_out}", r"says where it acts \(site, layers, positions\)"),
+        ("with: later, units: {site: z}", r"interventions.later says where it acts \(during\)"),
+    ],
+)
+def test_where_it_acts_is_said_once(what: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=said):
+        analysed(tmp_path, f"  heads: {{kind: ablation, {what}, metric: logit_diff}}")
 
 
 def test_several_at_once_are_no_single_unit(tmp_path: Path) -> None:
