@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from patchclamp.analyses import edges
+from patchclamp.analyses.asking import ScoreReading, Spot
 from patchclamp.analyses.bootstrap import interval_words
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.effects import Inference, groups_of, meanings, summarise
@@ -28,15 +29,7 @@ from patchclamp.analyses.kept import kept_curve
 from patchclamp.analyses.patching import direction
 from patchclamp.analyses.paths import node
 from patchclamp.analyses.quadrature import points_of
-from patchclamp.analyses.readings import (
-    Change,
-    Condition,
-    MetricReading,
-    ModelShape,
-    Readings,
-    ScoreReading,
-    Spot,
-)
+from patchclamp.analyses.readings import Change, Condition, MetricReading, ModelShape, Readings
 from patchclamp.analyses.scored import residuals, verification
 from patchclamp.analyses.units import heads
 from patchclamp.registry import METRICS, SITES

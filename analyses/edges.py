@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from patchclamp.analyses.asking import Spot
 from patchclamp.analyses.paths import node
-from patchclamp.analyses.readings import Change, End, ModelShape, Spot
+from patchclamp.analyses.readings import Change, End, ModelShape
 from patchclamp.analyses.units import heads
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_causal import Units

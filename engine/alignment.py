@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from patchclamp.analyses.readings import ScoreReading, Spot
+from patchclamp.analyses.asking import ScoreReading, Spot
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan

@@ -16,9 +16,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from patchclamp.analyses.asking import ScoreReading, Spot
 from patchclamp.analyses.edges import receiver, sender
 from patchclamp.analyses.paths import node
-from patchclamp.analyses.readings import Change, ScoreReading, Spot
+from patchclamp.analyses.readings import Change
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.datasets import stimulus_coords
 from patchclamp.engine.guards import Verdict, deviation, judge_alone, most_padded

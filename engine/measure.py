@@ -20,6 +20,7 @@ from typing import Any
 import xarray as xr
 from safetensors.numpy import load_file, save
 
+from patchclamp.analyses.asking import ScoreReading
 from patchclamp.analyses.readings import (
     AnswerReading,
     CircuitReading,
@@ -27,7 +28,6 @@ from patchclamp.analyses.readings import (
     MetricReading,
     RatingsReading,
     Reading,
-    ScoreReading,
     StimuliReading,
 )
 from patchclamp.engine.answering import (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from patchclamp.analyses.asking import ScoreReading
 from patchclamp.analyses.readings import (
     CaptureReading,
     Change,
@@ -15,7 +16,6 @@ from patchclamp.analyses.readings import (
     MetricReading,
     Reading,
     Readings,
-    ScoreReading,
     answered_by,
 )
 from patchclamp.engine.alignment import check_scores

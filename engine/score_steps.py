@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from patchclamp.analyses.asking import ScoreReading, Spot
 from patchclamp.analyses.edges import before
-from patchclamp.analyses.readings import ScoreReading, Spot
 from patchclamp.engine.answers import Asked, ask
 from patchclamp.engine.backend import Step
 from patchclamp.engine.batches import Batch

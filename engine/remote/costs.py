@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from patchclamp.analyses.readings import (
-    CaptureReading,
-    GenerationReading,
-    MetricReading,
-    ScoreReading,
-)
+from patchclamp.analyses.asking import ScoreReading
+from patchclamp.analyses.readings import CaptureReading, GenerationReading, MetricReading
 from patchclamp.engine.answering import all_passes
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import WORTH, capture_bytes, cheaper, shard_bytes
