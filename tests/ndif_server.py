@@ -47,7 +47,7 @@ torch.set_num_threads(1)
 FAULTS: dict[str, Any] = {
     "submit": [],  # what the next posts meet: an HTTP status, or "drop" for a closed connection
     "look": [],  # the same, for questions about a job
-    "result": [],  # the same, for results; "half" sends half of it, "garbage" something else
+    "result": [],  # the same, for results; "half" of it, "other" numbers, or "garbage"
     "queue": [],  # what the next jobs are told of the queue, one after the other
     "delay": 0.0,  # seconds for which each of these is told
     "lose": 0,  # jobs that are taken and forgotten, as by a restart
@@ -228,6 +228,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
             self.close_connection = True
+        elif fault == "other":
+            buffer = io.BytesIO()
+            torch.save({"other": torch.ones(1)}, buffer)
+            self.reply(zstandard.ZstdCompressor().compress(buffer.getvalue()))
         elif fault == "garbage":
             self.reply(b"no result at all")
         return fault is not None

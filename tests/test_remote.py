@@ -288,3 +288,29 @@ def test_what_only_a_plan_can_tell_is_refused_before_anything_is_sent(
     with pytest.raises(SpecError, match=r"analyses.texts.generate: texts are continued, and the"):
         loads(text + NDIF)
     assert len(server.events()) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("metric: logit_diff", "metric: kl"),
+        ("metric: logit_diff", "metric: cross_entropy"),
+        ("units: {site: z}", "units: {site: attn_pattern, layers: 1, heads: 0}"),
+        (
+            "captures: {resid: {of: words, site: resid_post}}",
+            "captures: {maps: {of: words, site: attn_pattern, positions: all}, logits: {of: words, "
+            "site: logits}, sizes: {of: words, site: mlp_out, positions: all, reduce: [norm, topk]}"
+            ", mean: {of: words, site: resid_post, reduce: {kind: mean, over: stimulus}}}",
+        ),
+    ],
+    ids=["divergence", "text", "pattern", "captures"],
+)
+def test_other_questions_are_answered_the_same_on_a_server(
+    server: remote.Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    assert SMALL.count(old) == 1
+    path = written(tmp_path, SMALL.replace(old, new) + NDIF)
+    there = run(path, out=tmp_path / "there", cache=tmp_path / "c1")
+    monkeypatch.setattr(Plan, "remote", True)
+    path.write_text(SMALL.replace(old, new))
+    assert differences(there, run(path, out=tmp_path / "here", cache=tmp_path / "c2")) == {}

@@ -101,6 +101,8 @@ def test_what_passes_is_tried_again(
         ({"submit": [500] * 2}, "answered 500: Internal server error.; tried 2 times; what was "),
         ({"submit": [413]}, r"refused the request \(413\): Internal server error"),
         ({"result": ["garbage"] * 2}, "a result that cannot be read came .*; tried 2 times"),
+        ({"result": ["other"]}, r"sent something else than what was asked for: \['other'\]"),
+        ({"fail": [""]}, r"failed in the block: it gave no reason \(outside our code\)"),
         ({"lose": 2}, r"does not know the job \(any more\); sent 2 times; what was measured"),
         (
             {"fail": ["Your job exceeded the execution timeout of 3600.0s."]},

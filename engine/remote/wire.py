@@ -176,6 +176,10 @@ class Wire:
     def _refuse(self, response: httpx.Response) -> None:
         """Raise what an answer with an error code means."""
         code, detail = response.status_code, self.clean(_detail(response))
+        if response.is_redirect:
+            # The key does not follow a server's word to another place.
+            there = shown(str(response.next_request.url)) if response.next_request else "elsewhere"
+            raise RemoteError(f"{self.name} sends on to {there}: put that address into NDIF_HOST")
         if code >= 500 or code in (408, 425, 429):
             raise Again(f"{self.name} answered {code}: {detail}")
         if code == 401:
