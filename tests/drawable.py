@@ -312,6 +312,16 @@ def maps() -> xr.Dataset:
     )
 
 
+def steered() -> xr.Dataset:
+    data = steering().isel(dose=slice(0, 2))
+    drawn = np.arange(12.0).reshape(1, 2, 2, 3)
+    drawn[:, 1, 0] = np.nan  # that condition has no such dose
+    dims = ("control", "condition", "dose", "draw")
+    return data.assign(control_effect=(dims, drawn, about("of a control", "logit"))).assign_coords(
+        control=["random_direction"], draw=np.arange(3)
+    )
+
+
 def second_order() -> xr.Dataset:
     value = 0.9 ** np.abs(np.arange(LAYERS)[:, None] - np.arange(4))
     return xr.Dataset(
@@ -338,5 +348,6 @@ def contrast() -> xr.Dataset:
 
 
 ALL = (rsa, second_order, contrast, probe, selection, methods_by_layer, ablation, patching, paths,
-       attribution, circuit, attention, lens, norms, choice, steps, sae, steering)  # fmt: skip
+       attribution, circuit, attention, lens, norms, choice, steps, sae, steering,
+       steered)  # fmt: skip
 CAPTURES = (captured, maps)

@@ -215,6 +215,20 @@ def test_paths_nodes_and_classes() -> None:
     assert bars.low.tolist() == [0.4, 0.6]
 
 
+def test_interventions_stand_beside_all_draws_of_their_controls() -> None:
+    sketch = drawn("steered", "dose_curves")
+    assert [panel.title for panel in sketch.panels] == ["days", "random_direction"]
+    band, other = sketch.layers(Band)
+    assert (band.label, band.low.tolist(), band.high.tolist()) == (
+        "random direction", [0.0, 3.0], [2.0, 5.0],
+    )  # fmt: skip
+    assert np.isnan(other.low[0])  # drawn as a line, since an area has no width there
+    assert other.high[1] == 11
+    assert "Grey: all draws of each control." in sketch.sentence
+    text = to_svg(sketch)
+    ElementTree.fromstring(text)
+
+
 def test_captures_are_drawn_text_by_text() -> None:
     sketch = drawn("captured", "token_strips-norm")
     first, second = sketch.layers(Strip)

@@ -19,10 +19,12 @@ from patchclamp.engine.figures.grids import (
 )
 from patchclamp.engine.figures.names import ROOM, sides
 from patchclamp.engine.figures.sketch import (
+    Array,
     Axis,
     Band,
     Bars,
     Curve,
+    Flags,
     Graph,
     Layer,
     Level,
@@ -75,7 +77,9 @@ def panel_size(panel: Panel) -> tuple[float, float]:
 def draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
     """Draw all layers of a panel, then its axes and legend."""
     axes.set_title(panel.title)
-    order = _Order(theme, lying=any(isinstance(layer, Bars) for layer in panel.layers))
+    curves = sum(isinstance(layer, Curve) and layer.role == "data" for layer in panel.layers)
+    lying = any(isinstance(layer, Bars) for layer in panel.layers)
+    order = _Order(theme, curves=curves, lying=lying)
     for layer in panel.layers:
         _draw(layer, axes, order)
     if not any(isinstance(layer, Matrix | Strip | Graph) for layer in panel.layers):
@@ -89,18 +93,22 @@ def draw_panel(axes: Axes, panel: Panel, theme: Theme) -> None:
 class _Order:
     """The series that were drawn so far, so that each has its own colour and form."""
 
-    def __init__(self, theme: Theme, *, lying: bool) -> None:
+    def __init__(self, theme: Theme, *, curves: int, lying: bool) -> None:
         self.theme, self.drawn, self.controls = theme, 0, 0
-        self.lying = lying
+        self.curves, self.lying = curves, lying
 
     def next(self, role: str) -> dict[str, Any]:
-        """Return colour, marker and line of the next series."""
+        """Return colour, marker and line of the next series.
+
+        The first is the heaviest, so that one that lies under others is seen.
+        """
         if role == "data":
             number, self.drawn = self.drawn, self.drawn + 1
             return {
                 "color": self.theme.series[number % len(self.theme.series)],
                 "marker": MARKERS[number % len(MARKERS)],
                 "linestyle": "-",
+                "weight": max(0.0, 1 - number / (self.curves - 1)) if self.curves > 1 else 0.0,
             }
         number, self.controls = self.controls, self.controls + 1
         style = {"linestyle": DASHES[number % len(DASHES)], "marker": ""}
@@ -117,18 +125,31 @@ def _draw(layer: Layer, axes: Axes, order: _Order) -> None:
 @_draw.register
 def _(layer: Curve, axes: Axes, order: _Order) -> None:
     style = order.next(layer.role)
-    marker = style.pop("marker")
-    axes.plot(layer.x, layer.y, label=layer.label or None, linewidth=1.6, **style)
+    marker, weight = style.pop("marker"), style.pop("weight", 0.0)
+    axes.plot(layer.x, layer.y, label=layer.label or None, linewidth=1.6 + 2 * weight, **style)
     if layer.low is not None and layer.high is not None:
         axes.fill_between(layer.x, layer.low, layer.high, color=style["color"], alpha=0.18, lw=0)
+        alone = _alone(layer.y)  # an area has no width there
+        axes.vlines(
+            layer.x[alone], layer.low[alone], layer.high[alone], color=style["color"], lw=1.1
+        )
     if not marker:
         return
     filled = np.ones(len(layer.x), dtype=bool) if layer.filled is None else layer.filled
     for chosen, face in ((filled, style["color"]), (~filled, order.theme.paper)):
         axes.plot(
-            layer.x[chosen], layer.y[chosen], linestyle="", marker=marker, markersize=5,
-            color=style["color"], markerfacecolor=face,
+            layer.x[chosen], layer.y[chosen], linestyle="", marker=marker,
+            markersize=5 + 3 * weight, color=style["color"], markerfacecolor=face,
         )  # fmt: skip
+
+
+def _alone(values: Array) -> Flags:
+    """Return where a value has no neighbour that a line could join it to."""
+    there = np.isfinite(values)
+    beside = np.zeros(len(values), dtype=bool)
+    beside[1:] |= there[:-1]
+    beside[:-1] |= there[1:]
+    return there & ~beside
 
 
 @_draw.register
@@ -136,6 +157,11 @@ def _(layer: Band, axes: Axes, order: _Order) -> None:
     axes.fill_between(
         layer.x, layer.low, layer.high, color=order.theme.muted, alpha=0.25, lw=0,
         label=layer.label or None, zorder=0.5,
+    )  # fmt: skip
+    alone = _alone(layer.low)
+    axes.vlines(
+        layer.x[alone], layer.low[alone], layer.high[alone], color=order.theme.muted, alpha=0.25,
+        lw=9, zorder=0.5,
     )  # fmt: skip
 
 

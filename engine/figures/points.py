@@ -11,8 +11,8 @@ import xarray as xr
 from patchclamp.engine.figures.curves import SERIES, capital
 from patchclamp.engine.figures.facts import facts, label
 from patchclamp.engine.figures.names import ROOM
-from patchclamp.engine.figures.sketch import Axis, Curve, Panel, Points, Sketch
-from patchclamp.engine.figures.variables import each, spread
+from patchclamp.engine.figures.sketch import Axis, Band, Curve, Panel, Points, Sketch
+from patchclamp.engine.figures.variables import each, spanning, spread
 
 PLANES = ("mds", "pca")
 """Variables that place stimuli in a plane, over `component`; the analysis computes them."""
@@ -124,34 +124,69 @@ def calibration_curve(data: xr.Dataset) -> tuple[Sketch, ...]:
     confidence, accuracy = (data[name].to_numpy() for name in names)
     there = np.isfinite(confidence) & np.isfinite(accuracy)
     ends = np.array([0.0, 1.0])
+    number = data["bin_count"].to_numpy()[there] if "bin_count" in data else ()
     layers = (
         Curve("calibrated", ends, ends, role="muted"),
         Curve("answers", confidence[there], accuracy[there]),
+        Points("", confidence[there], accuracy[there], tuple(f"{n:g}" for n in number)),
     )
     whole = (-0.02, 1.02)  # a point at the end is seen as a whole
     axes = (Axis("mean confidence", limits=whole), Axis("share right", limits=whole))
     panel = Panel("calibration", layers, *axes)
     sentence = "How often the chosen answer is right, by how confident the model is of it."
+    sentence += " Numbers: stimuli in each bin." if len(number) else ""
     return (Sketch("calibration", "Calibration", sentence, (panel,), facts(data, names[1])),)
 
 
 def dose_curves(data: xr.Dataset) -> tuple[Sketch, ...]:
-    """Return an outcome over the dose of an intervention, a curve for each condition or control.
+    """Return an outcome over the dose of interventions, a curve for each.
 
-    Every headline variable over `dose` and at most one small dim, with its interval.
+    Every headline variable over `dose` and at most one small dim, with its interval. Where controls
+    were drawn, `control_x` over `control` and `draw` beside its dims, each intervention has a panel
+    of its own, with all draws of each control as a band.
     """
-    from patchclamp.engine.figures.variables import spanning
-
     panels = []
-    for name in spanning(data, ("dose",)) if "dose" in data.dims else ():
+    names = list(spanning(data, ("dose",))) if "dose" in data.dims else []
+    for name in names:
         curves = tuple(_doses(data, name))
-        panels.append(Panel(name.replace("_", " "), curves, Axis("dose"), Axis(label(data[name]))))
+        bands = dict(_drawn(data, name))
+        axes = _dose_axis(data), Axis(label(data[name]), zero=True)
+        if not bands:
+            panels.append(Panel(name.replace("_", " "), curves, *axes))
+        for curve in curves if bands else ():
+            panels.append(Panel(curve.label, (*bands.get(curve.label, ()), curve), *axes))
     if not panels:
         return ()
-    first = panels[0].title.replace(" ", "_")
-    name = first if first in data else next(iter(map(str, data.data_vars)))
-    sentence = f"{capital(str(data[name].attrs.get('long_name', name)))}, by dose."
-    return (Sketch("dose_curves", "Effect by dose", sentence, tuple(panels), facts(data, name)),)
+    meanings = (str(data[name].attrs.get("long_name", name)) for name in names)
+    sentence = f"{capital('; '.join(dict.fromkeys(meanings)))}, by dose."
+    if any(f"{name}_low" in data for name in names):
+        sentence += " Shading or line: interval."
+    if any(isinstance(layer, Band) for panel in panels for layer in panel.layers):
+        sentence += " Grey: all draws of each control."
+    sketch = Sketch("dose_curves", "Effect by dose", sentence, tuple(panels), facts(data, names[0]))
+    return (sketch,)
+
+
+def _dose_axis(data: xr.Dataset) -> Axis:
+    doses = data["dose"].to_numpy().astype(np.float64)
+    few = tuple((float(dose), f"{dose:g}") for dose in doses) if len(doses) <= SERIES else None
+    return Axis("dose", ticks=few)
+
+
+def _drawn(data: xr.Dataset, name: str) -> Iterator[tuple[str, tuple[Band, ...]]]:
+    """Yield, for each condition, what its controls reach at each dose, from lowest to highest."""
+    controls = data.get(f"control_{name}")
+    if controls is None or not {"condition", "dose", "control", "draw"} <= set(controls.dims):
+        return
+    ends = [controls.min("draw"), controls.max("draw")]
+    x = data["dose"].to_numpy().astype(np.float64)
+    for condition in controls["condition"].to_numpy().tolist():
+        bands = []
+        for control in controls["control"].to_numpy().tolist():
+            low, high = (e.sel(condition=condition, control=control).to_numpy() for e in ends)
+            if np.isfinite(low).any():
+                bands.append(Band(str(control).replace("_", " "), x, low, high))
+        yield str(condition), tuple(bands)
 
 
 def _doses(data: xr.Dataset, name: str) -> Iterator[Curve]:

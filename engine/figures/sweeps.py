@@ -11,7 +11,7 @@ from patchclamp.engine.figures.curves import SERIES, capital, value_axis
 from patchclamp.engine.figures.facts import facts, squeezed
 from patchclamp.engine.figures.maps import maps
 from patchclamp.engine.figures.sketch import Axis, Curve, Panel, Sketch
-from patchclamp.engine.figures.variables import each, headline, in_order, spanning
+from patchclamp.engine.figures.variables import HEADS, each, headline, in_order, spanning
 from patchclamp.engine.store import sweep_dims
 
 
@@ -32,7 +32,8 @@ def sweep_panels(data: xr.Dataset) -> tuple[Sketch, ...]:
     if len(swept) == 1 and data.sizes[along] <= SERIES:
         return ()  # curves, one for each, say it better
     dims = ("layer", along)
-    return tuple(maps(data, name, dims, "sweep_panels") for name in spanning(data, dims))
+    names = (name for name in spanning(data, dims) if not set(HEADS) & set(data[name].dims))
+    return tuple(maps(data, name, dims, "sweep_panels") for name in names)  # heads have maps
 
 
 def _along(data: xr.Dataset) -> str | None:
