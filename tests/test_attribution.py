@@ -322,3 +322,18 @@ def test_runs_of_other_lengths_are_subtracted_at_single_positions_only(tmp_path:
             refused("gpt2", f"metric: logit_diff, {more}", tmp_path, other=" w3")
     at_the_end = "metric: logit_diff, gradient_at: clean, units: {site: z, positions: last}"
     refused("gpt2", at_the_end, tmp_path, other=" w3")
+
+
+FORCED = REFUSED.replace('foil: " w2"}', 'foil: " w2 w7", tokens: teacher_forced}')
+
+
+def test_paths_are_complete_where_answers_have_several_tokens(tmp_path: Path) -> None:
+    """Each spelling is a row of its own, and gradients reach what stands behind the text too."""
+    tiny.make("llama", tmp_path / "model", scale=2.0)
+    more = "metric: logprob, direction: noising, gradient_at: integrated, steps: 40"
+    text = FORCED.replace('correct: " w1"', 'correct: " w1 w5"').replace("MORE", more)
+    text = text.replace("MODEL", str(tmp_path / "model")).replace("OTHER", "")
+    (tmp_path / "spec.yaml").write_text(text)
+    found = run(tmp_path / "spec.yaml", out=tmp_path).analysis("scores")
+    assert float(found["residual_share"][0]) < 1e-4
+    assert float(np.abs(found["score"]).max()) > 1e-2
