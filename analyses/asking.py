@@ -63,6 +63,15 @@ class ScoreReading:
         return asked_of(self.source, self.answers)
 
     @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many nodes, senders and receivers are scored of each stimulus."""
+        nodes, senders, receivers = (
+            sum(len(spot.heads) or 1 for spot in spots)
+            for spots in (self.spots, self.senders, self.receivers)
+        )
+        return nodes, senders, receivers
+
+    @property
     def end(self) -> Literal["into", "source", ""]:
         """The run in which the only gradient is taken, as it is; nothing for a path."""
         if len(self.points) > 1 or self.along is not None:

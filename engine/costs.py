@@ -16,7 +16,9 @@ from math import prod
 import numpy as np
 import torch
 
+from patchclamp.analyses.asking import ScoreReading
 from patchclamp.analyses.context import MEMORY
+from patchclamp.engine.attributing import score_record
 from patchclamp.engine.captures import CapturePlan, Variable
 from patchclamp.engine.model import ModelSource, weight_files
 from patchclamp.engine.plan import Plan
@@ -184,7 +186,19 @@ def disk_bytes(plan: Plan, cache: Cache) -> int:
     due, twin = due_captures(plan, cache), plan.twin
     largest = max((file_bytes(plan, capture) for capture in due), default=0)
     whole = sum(shard_bytes(plan, capture) for capture in due) + largest
+    # Shards of scores, and the one file that they become.
+    whole += sum(
+        2 * score_bytes(plan, reading)
+        for reading in plan.score_readings()
+        if cache.find(score_record(plan, reading)) is None
+    )
     return whole + (0 if twin is None else disk_bytes(twin, cache))
+
+
+def score_bytes(plan: Plan, reading: ScoreReading) -> int:
+    """Return the bytes of what is attributed: nodes in float64, edges in float32."""
+    nodes, senders, receivers = reading.sizes
+    return len(plan.sets[reading.own].table) * (8 * (nodes + 1) + 4 * senders * receivers)
 
 
 def due_captures(plan: Plan, cache: Cache) -> list[CapturePlan]:

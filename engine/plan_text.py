@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from time import monotonic
 
+from patchclamp.analyses.asking import ScoreReading
 from patchclamp.engine.answering import all_passes, changed_passes, clean_asking
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import (
@@ -16,10 +17,11 @@ from patchclamp.engine.costs import (
     disk_bytes,
     memory_bytes,
     parameters,
+    score_bytes,
     sizes,
 )
 from patchclamp.engine.measure import passes_due
-from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.plan import Plan, make_plan, of_kind
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import Work, prepare
 from patchclamp.engine.records import Cache, open_cache
@@ -77,6 +79,8 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
         lines.append(f"  analyses.{name}: {len(reading.conditions)} conditions of {reading.asked}")
+    for (name, _), scores in of_kind(plan.readings, ScoreReading).items():
+        lines.append(f"  analyses.{name}: {_scores(plan, scores)}")
     for written in plan.generations():
         most = _count(written.tokens, "token", "tokens")
         conditions = _count(len(written.conditions), "condition", "conditions")
@@ -106,6 +110,19 @@ def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Itera
         there = cache.find(record)
         reason = f"recorded {there['at']}" if there else f"recompute ({cache.why_not(record)})"
         yield f"    {reason}"
+
+
+def _scores(plan: Plan, reading: ScoreReading) -> str:
+    """Say what is attributed of which run, at how many points, and how large that is."""
+    nodes, senders, receivers = reading.sizes
+    what = (
+        f"{senders} senders x {receivers} receivers" if senders else _count(nodes, "node", "nodes")
+    )
+    points = _count(len(reading.points), "point", "points")
+    return (
+        f"scores of {what} in {reading.own}, gradients at {points}, "
+        f"{said(score_bytes(plan, reading))}"
+    )
 
 
 def _dropped(plan: Plan, capture: CapturePlan) -> str:

@@ -12,9 +12,13 @@ from transformers import AutoModelForCausalLM
 import tiny
 from patchclamp.analyses.circuit_tables import SIZES, areas
 from patchclamp.engine import run
+from patchclamp.engine.plan import make_plan
+from patchclamp.engine.plan_text import describe_plan
+from patchclamp.engine.records import Cache
 from patchclamp.engine.run import Result
 from patchclamp.registry import MODELS
 from patchclamp.registry.errors import SpecError
+from patchclamp.specs.load import load
 
 SPEC = """\
 patchclamp: 1
@@ -337,3 +341,15 @@ def test_paths_are_complete_where_answers_have_several_tokens(tmp_path: Path) ->
     found = run(tmp_path / "spec.yaml", out=tmp_path).analysis("scores")
     assert float(found["residual_share"][0]) < 1e-4
     assert float(np.abs(found["score"]).max()) > 1e-2
+
+
+def test_a_plan_says_what_is_scored_and_at_how_many_points(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    plan = make_plan(load(tmp_path / "spec.yaml"))
+    said = describe_plan(plan, Cache(tmp_path / "cache"))
+    assert "analyses.clean: scores of 15 nodes in words, gradients at 1 point, 1.54 kB" in said
+    assert "analyses.edges: scores of 16 senders x 40 receivers in words, gradients at 6" in said
+    # Both runs and each point stand beside one another in a pass, which is one backward pass.
+    assert plan.score_passes() == len(plan.score_readings())
+    assert f"{plan.score_passes()} backward passes" in said
+    assert "disk at most 0 bytes" not in said
