@@ -93,7 +93,9 @@ class Plan:
         of_set = [r for r in self.metric_readings().values() if r.asked == name]
         metrics = [METRICS[reading.metric] for reading in of_set]
         asked = {read for metric in metrics for read in metric.reads}
-        return tuple(sorted(asked | {VOCABULARY} if any(m.whole for m in metrics) else asked))
+        # What an adaptive analysis asks of a set that it did not name before may be anything.
+        whole = not metrics or any(metric.whole for metric in metrics)
+        return tuple(sorted(asked | {VOCABULARY} if whole else asked))
 
     def score_readings(self) -> tuple[ScoreReading, ...]:
         """Distinct attributions that are known before anything is measured."""

@@ -12,12 +12,13 @@ from safetensors.numpy import load_file, save
 
 from patchclamp.analyses.readings import CLEAN, GenerationReading
 from patchclamp.engine.datasets import stimulus_coords
-from patchclamp.engine.generating import Changes, Writing
+from patchclamp.engine.generating import Changes, Writing, ends_of
 from patchclamp.engine.guards import Verdict
 from patchclamp.engine.metric_datasets import condition_coords
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache
 from patchclamp.engine.sources import entry_of
+from patchclamp.engine.tokens import TokenTable
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import GuardError
 
@@ -104,40 +105,44 @@ def written_dataset(
     data = xr.Dataset(
         {
             "prompt": ("stimulus", np.asarray(of_set.table.texts)),
-            "clean": ("stimulus", _texts(plan, clean)),
+            "clean": ("stimulus", _texts(plan, reading.stimuli, clean)),
             "clean_length": ("stimulus", (clean >= 0).sum(axis=1)),
-            "value": (dims, np.stack([_texts(plan, ids) for ids in changed])),
+            "value": (dims, np.stack([_texts(plan, reading.stimuli, ids) for ids in changed])),
             "value_length": (dims, np.stack([(ids >= 0).sum(axis=1) for ids in changed])),
             "applied": (dims, np.ones(shape, dtype=bool)),
         },
         coords={**stimulus_coords(of_set), **condition_coords(reading.conditions)},
     )
-    right = [s.texts for s in of_set.tokens.spellings if s.part == "correct"]
-    options = of_set.tokens.are_options
-    if options:
-        key = [of_set.tokens.parts[number] for number in of_set.tokens.key]
-        variants = len(of_set.tokens.variants)
-        by_part = {
-            part: [s.texts for s in of_set.tokens.spellings if s.part == part]
-            for part in of_set.tokens.parts
-        }
-        right = [
-            tuple(by_part[part][v][row] for row, part in enumerate(key)) for v in range(variants)
-        ]
-    if right:
-        data["answer"] = (("stimulus", "variant"), np.asarray(right).T)
+    answers = _answers(of_set.tokens)
+    if answers:
+        data["answer"] = (("stimulus", "variant"), np.asarray(answers).T)
     return data
 
 
-def _texts(plan: Plan, ids: NDArray[np.int32]) -> NDArray[np.str_]:
-    """Return token ids (stimulus, token) as texts that netCDF can hold, which NUL is not."""
-    tokenizer = plan.model.tokenizer
-    ends = {
-        token for token in (tokenizer.eos_token_id, tokenizer.pad_token_id) if token is not None
+def _answers(tokens: TokenTable) -> list[tuple[str, ...]]:
+    """Return every spelling of the right answer of each stimulus, none without answers."""
+    if not tokens.are_options:
+        return [spelled.texts for spelled in tokens.spellings if spelled.part == "correct"]
+    right = [tokens.parts[number] for number in tokens.key]
+    spelled = {
+        part: [one.texts for one in tokens.spellings if one.part == part] for part in tokens.parts
     }
+    return [
+        tuple(spelled[part][variant][row] for row, part in enumerate(right))
+        for variant in range(len(tokens.variants))
+    ]
+
+
+def _texts(plan: Plan, name: str, ids: NDArray[np.int32]) -> NDArray[np.str_]:
+    """Return token ids (stimulus, token) as texts that netCDF can hold, which NUL is not.
+
+    They are decoded behind the prompt: some tokenizers drop the space that a text begins with.
+    """
+    tokenizer, ends = plan.model.tokenizer, ends_of(plan)
     found = []
-    for row in ids:
+    for prompt, row in zip(plan.sets[name].tokens.ids, ids, strict=True):
         kept = [int(token) for token in row if token >= 0 and token not in ends]
-        # Decoded behind what is there, so that a space in front stays.
-        found.append(tokenizer.decode(kept).replace("\0", "\\0") if kept else "")
+        before, whole = tokenizer.decode(list(prompt)), tokenizer.decode([*prompt, *kept])
+        said = whole[len(before) :] if whole.startswith(before) else tokenizer.decode(kept)
+        found.append(said.replace("\0", "\\0"))
     return np.asarray(found)

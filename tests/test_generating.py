@@ -63,7 +63,7 @@ class Cut:
     """Zeros at some places of some modules, as hooks; `start` is the first generated token."""
 
     def __init__(self, source: Any, what: str) -> None:
-        self.module, self.start, self.handles = source.module, 0, []
+        self.source, self.module, self.start, self.handles = source, source.module, 0, []
         heads, sites = source.shape.heads, source.architecture.sites
 
         def z(layer: int, head: int) -> None:
@@ -100,7 +100,7 @@ class Cut:
             for _ in range(tokens):
                 logits = self.module(torch.tensor([found]), use_cache=False).logits[0, -1]
                 found.append(int(logits.argmax()))
-                if found[-1] == 1:
+                if found[-1] in ends_of(self.source):
                     break
         return found[len(ids) :]
 
@@ -110,6 +110,18 @@ class Cut:
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
             handle.remove()
+
+
+def ends_of(source: Any) -> set[int]:
+    """What ends a text: 1 to the tokenizer, and perhaps another token to the model."""
+    return {1, source.config.eos_token_id}
+
+
+def behind(source: Any, prompt: range, tokens: list[int]) -> str:
+    """What stands behind a prompt, the token that ends it left out."""
+    decode, ends = source.tokenizer.decode, ends_of(source)
+    whole = decode([*prompt, *(token for token in tokens if token not in ends)])
+    return str(whole.removeprefix(decode(list(prompt))))
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox", "mistral"])
@@ -122,7 +134,7 @@ def test_what_is_written_is_what_a_plain_loop_with_hooks_writes(
         texts = found["text_clean"] if what == "clean" else found["text"].sel(condition=what)
         with Cut(source, what) as loop:
             for name, ids in TEXTS.items():
-                expected = source.tokenizer.decode([t for t in loop.write(list(ids), 6) if t != 1])
+                expected = behind(source, ids, loop.write(list(ids), 6))
                 assert str(texts.sel(stimulus=name).item()) == expected, (what, name)
     # The negative control: what is done changes what is written.
     changed = [bool((found["changed"].sel(condition=c) == 1).any()) for c in ("late", "all")]
@@ -136,9 +148,12 @@ def test_clean_texts_are_those_of_the_models_own_generate(
     found = written(tmp_path, source.folder, backend="nnsight")
     for name, ids in TEXTS.items():
         out = source.module.generate(
-            torch.tensor([list(ids)]), max_new_tokens=6, do_sample=False, eos_token_id=1
+            torch.tensor([list(ids)]),
+            max_new_tokens=6,
+            do_sample=False,
+            eos_token_id=list(ends_of(source)),
         )[0, len(ids) :].tolist()
-        expected = source.tokenizer.decode([token for token in out if token != 1])
+        expected = behind(source, ids, out)
         assert str(found["text_clean"].sel(stimulus=name).item()) == expected
 
 
