@@ -46,17 +46,14 @@ def attribute(
     raw = {key: member(watched[key][0]["parts"][-1], watched[key][1][-1]) for key in step["slopes"]}
     # Queries, keys and values of one projection are one tensor.
     distinct = {id(tensor): tensor for tensor in raw.values()}
-    total = objective(step, logits).sum()
-    # None for what the metric does not depend on.
-    found: Sequence[Any] = torch.autograd.grad(total, list(distinct.values()), allow_unused=True)
+    # Raises where the metric does not depend on one of them: then it is not the model's own.
+    found = torch.autograd.grad(objective(step, logits).sum(), list(distinct.values()))
     by_id = dict(zip(distinct, found, strict=True))
     tensors = {key: take(place, values).detach() for key, (place, values) in watched.items()}
     slopes = {}
     for key, tensor in raw.items():
         place, values = watched[key]
-        gradient = by_id[id(tensor)]
-        gradient = torch.zeros_like(tensor) if gradient is None else gradient
-        slopes[key] = take(place, [*values[:-1], gradient])
+        slopes[key] = take(place, [*values[:-1], by_id[id(tensor)]])
     results = {}
     for node in step["nodes"]:
         each = products(node, step["blocks"], (tensors[node["key"]], slopes[node["key"]]))
