@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 import xarray as xr
 
 from patchclamp.engine import run
+from patchclamp.specs import loads
+from patchclamp.specs.library import shipped
 
 SPEC = """\
 patchclamp: 1
@@ -364,3 +367,14 @@ def test_an_edge_that_is_cut_is_the_path_with_everything_else_frozen(
             assert float(cell) == pytest.approx(path, abs=2e-4), names
             compared += abs(path) > 1e-2
     assert compared > 4
+
+
+def test_the_page_about_attribution_says_what_is_valid_and_counts_right() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "attribution.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    quick = shipped()["quickstart"].read_text(encoding="utf-8")
+    text = quick.partition("\nanalyses:")[0] + "\n" + example
+    assert set(loads(text).spec.analyses) == {"edges", "circuit"}
+    layers, heads = 12, 12
+    total = sum((3 * heads + 1) * (1 + (heads + 1) * n) + heads for n in range(layers))
+    assert f"{total + 1 + (heads + 1) * layers:,} for GPT-2 small" in page
