@@ -276,6 +276,14 @@ def test_methods_say_which_stimuli_what_was_recorded_and_put_in_place(
         assert sentence in methods(result)
 
 
+def test_a_run_that_found_all_in_the_cache_says_so(tmp_path: Path) -> None:
+    made = provenance(forward_passes=0, seconds=1.26)
+    with open_result(write(tmp_path / "r.nc", groups(), made)) as result:
+        top = page(result).split("<nav>")[0]
+    assert "no forward pass: all had been measured before" in top
+    assert "1.3 s to measure and analyse" in top
+
+
 def test_a_check_that_failed_has_not_passed(tmp_path: Path) -> None:
     made = provenance()
     made["guards"] = [*made["guards"], {**made["guards"][0], "verdict": "failed"}]

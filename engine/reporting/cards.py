@@ -88,7 +88,8 @@ def _cost(result: StoredResult) -> list[str]:
     rows = []
     if any("forward_passes" in part for part in parts):
         passes = sum(int(part.get("forward_passes", 0)) for part in parts)
-        rows.append(count(passes, "forward pass").replace("passs", "passes"))
+        told = count(passes, "forward pass").replace("passs", "passes")
+        rows.append(told if passes else "no forward pass: all had been measured before")
     if any("seconds" in part for part in parts):
         seconds = sum(float(part.get("seconds", 0)) for part in parts)
         rows.append(f"{seconds:.1f} s to measure and analyse")
