@@ -46,8 +46,8 @@ _PASSING = (
 )
 """What a server says of failures of its own, in small letters."""
 
-_FRAME = re.compile(r'File "[^"]*?([\w.]+\.py)", line (\d+), in (\w+)')
-
+_FRAME = re.compile(r'File "\[\w+:\d+\] [^"]*?([\w.]+\.py)", line (\d+), in (\w+)')
+"""A line of a traceback that is of a function which was sent as source."""
 
 _KEPT = 7 * 86400
 """Seconds after which a job is forgotten whose result nobody has asked for."""
@@ -70,7 +70,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         for path in self.folder.glob("*.json"):
-            if time.time() - path.stat().st_mtime > _KEPT:
+            if self._age(path.stem) > _KEPT:
                 path.unlink(missing_ok=True)
 
     @contextmanager
@@ -102,7 +102,11 @@ class Jobs:
                 found = self.again(partial(self.wire.fetch, str(state.data)))
                 self._forget(digest)
                 return found
-            except (Gone, Again) as error:
+            except Gone as error:
+                self._forget(digest)
+                job, told = None, str(error)
+                self.tell(f"{told}; sending the request again")
+            except Again as error:
                 self._forget(digest)
                 job, told = None, str(error)
                 self.tell(f"{told}; sending the request again in {wait:g} s")
@@ -136,16 +140,16 @@ class Jobs:
                 state: ResponseModel | None = self.again(partial(self.wire.look, job))
             except Gone:
                 # A job is not known until its first state is written down.
-                if last or time.monotonic() - since > self.retry.backoff:
+                if last or self._age(digest) > self.retry.backoff:
                     raise
                 state = None
             if state is not None:
                 if state.status in (Status.COMPLETED, Status.ERROR):
                     return state
-                said = f"{state.status.value}: {state.description}".rstrip(": ")
+                said = self.wire.clean(f"{state.status.value}: {state.description}".rstrip(": "))
                 if said != last:
                     last, since, pause = said, time.monotonic(), _SOON
-                self.tell(self.wire.clean(said))
+                self.tell(said)
             if self.detach:
                 raise Pending
             if time.monotonic() - since > self.retry.patience:
@@ -188,6 +192,13 @@ class Jobs:
 
     def _path(self, digest: str) -> Path:
         return self.folder / f"{digest[:32]}.json"
+
+    def _age(self, digest: str) -> float:
+        """Return for how many seconds a job has been remembered."""
+        try:
+            return time.time() - self._path(digest).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def _remembered(self, digest: str) -> str | None:
         try:
