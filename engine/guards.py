@@ -170,7 +170,8 @@ def _interventions_had_effect(
         read = [key for key in keys if key in changed]
         by_row = np.max([np.abs(changed[key] - clean[key]) for key in read], axis=0)
         moved, where = float(by_row.max()), _describe(changes)
-        allowed = all(entry_of(plan.loaded, change).allow_no_effect for change in changes)
+        # An edge may carry nothing; that interventions act is seen of whole nodes.
+        allowed = all(c.into or entry_of(plan.loaded, c).allow_no_effect for c in changes)
         if moved <= noise and not allowed:
             moved = _moved_alone(passes, asked, changes, int(by_row.argmax()))
         if moved == 0 and not allowed:

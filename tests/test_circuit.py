@@ -109,7 +109,7 @@ ITEMS
     items:
 OTHERS
 interventions:
-  other: {kind: patch, source: scrambled, allow_no_effect: true}
+  other: {kind: patch, source: scrambled}
 analyses:
   found:
     kind: circuit
@@ -170,7 +170,7 @@ def test_pruning_edges_finds_the_wires_that_were_planted(tmp_path: Path) -> None
 def test_an_emptied_circuit_stays_empty(tmp_path: Path) -> None:
     """Where the metric lives without any head, pruning leaves none, and does not begin again."""
     text = planted(tmp_path).replace(
-        "{kind: patch, source: scrambled,", "{kind: ablate, value: zero,"
+        "{kind: patch, source: scrambled", "{kind: ablate, value: zero, allow_no_effect: true"
     )
     text = text.replace("units: {site: z}", "units: {site: z, positions: first}")
     text = text.replace("    edges: {keep_above: 0.9}\n", "    faithfulness: true\n")
