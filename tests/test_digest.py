@@ -124,6 +124,8 @@ def test_a_default_that_changes_makes_other_digests() -> None:
     changed = {key for key, was in noted["defaults"].items() if now.get(key, was) != was}
     assert noted["algorithm"] == ALGORITHM
     assert changed == set()
+    # A key that is new changes no digest; note its default, so that it is held from here on.
+    assert now.keys() - noted["defaults"].keys() == set()
 
 
 def test_a_digest_is_the_same_on_every_machine() -> None:
