@@ -14,6 +14,10 @@ import pytest
 hypothesis.settings.register_profile("patchclamp", deadline=None)
 hypothesis.settings.load_profile("patchclamp")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: a pool of threads in each would only wait for the others.
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 # The suite is offline; the hub client reads this when it is first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

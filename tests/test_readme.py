@@ -34,5 +34,5 @@ def test_the_quick_start_has_one_screen_too() -> None:
 
 def test_the_commands_are_those_of_the_continuous_check() -> None:
     ci = (Path(__file__).resolve().parents[1] / ".ci" / "run").read_text()
-    assert "python -m pytest" in "".join(blocks("sh"))
-    assert '"$bin/python" -m pytest' in ci
+    assert "python -m pytest -n auto --dist loadfile" in "".join(blocks("sh"))
+    assert '"$bin/python" -m pytest -n auto --dist loadfile' in ci

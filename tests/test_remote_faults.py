@@ -213,7 +213,14 @@ def test_ctrl_c_ends_the_waiting_and_the_next_run_collects(
     command += ["run", str(path), "--out", str(study.folder)]
     cache = study.folder / "cache"
     environment = {**os.environ, "PATCHCLAMP_CACHE": str(cache)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, as these tests may be, would hand down that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not list(cache.glob("jobs/*.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
