@@ -6,41 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_circuit import SPEC
 
 from patchclamp.engine import run
 from patchclamp.registry.errors import SpecError
-
-SPEC = """\
-patchclamp: 1
-name: circuit
-model: {id: bundled:sequences}
-stimuli:
-  words:
-    kind: builtin
-    set: sequences
-    text: "{prompt}"
-    labels: [category]
-    groups: template
-    answer: {correct: " {next}", foil: " {last}"}
-    where: category == 'numerals'
-    take: {n: 24}
-  scrambled: {kind: corrupt, of: words, slots: shuffle}
-interventions:
-  mean: {kind: ablate, value: {mean_over: scrambled, per: position}, allow_no_effect: true}
-analyses:
-  found:
-    kind: circuit
-    with: mean
-    units: [{site: z}, {site: mlp_out}]
-    metric: logit_diff
-    circuits:
-      pruned: {kind: prune, keep_above: 0.8}
-      all: {kind: given, nodes: [L0H0, MLP0]}
-    random: 20
-    members: true
-    faithfulness: true
-"""
-
 
 FILED = """\
 patchclamp: 1
