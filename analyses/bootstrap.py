@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from patchclamp.registry.errors import AnalysisError
 
+SQUARED = 3.8415
+"""The square of the 0.975 quantile of a normal distribution."""
+
 TRIES = 1000
 """Times that a draw without some class is drawn again."""
 
@@ -109,5 +112,33 @@ def share_interval(
         low, high = np.quantile(draws, [0.025, 0.975])
         return float(low), float(high)
     trials = len(given) if groups is None else len(np.unique(np.asarray(groups)))
-    beyond = 3.8415 / (trials + 3.8415)  # the square of the 0.975 quantile of a normal
+    beyond = beyond_certain(trials)
     return (1 - beyond, 1.0) if given[0] else (0.0, beyond)
+
+
+def beyond_certain(trials: int) -> float:
+    """Return how far Wilson's 95 % interval reaches from a share of 0 or 1.
+
+    `trials`: independent ones, all of which had the same outcome.
+
+    >>> round(beyond_certain(4), 2)
+    0.49
+    """
+    return SQUARED / (trials + SQUARED)
+
+
+def percentile_interval(
+    draws: NDArray[np.float64], beyond: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return 95 % percentile intervals of scores from 0 to 1: (..., draw) to two arrays (...).
+
+    Where every draw is 0, or every one is 1, the interval reaches `beyond` that end: an interval
+    without width would claim that no other stimulus could be different.
+
+    >>> low, high = percentile_interval(np.array([[1.0, 1.0], [0.5, 0.5]]), 0.1)
+    >>> low.tolist(), high.tolist()
+    ([0.9, 0.5], [1.0, 0.5])
+    """
+    low, high = np.quantile(draws, [0.025, 0.975], axis=-1)
+    low = np.where(draws.min(axis=-1) == 1, 1 - beyond, low)
+    return low, np.where(draws.max(axis=-1) == 0, beyond, high)

@@ -18,7 +18,7 @@ from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, HeldOut, direction, held_out
 from patchclamp.analyses.permutation import permuted_labels
 from patchclamp.analyses.places import SHARE, Place, at_place, check_memory, places
-from patchclamp.analyses.probe_answers import Answer, Toward, pair
+from patchclamp.analyses.probe_answers import Answer, Toward, drawn, pair
 from patchclamp.analyses.probe_controls import bag_of_words, control_tasks, majority
 from patchclamp.analyses.probe_design import Choosing, Design, Question, make_design, matched
 from patchclamp.analyses.probe_features import Chooser, choosings
@@ -33,8 +33,14 @@ from patchclamp.analyses.readings import (
 )
 from patchclamp.analyses.scores import scores
 from patchclamp.analyses.splits import BLOCK, Patterns, check_finite, whole
-from patchclamp.specs.analyses_representation import CorrectTarget, LabelTarget, Probe
+from patchclamp.specs.analyses_representation import (
+    CorrectTarget,
+    LabelTarget,
+    LayerTarget,
+    Probe,
+)
 from patchclamp.specs.estimators import Logistic
+from patchclamp.specs.selections import resolve_layers
 
 DRAWS = 1000
 """Bootstrap draws of the interval of every score."""
@@ -73,7 +79,8 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
       predictions as they are, so without the variation of fitting;
     * `predicted`, `correct` (stimulus, place) and `held_out_by(stimulus)`, the same for all places;
     * `strength(fold, place)`, the strength of the penalty, where one was chosen;
-    * `control_accuracy`, `control_balanced_accuracy` (control, place);
+    * `control_accuracy`, `control_balanced_accuracy` (control, place), with `_low` and `_high`, of
+      shuffled labels and control tasks the 95 % range over these;
     * with shuffled labels, `null_accuracy` and `null_balanced_accuracy` (permutation, place),
       and `p`, `p_max` of balanced accuracy, one-sided: greater. Every permuted labelling goes
       through all that the true one goes through, the choice of a strength included;
@@ -81,8 +88,9 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
     * `direction([class], place, unit)` and `intercept`: the read-out fitted to all stimuli, such
       that direction · activation + intercept is the decision for a class, with two classes for
       the second (attribute `toward`). It is for use on the model; accuracies are not its own;
-    * with `erase`, `erased_accuracy`, `erased_balanced_accuracy` (place) of read-outs fitted and
-      tested after LEACE, and `erased_variance`, the share of variance that erasing took;
+    * with `erase`, `erased_accuracy`, `erased_balanced_accuracy` (place), with `_low` and `_high`,
+      of read-outs fitted and tested after LEACE, and `erased_variance`, the share of variance
+      that erasing took;
     * with `features`, all of it for each `chosen_by`, with `p_max` over these too: units are
       chosen anew by every labelling in every training part, from all positions of a layer and
       head. `chosen(place, rank)` and `direction` are those of all stimuli, `chosen_in_fold` has
@@ -92,6 +100,7 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
     lacks, fewer groups than folds, and a design with too few arrangements raise `AnalysisError`;
     patterns that are not finite raise `UndefinedError`.
     """
+    entry = _in_numbers(entry, context.shape)
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
         if entry.features is None:
             return _analyse(entry, data, context, None)
@@ -105,6 +114,15 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
     return side_by_side(results, selection, tested if shuffled else None)
 
 
+def _in_numbers(entry: Probe, shape: ModelShape) -> Probe:
+    """Return an entry whose target names layers by their numbers."""
+    if not isinstance(entry.target, LayerTarget) or entry.target.layers == "all":
+        return entry
+    layers = resolve_layers(entry.target.layers, shape.layers)
+    target = entry.target.model_copy(update={"layers": layers})
+    return entry.model_copy(update={"target": target})
+
+
 def _analyse(
     entry: Probe, data: Mapping[str, xr.Dataset], context: Context, choosing: Choosing | None
 ) -> xr.Dataset:
@@ -115,15 +133,12 @@ def _analyse(
     if "bag_of_words" in entry.controls:
         spot = _Spot(*bag_of_words(question, data), None)
         held = _held_out(question, spot, question.labellings[:1])
-        controls["bag_of_words"] = [pair(question, held.predicted[0], question.tested.codes)] * len(
-            answers
-        )
+        controls["bag_of_words"] = [drawn(question, held.predicted[0])] * len(answers)
     if "random_twin" in entry.controls:
         twin = _question(entry, data, context, "random_twin", choosing)
         controls["random_twin"] = [
-            pair(twin, held.predicted[0], twin.tested.codes)
+            drawn(twin, _held_out(twin, spot, twin.labellings[:1]).predicted[0])
             for spot in _spots(twin)
-            for held in [_held_out(twin, spot, twin.labellings[:1])]
         ]
     return probe_result(question, answers, controls)
 

@@ -12,7 +12,7 @@ from patchclamp.analyses.choosing import Chosen
 from patchclamp.analyses.decoding import HeldOut
 from patchclamp.analyses.places import place_dims
 from patchclamp.analyses.probe_design import Question
-from patchclamp.analyses.scores import Array, balanced_accuracy
+from patchclamp.analyses.scores import Array, accuracies, balanced_accuracy
 
 Pair = tuple[Array, Array]
 """Accuracy and balanced accuracy, of one labelling () or of several (labelling,)."""
@@ -51,6 +51,12 @@ def pair(question: Question, predicted: NDArray[np.integer], truth: NDArray[np.i
         np.asarray((predicted == truth).mean(axis=-1)),
         balanced_accuracy(predicted, truth, question.design.n_classes),
     )
+
+
+def drawn(question: Question, predicted: NDArray[np.integer]) -> Mapping[str, Array]:
+    """Return both accuracies of predictions (tested row,) by name: (draw,), all rows first."""
+    codes, n_classes = question.tested.codes, question.design.n_classes
+    return accuracies(predicted, codes, question.weights, n_classes)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from patchclamp.analyses.decoding import majority_predictions
 from patchclamp.analyses.places import Place
-from patchclamp.analyses.probe_answers import Pair, pair
+from patchclamp.analyses.probe_answers import drawn
 from patchclamp.analyses.probe_design import Design, Question
+from patchclamp.analyses.scores import Array
 from patchclamp.registry.errors import AnalysisError
 
 TASKS = 10
@@ -19,11 +20,11 @@ TASKS = 10
 little."""
 
 
-def majority(question: Question) -> Pair:
-    """Return the scores of the training part's most frequent class."""
+def majority(question: Question) -> Mapping[str, Array]:
+    """Return the accuracies of the training part's most frequent class."""
     tested = question.tested
     predicted = majority_predictions(question.design.codes, question.folds, len(tested.codes))
-    return pair(question, predicted, tested.codes)
+    return drawn(question, predicted)
 
 
 def bag_of_words(

@@ -178,14 +178,13 @@ def _of_places(
 
 def _layers(capture: Capture, chosen: tuple[int | str, ...] | str) -> Capture:
     known = capture.data["layer"].values.tolist()
-    wanted = (chosen,) if isinstance(chosen, str) else chosen
-    missing = [layer for layer in wanted if layer not in known]
+    missing = [layer for layer in chosen if layer not in known]
     if missing:
         raise AnalysisError(
-            f"the capture has no layer {missing[0]!r} among {', '.join(map(str, known))}: a "
-            "target gives layers by number, and the capture must hold them"
+            f"the capture has no layer {missing[0]} among {', '.join(map(str, known))}: the layers "
+            "of a target must be captured"
         )
-    return replace(capture, data=capture.data.sel(layer=list(wanted)))
+    return replace(capture, data=capture.data.sel(layer=list(chosen)))
 
 
 def said(design: Design) -> str:

@@ -8,18 +8,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from patchclamp.analyses.bootstrap import interval_words
+from patchclamp.analyses.bootstrap import interval_words, percentile_interval
 from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
-from patchclamp.analyses.probe_answers import Answer, Pair, Places, pair
+from patchclamp.analyses.probe_answers import Answer, Pair, Places, drawn
 from patchclamp.analyses.probe_design import Question
 from patchclamp.analyses.probe_direction import direction_variables
 from patchclamp.analyses.probe_features import choices
 from patchclamp.analyses.probe_folds import fold_numbers
+from patchclamp.analyses.score_intervals import beyond
 from patchclamp.analyses.scores import Array
 
-INTERVAL = (0.025, 0.975)
-"""Quantiles of the bootstrap's draws: a 95 % percentile interval."""
+Drawn = Mapping[str, Array]
+"""Scores by name: (draw,), that of all rows first."""
 
 SCORES = {
     "accuracy": ("1", "share of held-out stimuli predicted correctly"),
@@ -32,12 +33,14 @@ SCORES = {
 
 
 def probe_result(
-    question: Question, answers: Sequence[Answer], controls: Mapping[str, Sequence[Pair]]
+    question: Question,
+    answers: Sequence[Answer],
+    controls: Mapping[str, Sequence[Drawn]],
 ) -> xr.Dataset:
     """Return the result; `answers`, and the pairs of each control, are one for each place."""
     places, entry, design = Places(question), question.entry, question.design
     coords: dict[str, ArrayLike] = {}
-    variables = _scores(places, answers) | _predictions(question, places, answers)
+    variables = _scores(question, places, answers) | _predictions(question, places, answers)
     rate = np.bincount(question.tested.codes).max() / len(question.tested.codes)
     variables["base_rate"] = ((), rate, meaning("1", "share of the largest class", "base_rate/1"))
     if len(question.estimator.strengths) > 1:
@@ -73,17 +76,28 @@ def score_meaning(name: str, remark: str = "") -> dict[str, str]:
     return meaning(units, title + remark, f"probe_{name}/1")
 
 
-def _scores(places: Places, answers: Sequence[Answer]) -> Variables:
+def _scores(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return every score of the true labels with its interval."""
-    found: Variables = {}
-    for name in answers[0].scores:
-        draws = places.stack([answer.scores[name] for answer in answers])
-        low, high = np.quantile(draws[..., 1:], INTERVAL, axis=-1)
+    return _with_intervals(question, places, [answer.scores for answer in answers], "", "")
+
+
+def _with_intervals(
+    question: Question, places: Places, found: Sequence[Drawn], prefix: str, what: str
+) -> Variables:
+    """Return scores (draw,) of every place, the first of all rows, with their intervals."""
+    variables: Variables = {}
+    for name in found[0]:
+        draws = places.stack([one[name] for one in found])
+        low, high = percentile_interval(draws[..., 1:], beyond(name, question.tested))
         over = "of the bootstrap over groups"
-        found[name] = (places.dims, draws[..., 0], score_meaning(name))
-        found[f"{name}_low"] = (places.dims, low, score_meaning(name, f", 2.5 % {over}"))
-        found[f"{name}_high"] = (places.dims, high, score_meaning(name, f", 97.5 % {over}"))
-    return found
+        for end, values, remark in (
+            ("", draws[..., 0], what),
+            ("_low", low, f"{what}, 2.5 % {over}"),
+            ("_high", high, f"{what}, 97.5 % {over}"),
+        ):
+            about = score_meaning(name, remark)
+            variables[f"{prefix}{name}{end}"] = (places.dims, values, about)
+    return variables
 
 
 def _predictions(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
@@ -121,37 +135,51 @@ def _controls(
     question: Question,
     places: Places,
     answers: Sequence[Answer],
-    controls: Mapping[str, Sequence[Pair]],
+    controls: Mapping[str, Sequence[Drawn]],
 ) -> Variables:
     """Return both scores of each control, in the order of the spec."""
-
-    def scores(name: str) -> list[Pair]:
-        if name == "shuffled_labels":
-            return [(a.null[0][1:].mean(), a.null[1][1:].mean()) for a in answers]
-        if name == "control_task":
-            return [_task(answer) for answer in answers]
-        return list(controls[name])
-
-    found = {name: scores(name) for name in question.entry.controls}
-    dims, remark = ("control", *places.dims), ", by a control"
-    accuracy = np.stack([places.stack([p[0] for p in pairs]) for pairs in found.values()])
-    balanced = np.stack([places.stack([p[1] for p in pairs]) for pairs in found.values()])
+    parts = [
+        _with_intervals(question, places, controls[name], "control_", ", by a control")
+        if name in controls
+        else _of_many(places, [_many(answer, name) for answer in answers])
+        for name in question.entry.controls
+    ]
     return {
-        "control_accuracy": (dims, accuracy, score_meaning("accuracy", remark)),
-        "control_balanced_accuracy": (dims, balanced, score_meaning("balanced_accuracy", remark)),
+        name: (("control", *dims), np.stack([np.asarray(part[name][1]) for part in parts]), about)
+        for name, (dims, _, about) in parts[0].items()
     }
 
 
-def _task(answer: Answer) -> Pair:
-    """Return the mean scores over control tasks; NaN where none could be made."""
-    if answer.task is None:
-        return np.asarray(np.nan), np.asarray(np.nan)
-    return answer.task[0].mean(), answer.task[1].mean()
+def _many(answer: Answer, name: str) -> Pair:
+    """Return both scores of all labellings of a control; NaN where none could be made."""
+    if name == "shuffled_labels":
+        return answer.null[0][1:], answer.null[1][1:]
+    return answer.task or (np.full(1, np.nan), np.full(1, np.nan))
+
+
+def _of_many(places: Places, pairs: Sequence[Pair]) -> Variables:
+    """Return the mean of both scores over labellings, and their 95 % range."""
+    found: Variables = {}
+    for number, name in enumerate(("accuracy", "balanced_accuracy")):
+        each = [pair[number] for pair in pairs]
+        ends = [np.quantile(one, [0.025, 0.975]) for one in each]
+        dims, remark = places.dims, ", by a control"
+        means = places.stack([one.mean() for one in each])
+        found[f"control_{name}"] = (dims, means, score_meaning(name, remark))
+        for end, index, words in (("low", 0, "2.5 %"), ("high", 1, "97.5 %")):
+            found[f"control_{name}_{end}"] = (
+                dims,
+                places.stack([both[index] for both in ends]),
+                score_meaning(name, f"{remark}, {words} of draws or labellings"),
+            )
+    return found
 
 
 def _selectivity(places: Places, answers: Sequence[Answer]) -> Variables:
     """Return how much better the labels are read out than a control task."""
-    values = [answer.scores["accuracy"][0] - _task(answer)[0] for answer in answers]
+    values = [
+        answer.scores["accuracy"][0] - _many(answer, "control_task")[0].mean() for answer in answers
+    ]
     words = "accuracy minus accuracy on the control task"
     return {
         "selectivity": (places.dims, places.stack(values), meaning("1", words, "selectivity/1"))
@@ -196,23 +224,14 @@ def _direction(question: Question, places: Places, answers: Sequence[Answer]) ->
 
 def _erased(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return what read-outs find after LEACE."""
-    erased = [answer.held.erased for answer in answers]
     assert answers[0].held.taken is not None, "asked for"
-    pairs = [pair(question, row, question.tested.codes) for row in erased if row is not None]
-    taken = [np.mean(answer.held.taken) for answer in answers if answer.held.taken is not None]
+    erased = [answer.held.erased for answer in answers]
+    found = [drawn(question, predicted) for predicted in erased if predicted is not None]
     remark = ", of patterns with the label erased by LEACE"
+    taken = [np.mean(answer.held.taken) for answer in answers if answer.held.taken is not None]
     words = "share of the variance in training that erasing the label took, mean over folds"
     return {
-        "erased_accuracy": (
-            places.dims,
-            places.stack([p[0] for p in pairs]),
-            score_meaning("accuracy", remark),
-        ),
-        "erased_balanced_accuracy": (
-            places.dims,
-            places.stack([p[1] for p in pairs]),
-            score_meaning("balanced_accuracy", remark),
-        ),
+        **_with_intervals(question, places, found, "erased_", remark),
         "erased_variance": (
             places.dims,
             places.stack(taken),

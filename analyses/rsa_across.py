@@ -7,6 +7,7 @@ result checks by their ids.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
@@ -19,6 +20,9 @@ from patchclamp.analyses.patterns import meaning
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_rsa import Rsa
+
+SAME = 1e-9
+"""RDMs that differ by less, as a share of the largest value, are those of one measurement."""
 
 REPEATED = {"seeds": ("seed",), "models": ("model", "revision")}
 """What repeats, as the spec says it -> the dims of a result that hold the repetitions."""
@@ -36,7 +40,7 @@ def across(entry: Rsa, data: xr.Dataset, seeds: Seeds) -> xr.Dataset:
     * with a bootstrap and `pearson` or `cosine`, `below_ceiling` of each model RDM: the lower
       ceiling minus the mean comparison over repetitions, with its interval over stimuli.
 
-    Repetitions of which stimuli differ raise `AnalysisError`.
+    Repetitions of which stimuli differ, and such as are copies, raise `AnalysisError`.
     """
     if entry.noise_ceiling == "none":
         return data
@@ -50,6 +54,7 @@ def across(entry: Rsa, data: xr.Dataset, seeds: Seeds) -> xr.Dataset:
     (dim,) = repeated
     rdm = data["rdm"].transpose(..., dim, "stimulus", "other")
     _need_same_stimuli(rdm, dim)
+    _refuse_copies(rdm, dim)
     found = {**_ceilings(entry, rdm, dim), "agreement": _agreement(entry, rdm, dim)}
     if entry.bootstrap is not None and entry.compare in ("pearson", "cosine"):
         found |= _below(entry, data, rdm, dim, seeds)
@@ -66,6 +71,22 @@ def _need_same_stimuli(rdm: xr.DataArray, dim: str) -> None:
             f"{dim} {label} has no stimulus {name!r}, which others have: a noise ceiling "
             "compares RDMs of the same stimuli"
         )
+
+
+def _refuse_copies(rdm: xr.DataArray, dim: str) -> None:
+    """Refuse repetitions that are one measurement, as seeds are that change nothing measured.
+
+    Copies agree perfectly, so that the ceiling would be 1 whatever the model RDMs explain.
+    """
+    values = rdm.transpose(dim, ...).values
+    same = SAME * np.nanmax(np.abs(values), initial=0.0)
+    for i, j in combinations(range(len(values)), 2):
+        if np.allclose(values[i], values[j], rtol=0, atol=same, equal_nan=True):
+            raise AnalysisError(
+                f"{dim}s {rdm[dim].values[i]} and {rdm[dim].values[j]} have the same RDM at every "
+                "place: they are one measurement, and a noise ceiling needs independent ones, such "
+                "as models trained from different seeds"
+            )
 
 
 def _places(rdm: xr.DataArray, dim: str) -> Iterator[tuple[dict[str, int], NDArray[np.float64]]]:

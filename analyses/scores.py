@@ -94,6 +94,27 @@ def calibration_errors(chances: Array, codes: NDArray[np.int64], weights: Array)
     return np.asarray(gaps.sum(axis=1) / weights.sum(axis=1))
 
 
+def accuracies(
+    predicted: NDArray[np.integer], codes: NDArray[np.int64], weights: Array, n_classes: int
+) -> dict[str, Array]:
+    """Return accuracy and balanced accuracy of predictions by name: (draw,).
+
+    `predicted`, `codes`: (stimulus,), class numbers; `weights`: (draw, stimulus), how often each
+    counts, no class without any.
+
+    >>> found = accuracies(np.array([0, 0, 0]), np.array([0, 0, 1]), np.ones((1, 3)), 2)
+    >>> found["accuracy"].round(2).tolist(), found["balanced_accuracy"].tolist()
+    ([0.67], [0.5])
+    """
+    right = predicted == codes
+    member = codes[:, None] == np.arange(n_classes)
+    shares = (weights @ (member & right[:, None])) / (weights @ member)
+    return {
+        "accuracy": weights @ right / weights.sum(axis=1),
+        "balanced_accuracy": shares.mean(axis=1),
+    }
+
+
 def scores(
     decisions: Array, codes: NDArray[np.int64], weights: Array, *, n_classes: int, chances: bool
 ) -> Mapping[str, Array]:
@@ -104,19 +125,14 @@ def scores(
     the mean over classes against their rest. `log_loss` (nat, mean of -log p of the true class)
     and `calibration_error` exist where decisions are log-odds: `chances`.
     """
-    right = predicted_classes(decisions) == codes
     member = codes[:, None] == np.arange(n_classes)
-    shares = (weights @ (member & right[:, None])) / (weights @ member)
     last = range(n_classes) if n_classes > 2 else range(1, 2)
     # Of several classes, log-odds can be compared between stimuli only as probabilities.
     columns = log_chances(decisions) if chances and n_classes > 2 else decisions
     columns = columns if n_classes > 2 else np.repeat(columns, 2, axis=1)
     areas = [auroc(columns[:, c], member[:, c], weights) for c in last]
-    found = {
-        "accuracy": weights @ right / weights.sum(axis=1),
-        "balanced_accuracy": shares.mean(axis=1),
-        "auroc": np.mean(areas, axis=0),
-    }
+    found = accuracies(predicted_classes(decisions), codes, weights, n_classes)
+    found["auroc"] = np.mean(areas, axis=0)
     if chances:
         logs = log_chances(decisions)
         said = -logs[np.arange(len(codes)), codes]

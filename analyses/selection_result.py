@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from patchclamp.analyses.bootstrap import interval_words
+from patchclamp.analyses.bootstrap import interval_words, percentile_interval
 from patchclamp.analyses.choosing import Chosen, chance_stability, stability
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Fold
@@ -26,7 +26,8 @@ from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.places import place_dims
 from patchclamp.analyses.probe_design import Design
 from patchclamp.analyses.probe_folds import fold_numbers
-from patchclamp.analyses.probe_result import INTERVAL, score_meaning
+from patchclamp.analyses.probe_result import score_meaning
+from patchclamp.analyses.score_intervals import beyond
 from patchclamp.analyses.scores import Array
 from patchclamp.specs.analyses_representation import Selection
 
@@ -80,7 +81,11 @@ def selection_result(comparison: Comparison, outcomes: Outcomes) -> xr.Dataset:
         found = np.stack([np.stack(of) for of in each])
         return found.reshape(len(found), *sizes, *found.shape[2:])
 
-    variables = _scores(stack, dims) | _differences(stack, dims) | _choices(comparison, stack, dims)
+    variables = (
+        _scores(comparison, stack, dims)
+        | _differences(stack, dims)
+        | _choices(comparison, stack, dims)
+    )
     codes = design.codes
     right = np.moveaxis(stack(lambda o: (o.predicted == codes).astype(np.int8)), -1, 0)
     words = "1 where the held-out prediction is correct, else 0"
@@ -110,12 +115,12 @@ def selection_result(comparison: Comparison, outcomes: Outcomes) -> xr.Dataset:
 Stack = Callable[[Callable[[Outcome], ArrayLike]], Array]
 
 
-def _scores(stack: Stack, dims: tuple[str, ...]) -> Variables:
+def _scores(comparison: Comparison, stack: Stack, dims: tuple[str, ...]) -> Variables:
     """Return every score with its interval."""
     found: Variables = {}
     for name in ("accuracy", "balanced_accuracy", "auroc"):
         draws = stack(partial(_score_of, name))
-        low, high = np.quantile(draws[..., 1:], INTERVAL, axis=-1)
+        low, high = percentile_interval(draws[..., 1:], beyond(name, comparison.design))
         over = "of the bootstrap over groups"
         found[name] = (("chosen_by", *dims), draws[..., 0], score_meaning(name))
         for end, values, share in (("low", low, "2.5"), ("high", high, "97.5")):
@@ -132,7 +137,7 @@ def _differences(stack: Stack, dims: tuple[str, ...]) -> Variables:
     """Return by how much the accuracy of each method exceeds that of each other."""
     draws = stack(lambda o: o.scores["accuracy"])
     apart = draws[:, None] - draws[None]
-    low, high = np.quantile(apart[..., 1:], INTERVAL, axis=-1)
+    low, high = np.quantile(apart[..., 1:], [0.025, 0.975], axis=-1)
     words = "accuracy of a method minus that of another, the same bootstrap draws for both"
     attrs = meaning("1", words, "accuracy_difference/1")
     both = ("chosen_by", "versus", *dims)

@@ -42,7 +42,7 @@ def sets_of(entry: BaseModel, problems: Problems) -> tuple[str, ...]:
 
 
 def check_classes(tables: Tables, problems: Problems) -> None:
-    """P417, P420: every class that an analysis names occurs, and often enough."""
+    """P416, P417, P420: every class that an analysis names occurs, and often enough."""
     for key, entry in problems.loaded.spec.analyses.items():
         path = ("analyses", key)
         for name in sets_of(entry, problems):
@@ -60,6 +60,11 @@ def _check(model: BaseModel, path: Path, table: StimulusTable, problems: Problem
     if not isinstance(column, str) or column not in table.labels:
         return
     values = table.labels[column]
+    empty = next((row for row, value in enumerate(values) if not value.strip()), None)
+    if empty is not None:
+        message = f"stimulus {table.ids[empty]!r} of {table.name!r} has no {column}"
+        problems.add((*path, "column"), "P416", f"{message}: leave it out by 'where'")
+        return
     if isinstance(model, ContinuousModel):
         if model.ratings is None:
             _check_numbers(column, path, table, problems)

@@ -22,6 +22,7 @@ from patchclamp.engine.alignment import check_scores
 from patchclamp.engine.capture_plans import elsewhere, plan_capture
 from patchclamp.engine.captures import CapturePlan, content_of
 from patchclamp.engine.circuits import check_circuits
+from patchclamp.engine.deep_labels import check_classes
 from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
@@ -232,6 +233,7 @@ def make_plan(
         if tokens is not None:
             sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
     check_parts(model, problems)
+    check_classes(tables, problems)
     check_positions(sets, problems)
     check_partners(sets, problems)
     check_ratings(problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,18 +39,27 @@ class Summary:
         return f"{len(self.rows)} largest effects of {self.places}"
 
 
+CEILING, CEILINGS = "noise ceiling", ("ceiling_low", "ceiling_high")
+"""The column of what a model RDM can expect at best, and its two bounds."""
+
+
 def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
     """Return a row for each place; with heads, or very many places, only `top` largest.
 
     Places are those of the first headline number; one that has several values at a place, such as
-    that of random circuits, is shown as from the lowest to the highest. None where the analysis
-    names no headline numbers, or has none.
+    that of random circuits, is shown as from the lowest to the highest. The interval of the first
+    number, and of every accuracy, stands beside it. None where the analysis names no headline
+    numbers, or has none.
     """
     kind = str(data.attrs.get("kind"))
     headline = [v for v in (ANALYSES[kind].headline if kind in ANALYSES else ()) if v in data]
     if not headline:
         return None
-    picked = data[headline].squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
+    ends = {v: (f"{v}_low", f"{v}_high") for v in headline if _has_interval(data, v, headline)}
+    ranges = {CEILING: CEILINGS} if CEILINGS[0] in data else {}
+    beside = [end for both in (*ends.values(), *ranges.values()) for end in both]
+    picked = data[[*headline, *beside]]
+    picked = picked.squeeze([d for d in ("position",) if data.sizes.get(d) == 1], drop=True)
     if not picked.dims:
         picked = picked.expand_dims({"of": ["all stimuli"]})
     dims = list(picked[headline[0]].dims)
@@ -65,19 +75,34 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
         sizes = -np.abs(frame[headline[0]].to_numpy()[order])
         order = [order[int(row)] for row in np.argsort(sizes, kind="stable")[:top]]
     units = {variable: data[variable].attrs.get("units", "1") for variable in headline}
-    forms = {v: "{:.0f}" if data[v].dtype.kind in "iu" else FORMATS.get(v, FORM) for v in headline}
-    head = [str(dim) for dim in dims]
-    head += [v if units[v] == "1" else f"{v} ({units[v]})" for v in headline]
+    head = [v if units[v] == "1" else f"{v} ({units[v]})" for v in headline]
     rows = []
     for row in order:
-        labels = [str(part) for part in frame["place"].to_numpy()[row]]
-        ends = [[float(x[v].to_numpy()[row]) for x in (frame, highest)] for v in headline]
-        texts = [
-            " to ".join(dict.fromkeys(_written(variable, forms[variable], end) for end in both))
-            for variable, both in zip(headline, ends, strict=True)
-        ]
-        rows.append((*labels, *texts))
-    return Summary(tuple(head), tuple(rows), len(dims), places)
+        texts = {str(v): _text(str(v), frame, highest, row) for v in frame.data_vars}
+        cells = [_cell(texts, v, ends.get(v)) for v in headline]
+        cells += [" to ".join(texts[end] for end in both) for both in ranges.values()]
+        rows.append((*(str(part) for part in frame["place"].to_numpy()[row]), *cells))
+    return Summary((*map(str, dims), *head, *ranges), tuple(rows), len(dims), places)
+
+
+def _cell(texts: Mapping[str, str], variable: str, ends: tuple[str, str] | None) -> str:
+    """Return a number as text, with its interval."""
+    return texts[variable] + (f" [{texts[ends[0]]}, {texts[ends[1]]}]" if ends else "")
+
+
+def _text(variable: str, lowest: xr.Dataset, highest: xr.Dataset, row: int) -> str:
+    """Return a number of a place as text, or the lowest and highest of several."""
+    both = [float(x[variable].to_numpy()[row]) for x in (lowest, highest)]
+    form = "{:.0f}" if lowest[variable].dtype.kind in "iu" else FORMATS.get(variable, FORM)
+    return " to ".join(dict.fromkeys(_written(variable, form, number) for number in both))
+
+
+def _has_interval(data: xr.Dataset, variable: str, headline: list[str]) -> bool:
+    """Return whether a number is shown with its interval, which no column of its own has."""
+    ends = (f"{variable}_low", f"{variable}_high")
+    if not (variable == headline[0] or variable.endswith("accuracy")) or ends[0] in headline:
+        return False
+    return all(end in data and data[end].dims == data[variable].dims for end in ends)
 
 
 def _written(variable: str, form: str, number: float) -> str:

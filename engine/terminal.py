@@ -18,6 +18,7 @@ from patchclamp.engine.expectations import judge
 from patchclamp.engine.rig import SERVER
 from patchclamp.engine.run import Result, run
 from patchclamp.engine.summary import summarise
+from patchclamp.registry import ANALYSES
 from patchclamp.specs.diagnostics import one_line
 from patchclamp.specs.library import shipped
 
@@ -163,6 +164,10 @@ def _facts(data: xr.Dataset) -> list[str]:
     ]
     if data.attrs.get("n_groups"):
         parts.append(f"{data.attrs['n_groups']} groups")
+    kind = str(data.attrs.get("kind"))
+    told = ANALYSES[kind].headline if kind in ANALYSES else ()
+    if "base_rate" in data and "base_rate" not in told:
+        parts.append(f"base rate {_range(data['base_rate'])}")
     if "control_accuracy" in data:
         for control in data["control"].to_numpy():
             accuracy = _range(data["control_accuracy"].sel(control=control))

@@ -60,7 +60,7 @@ ANALYSES: Table[Analysis] = Table(
             "rsa",
             "representational similarity: model RDMs and contrasts, with label permutation",
             "patchclamp.specs.analyses_rsa:Rsa",
-            ("similarity", "contrast", "p", "p_max"),
+            ("similarity", "contrast", "t", "p", "p_max"),
             figures=(
                 "layer_curves",
                 "layer_pairs",
@@ -90,15 +90,7 @@ ANALYSES: Table[Analysis] = Table(
             "selection",
             "ways of choosing units, compared on held-out data",
             f"{_REPRESENTATION}:Selection",
-            (
-                "balanced_accuracy",
-                "balanced_accuracy_low",
-                "balanced_accuracy_high",
-                "accuracy",
-                "stability",
-                "p",
-                "p_max",
-            ),
+            ("balanced_accuracy", "accuracy", "auroc", "stability", "p", "p_max"),
             figures=("method_comparison",),
         ),
         _done(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from patchclamp.specs.estimators import Estimator, Ridge
 from patchclamp.specs.fields import (
@@ -14,7 +14,7 @@ from patchclamp.specs.fields import (
     StimuliRef,
 )
 from patchclamp.specs.inference import Correction, CrossValidation, LabelPermutation
-from patchclamp.specs.selections import LayerChoice
+from patchclamp.specs.selections import LayerChoice, Layers
 
 
 class LabelTarget(Model):
@@ -30,7 +30,15 @@ class LayerTarget(Model):
 
     kind: Literal["layer"]
     layers: LayerChoice = "all"
-    """Among which layers."""
+    """Among which layers, two or more."""
+
+    @field_validator("layers")
+    @classmethod
+    def _several(cls, layers: Layers) -> Layers:
+        one = isinstance(layers, tuple) and len(layers) == 1 and ".." not in str(layers[0])
+        if layers == "last" or one:
+            raise ValueError("one layer has no other to be told from: give two or more")
+        return layers
 
 
 class PositionTarget(Model):
@@ -59,6 +67,10 @@ Target = Annotated[
         json_schema_input_type=str | LabelTarget | LayerTarget | PositionTarget | CorrectTarget,
     ),
 ]
+
+
+ABOUT_WORDS = ("bag_of_words", "control_task")
+"""Controls that know no more of an activation than the words of its stimulus."""
 
 
 class Probe(Model):
@@ -91,6 +103,16 @@ class Probe(Model):
     """Also report what is left after LEACE has erased the label, fitted inside the fold: about
     chance, if it worked; and the share of variance that erasing it took."""
 
+    @model_validator(mode="after")
+    def _controls_of_words(self) -> Self:
+        wrong = [name for name in self.controls if name in ABOUT_WORDS]
+        if wrong and isinstance(self.target, LayerTarget | PositionTarget):
+            raise ValueError(
+                f"the control {wrong[0]!r} reads the target out of a stimulus' words, which are "
+                f"the same at every {self.target.kind}: leave it out"
+            )
+        return self
+
 
 class Contrast(Model):
     """Univariate maps: Welch t and Cohen's d per unit and position, or a factorial design."""
@@ -114,6 +136,12 @@ class Contrast(Model):
         pair = self.column is not None and self.classes is not None
         if pair == (self.factors is not None):
             raise ValueError("a contrast needs either 'column' with 'classes', or 'factors'")
+        if self.factors is not None and self.factors[0] == self.factors[1]:
+            raise ValueError(f"two factors are two labels; got {self.factors[0]!r} twice")
+        if self.classes is not None and self.classes[0] == self.classes[1]:
+            raise ValueError(
+                f"a class cannot be compared with itself; got {self.classes[0]!r} twice"
+            )
         if (self.correct == "max") != (self.test is not None):
             raise ValueError("'test' is what 'correct: max' needs, and no other correction has it")
         if self.test is not None and self.factors is not None:

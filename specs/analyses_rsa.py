@@ -77,6 +77,9 @@ Comparing = Literal[
 PARTIAL = ("spearman", "pearson")
 """Comparisons that model RDMs can be taken out of."""
 
+WHOLE = ("whitened_cosine", "whitened_correlation", "cka", "cka_debiased", "nnls")
+"""Comparisons that exist only where every pair of stimuli has a dissimilarity."""
+
 DRAWN = ("spearman", "pearson", "cosine", "rho_a")
 """Comparisons that have a bootstrap interval."""
 
@@ -180,6 +183,23 @@ class Rsa(Model):
             )
         if self.noise_ceiling != "none" and (self.contrast is not None or compare == "nnls"):
             raise ValueError("a noise ceiling bounds a comparison with model RDMs, not this")
+        return self
+
+    @model_validator(mode="after")
+    def _every_pair(self) -> Self:
+        gaps = [model for model in (self.against or {}).values() if hasattr(model, "missing")]
+        if all(one.missing == "error" for one in (self.rdm, *gaps)):
+            return self
+        if self.compare in WHOLE:
+            raise ValueError(
+                f"{self.compare!r} needs the dissimilarity of every pair of stimuli, and 'missing: "
+                "leave_out' leaves some without"
+            )
+        if self.noise_ceiling != "none":
+            raise ValueError(
+                "a noise ceiling is of all pairs of stimuli, and bounds nothing that 'missing: "
+                "leave_out' leaves some out of"
+            )
         return self
 
     @model_validator(mode="after")

@@ -264,7 +264,14 @@ def test_designs_that_cannot_be_compared_are_refused(data):
     with pytest.raises(AnalysisError, match=r"no class 'brids'.*did you mean 'birds'"):
         analyse(entry(classes=("brids", "apples")), data)
     with pytest.raises(AnalysisError, match="two values, and column 'category' has 3"):
-        analyse(Contrast(kind="contrast", of="r", factors=("category", "category")), data)
+        analyse(Contrast(kind="contrast", of="r", factors=("category", "group")), data)
+
+
+def test_what_is_compared_with_itself_is_refused_by_the_spec():
+    with pytest.raises(ValidationError, match="two factors are two labels; got 'form' twice"):
+        Contrast(kind="contrast", of="r", factors=("form", "form"))
+    with pytest.raises(ValidationError, match="a class cannot be compared with itself; got 'a'"):
+        Contrast(kind="contrast", of="r", column="form", classes=("a", "a"))
 
 
 def test_nan_is_named(data):

@@ -10,6 +10,8 @@ import pytest
 import tiny
 from patchclamp.engine import cli
 from patchclamp.engine.deep import Deep, check_deep
+from patchclamp.engine.plan import make_plan
+from patchclamp.registry.errors import SpecError
 from patchclamp.specs.load import load, loads
 
 SPEC = """\
@@ -33,6 +35,10 @@ analyses:
   heads: {kind: ablation, stimuli: words, units: {site: z, layers: 1}, metric: logit_diff}
   decode: {kind: probe, of: resid, target: sort, cv: {folds: 2}}
 """
+
+HEADS = (
+    "  heads: {kind: ablation, stimuli: words, units: {site: z, layers: 1}, metric: logit_diff}\n"
+)
 
 WORDS = """\
 id,text,sort,right,wrong,item,n
@@ -182,6 +188,25 @@ def test_analyses_are_held_against_their_stimuli(
 ) -> None:
     text = SPEC + analysis.replace("[9.1]", '["9.1"]') + "\n"
     assert placed(folder, text, len(at)) == [(code, 20, message, at)]
+
+
+def test_a_plan_holds_analyses_against_their_stimuli_too(folder: Path) -> None:
+    text = SPEC.replace("models/llama", "bundled:sequences").replace("    answer:", "    # answer:")
+    text = text.replace(HEADS, "  s: {kind: selection, column: sort, target: x, k: 2, methods: {m: "
+                        "{kind: maximum, of: resid}}, cv: {folds: 2}}\n")  # fmt: skip
+    assert make_plan(loads(text, "t.yaml", folder)).captures
+    misspelt = text.replace("target: x,", "target: xx,")
+    with pytest.raises(SpecError, match=r"P420.*target: no stimulus of 'words' has the sort 'xx'"):
+        make_plan(loads(misspelt, "t.yaml", folder))
+
+
+def test_a_label_that_a_stimulus_lacks_is_named(folder: Path) -> None:
+    (folder / "words.csv").write_text(WORDS.replace("w7 w8,y,", "w7 w8, ,"))
+    assert [d[:2] + d[3:] for d in found(folder, SPEC)] == [
+        ("P416", 19, "stimulus 'b' of 'words' has no sort: leave it out by 'where'"),
+        ("P417", 19, "all of the sort ' ' in 'words' is one stimulus: the fold that holds it out "
+         "leaves nothing to learn it from"),
+    ]  # fmt: skip
 
 
 def test_the_nearest_class_is_proposed(folder: Path) -> None:

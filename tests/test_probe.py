@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from planted import capture
+from pydantic import ValidationError
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
@@ -27,7 +28,7 @@ from patchclamp.registry.errors import AnalysisError, UndefinedError
 from patchclamp.specs.analyses_representation import Probe
 
 SEEDS = Seeds(0, "analyses.decode")
-SHAPE = ModelShape(4, 8, {"resid": "words"})
+SHAPE = ModelShape(6, 8, {"resid": "words"})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +47,7 @@ def entry(folds=3, target="category", **more):
 
 
 def analyse(given, data, seeds=SEEDS):
-    return probe.analyse(given, {"of": data}, Context(seeds))
+    return probe.analyse(given, {"of": data}, Context(seeds, shape=SHAPE))
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +339,39 @@ def test_every_score_is_that_of_scikit_learn_with_an_interval(data, result):
     assert found["log_loss"].attrs["units"] == "nat"
 
 
+def test_certainty_has_an_interval_too():
+    """That all of 18 groups are read out rightly says as much as 18 trials can, by Wilson."""
+    found = analyse(entry(controls=()), capture((0.5, 50.0), templates=18)).squeeze()
+    sure, unsure = found.sel(layer=5), found.sel(layer=3)
+    beyond = 3.8415 / (18 + 3.8415)  # every template has every class
+    for name, share in (("accuracy", 1), ("balanced_accuracy", 1 / 3), ("auroc", 1)):
+        assert (sure[name], sure[f"{name}_high"]) == (1, 1)
+        assert sure[f"{name}_low"].item() == pytest.approx(1 - share * beyond)
+        assert unsure[f"{name}_low"] < unsure[name] < unsure[f"{name}_high"] < 1
+
+
+def test_controls_and_what_is_left_after_erasure_have_intervals(result, data):
+    def ends(of, name):
+        return of[f"{name}_low"], of[name], of[f"{name}_high"]
+
+    for name in ("control_accuracy", "control_balanced_accuracy"):
+        low, value, high = ends(result, name)
+        assert ((low <= value) & (value <= high)).all()
+        assert result[f"{name}_low"].dims == result[name].dims
+    shuffled = result.sel(control="shuffled_labels")
+    expected = result["null_accuracy"].quantile([0.025, 0.975], "permutation")
+    np.testing.assert_allclose(shuffled["control_accuracy_low"], expected[0])
+    np.testing.assert_allclose(shuffled["control_accuracy_high"], expected[1])
+    # A control that predicts has the draws that accuracy has: of the probe itself, the same ends.
+    twin = {"of": data, "random_twin": data}
+    itself = probe.analyse(entry(controls=("random_twin",)), twin, Context(SEEDS, shape=SHAPE))
+    for name in ("accuracy", "balanced_accuracy"):
+        for own, other in zip(ends(itself, name), ends(itself, f"control_{name}"), strict=True):
+            np.testing.assert_allclose(own, other.squeeze("control"))
+    low, value, high = ends(analyse(entry(erase=True, controls=()), data), "erased_accuracy")
+    assert ((low <= value) & (value <= high)).all()
+
+
 @pytest.mark.parametrize("kind", ["ridge", "svm", "centroid"])
 def test_what_gives_no_probabilities_has_no_log_loss(data, kind):
     found = analyse(entry(estimator={"kind": kind}, controls=()), data)
@@ -412,6 +446,27 @@ def test_only_layers_that_were_captured_can_be_told_apart(data):
     xr.testing.assert_identical(found["layer"], data["layer"].sel(layer=[5, 3]))
     with pytest.raises(AnalysisError, match="the capture has no layer 4 among 3, 5"):
         analyse(entry(target={"kind": "layer", "layers": [4, 5]}), data)
+
+
+def test_layers_are_named_by_depth_too(data):
+    deep = entry(target={"kind": "layer", "layers": ["last", "60%"]}, controls=())
+    numbers = entry(target={"kind": "layer", "layers": [5, 3]}, controls=())
+    xr.testing.assert_identical(analyse(deep, data), analyse(numbers, data))
+
+
+@pytest.mark.parametrize("layers", ["last", [2], 2, "50%"])
+def test_one_layer_cannot_be_told_from_others(layers):
+    with pytest.raises(ValidationError, match="one layer has no other to be told from: give two"):
+        entry(target={"kind": "layer", "layers": layers})
+
+
+@pytest.mark.parametrize("control", ["bag_of_words", "control_task"])
+@pytest.mark.parametrize("target", ["layer", "position"])
+def test_words_say_nothing_of_the_place_of_an_activation(control, target):
+    text = f"'{control}' reads the target out of a stimulus' words.*the same at every {target}"
+    with pytest.raises(ValidationError, match=text):
+        entry(target={"kind": target}, controls=("majority", control))
+    assert entry(target={"kind": "correct"}, controls=(control,)).controls == (control,)
 
 
 def test_which_position_an_activation_comes_from(data):

@@ -16,7 +16,7 @@ from results import PROVENANCE, groups, write
 from patchclamp.engine import cli, open_result
 from patchclamp.engine.reporting.command import report
 from patchclamp.engine.reporting.excerpts import excerpts
-from patchclamp.engine.reporting.methods import methods
+from patchclamp.engine.reporting.methods import _found, methods
 from patchclamp.engine.reporting.page import page
 from patchclamp.registry.errors import StoreError
 
@@ -188,7 +188,7 @@ def test_methods_say_what_was_done_and_found(
         "Intervention 'mean': activations are set to 0.",
         "decode: logistic read-out of category by cross-validation",
         "controls: majority",
-        "Largest accuracy: 0.925 [0.825, 0.975] at layer 3 (p = 0.048).",
+        "Accuracy: 0.475 to 0.925 over 4 places; no test knows of a choice among them, so none is",
         "heads: each unit (z) was ablated alone by the intervention 'mean'; the effect is the mean "
         "change of logit_diff",
         "at layer 2, head 1.",
@@ -196,6 +196,25 @@ def test_methods_say_what_was_done_and_found(
         "1 check of the measurement passed.",
     ):
         assert sentence in text, sentence
+
+
+def test_the_best_of_layers_is_named_with_the_p_that_knows_of_the_choice(tmp_path: Path) -> None:
+    data = drawable.probe()
+    data["base_rate"] = ((), 1 / 3, drawable.about("share of the largest class"))
+    data["balanced_accuracy"] = data["accuracy"] - 0.01
+    data["p_max"].attrs["of"] = "balanced_accuracy"
+    data.attrs["n_groups"] = 48
+    (told,) = _found(data)
+    assert told == (
+        "Largest balanced accuracy: 0.94 at layer 4 (p_max = 0.01, base rate 0.333, 48 groups)."
+    )
+    (told,) = _found(data.drop_vars("p_max"))
+    assert told == (
+        "Accuracy: 0.35 to 0.95 over 6 places (base rate 0.333, 48 groups); no test knows of a "
+        "choice among them, so none is named."
+    )
+    (told,) = _found(data.drop_vars("p_max").isel(layer=[2]))
+    assert told.startswith("Largest accuracy: 0.8 [0.72, 0.84] (base rate")
 
 
 DID: dict[str, tuple[dict[str, Any], str]] = {

@@ -119,6 +119,26 @@ def test_other_stimuli_are_refused():
         across(asked, join(parts), SEEDS)
 
 
+def test_a_seed_that_changes_nothing_measured_is_no_repetition(tmp_path):
+    asked = entry()
+    joined = cells(asked)
+    copied = joined["rdm"].copy()
+    copied.loc[{"seed": 2}] = copied.sel(seed=0)
+    with pytest.raises(AnalysisError, match="seeds 0 and 2 have the same RDM at every place: they"):
+        across(asked, joined.assign(rdm=copied), SEEDS)
+    one_layer = joined["rdm"].copy()  # as embeddings are, where later layers differ
+    one_layer.loc[{"seed": 2, "layer": 3}] = one_layer.sel(seed=0, layer=3)
+    assert "ceiling_low" in across(asked, joined.assign(rdm=one_layer), SEEDS)
+    text = (
+        SPEC.replace("ceiling: models", "ceiling: seeds")
+        .replace("model.revision: [step0, step80, main]", "seed: [0, 1]")
+        .replace("n: 60", "n: 60, draw: first")
+    )
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(AnalysisError, match="seeds 0 and 1 have the same RDM"):
+        run(tmp_path / "spec.yaml", out=tmp_path, cache=tmp_path / "cache")
+
+
 def test_no_ceiling_leaves_a_result_as_it_is():
     asked = entry(noise_ceiling="none")
     result = rsa.analyse(asked, {"of": capture((0.5,), templates=8)}, Context(SEEDS))

@@ -355,6 +355,10 @@ def test_an_interval_holds_the_value_and_shrinks_with_certainty(data, compare):
     assert (wide["similarity_low"] < low).all()
 
 
+LEFT_OUT = {"missing": "leave_out"}
+RATED = {"kind": "continuous", "column": "word", "missing": "leave_out", "ratings": "people.csv"}
+
+
 @pytest.mark.parametrize(
     ("more", "text"),
     [
@@ -368,6 +372,10 @@ def test_an_interval_holds_the_value_and_shrinks_with_certainty(data, compare):
         ({"pattern": "positions", "store_rdm": True}, "time courses have one RDM for each unit"),
         ({"compat": "feature-study-2025"}, "computed a contrast of 'pattern: positions'"),
         ({"noise_ceiling": "seeds", "compare": "nnls"}, "a noise ceiling bounds a comparison"),
+        ({"rdm": LEFT_OUT, "compare": "whitened_cosine"}, "'whitened_cosine' needs.*every pair"),
+        ({"rdm": LEFT_OUT, "compare": "nnls"}, "'nnls' needs the dissimilarity of every pair"),
+        ({"rdm": {**LEFT_OUT, "metric": "squared_euclidean"}, "compare": "cka"}, "'cka' needs"),
+        ({"rdm": LEFT_OUT, "noise_ceiling": "seeds"}, "is of all pairs of stimuli, and bounds no"),
     ],
 )
 def test_what_makes_no_sense_together_is_refused_by_the_spec(more, text):
@@ -389,6 +397,9 @@ def test_what_makes_no_sense_together_is_refused_by_the_spec(more, text):
          "stimulus", {}, "an interaction is one of labels; 'o' is no label's"),
         ({"m": {"kind": "continuous", "column": "n", "missing": "leave_out"}}, "n", {},
          "'missing' belongs to 'ratings'"),
+        ({"m": RATED}, "word", {"compare": "cka_debiased", "rdm": {"metric": "squared_euclidean"}},
+         "'cka_debiased' needs the dissimilarity of every pair"),
+        ({"m": RATED}, "word", {"noise_ceiling": "models"}, "bounds nothing that 'missing: leave"),
     ],
 )  # fmt: skip
 def test_model_rdms_that_cannot_be_tested_so_are_refused_by_the_spec(against, permute, more, text):

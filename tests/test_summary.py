@@ -38,3 +38,24 @@ def test_models_of_a_sweep_have_no_common_baseline(means: list[float], told: str
     assert _facts(data) == [
         f"clean logit_diff {told}", "majority 0.200", "control task 0.300 to 0.900",
     ]  # fmt: skip
+
+
+def test_accuracies_stand_with_their_intervals_and_base_rate() -> None:
+    data = drawable.probe()
+    data["base_rate"] = ((), 0.25)
+    found = summarise(data, top=5)
+    assert found is not None
+    assert found.head == ("layer", "accuracy", "p_max")
+    assert found.rows[0] == ("0", "0.350 [0.270, 0.390]", "0.300")
+    assert "base rate 0.250" in _facts(data)
+    assert summarise(data.drop_vars("accuracy_low"), top=5).rows[0] == ("0", "0.350", "0.300")
+
+
+def test_a_noise_ceiling_stands_beside_what_it_bounds() -> None:
+    data = drawable.rsa()
+    data["ceiling_low"] = data["p_max"] * 0 + 0.3
+    data["ceiling_high"] = data["p_max"] * 0 + 0.45
+    found = summarise(data, top=5)
+    assert found is not None
+    assert found.head[-1] == "noise ceiling"
+    assert {row[-1] for row in found.rows} == {"0.300 to 0.450"}

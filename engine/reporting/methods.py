@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 
+from patchclamp.engine.figures.curves import capital
 from patchclamp.engine.figures.facts import TAILS, p_of
 from patchclamp.engine.reporting.described import Entry, described, field, positions, put
 from patchclamp.engine.results import StoredResult
@@ -128,6 +129,10 @@ def _interventions(result: StoredResult) -> Iterator[str]:
         yield f"Intervention {name!r}: {put(entry)}."
 
 
+CHOSEN = ("rsa", "probe", "selection")
+"""Kinds of which the best place is a choice among many, and larger than it is by the choice."""
+
+
 def _analysis(name: str, result: StoredResult) -> Iterator[str]:
     """Yield what an analysis did, what it was tested against, and what it found."""
     data, entry = result.analyses[name], result.spec.get("analyses", {}).get(name, {})
@@ -156,23 +161,39 @@ def _inference(data: xr.Dataset) -> Iterator[str]:
 
 
 def _found(data: xr.Dataset) -> Iterator[str]:
-    """Yield the largest headline number, with its interval and p."""
+    """Yield the largest headline number, with its interval and p.
+
+    Of many accuracies the largest says little by itself: where no p knows of the choice (`p_max`,
+    `p_fdr`), it is told from where to where they go.
+    """
     kind = str(data.attrs.get("kind"))
     names = [n for n in (ANALYSES[kind].headline if kind in ANALYSES else ()) if n in data]
+    if kind in CHOSEN:
+        names.sort(key=lambda name: p_of(data, name) is None)  # what was tested comes first
     if not names or data[names[0]].dtype.kind != "f":
         return
     name = names[0]
     values = data[name].to_numpy()
     if not np.isfinite(values).any():
         return
+    if kind in CHOSEN and values.size > 1 and p_of(data, name) in (None, "p"):
+        low, high = np.nanmin(values), np.nanmax(values)
+        yield (
+            f"{capital(_said(name))}: {low:.4g} to {high:.4g} over {count(values.size, 'place')}"
+            f"{_bracketed(_beside(data))}; no test knows of a choice among them, so none is named."
+        )
+        return
     at = np.unravel_index(int(np.nanargmax(np.abs(values))), values.shape)
     place = dict(zip(data[name].dims, map(int, at), strict=True))
+    yield f"Largest {_said(name)}: {_at_place(data, name, place)}."
+
+
+def _at_place(data: xr.Dataset, name: str, place: Mapping[Hashable, int]) -> str:
+    """Return a number at a place, with its interval and p."""
     there = data.isel({dim: [index] for dim, index in place.items()})
     labels = [f"{d} {data[d].to_numpy()[i]}" for d, i in place.items() if data.sizes[d] > 1]
     units = str(data[name].attrs.get("units", "1"))
-    text = (
-        f"Largest {name.replace('_', ' ')}: {values[at]:.4g}{'' if units == '1' else ' ' + units}"
-    )
+    text = f"{there[name].item():.4g}{'' if units == '1' else ' ' + units}"
     bounds = [there.get(f"{name}_{end}") for end in ("low", "high")]
     if all(bound is not None and bound.size == 1 for bound in bounds):
         low, high = (float(bound.to_numpy().item()) for bound in bounds if bound is not None)
@@ -181,8 +202,24 @@ def _found(data: xr.Dataset) -> Iterator[str]:
     p = p_of(there, name)
     # There is one for each control, and none for what no control stands beside.
     ps = there[p].to_numpy().ravel() if p is not None else np.array([])
-    text += f" ({p} = {ps[0]:.3g})" if ps.size == 1 and np.isfinite(ps[0]) else ""
-    yield f"{text}."
+    facts = [f"{p} = {ps[0]:.3g}"] if ps.size == 1 and np.isfinite(ps[0]) else []
+    return text + _bracketed([*facts, *_beside(data)])
+
+
+def _said(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _beside(data: xr.Dataset) -> list[str]:
+    """Return what an accuracy is held against, and of how many independent items it is."""
+    if "base_rate" not in data or data["base_rate"].ndim:
+        return []
+    groups = [count(int(data.attrs["n_groups"]), "group")] if "n_groups" in data.attrs else []
+    return [f"base rate {data['base_rate'].item():.3g}", *groups]
+
+
+def _bracketed(facts: list[str]) -> str:
+    return f" ({', '.join(facts)})" if facts else ""
 
 
 def _software(result: StoredResult) -> str:
