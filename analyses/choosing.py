@@ -23,11 +23,8 @@ from patchclamp.analyses.readouts import one_hot, without_absent
 from patchclamp.analyses.ridge import ridge_decisions
 from patchclamp.analyses.scores import predicted_classes
 from patchclamp.analyses.splits import CONSTANT, Array, Part
-from patchclamp.analyses.unit_scores import Block, Labellings, Score
+from patchclamp.analyses.unit_scores import Block, Labellings, Rows, Score
 from patchclamp.registry.errors import AnalysisError
-
-Rows = NDArray[np.intp]
-"""Numbers of stimuli."""
 
 BATCH = 1 << 22
 """Numbers in the chosen units of labellings that are read out at once: 32 MB."""
@@ -87,8 +84,8 @@ def choose(
     best = [_Best() for _ in parts]
     start = 0
     for block in blocks:
-        for found, part in zip(best, parts, strict=True):
-            found.add(score(block, labellings, part), start, k + 1)
+        for found, scores in zip(best, score(block, labellings, parts), strict=True):
+            found.add(scores, start, k + 1)
         start += block.courses.shape[-1]
     for found in best:
         if start - found.undefined < k:

@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from patchclamp.analyses.choosing import Chosen, Rows, choose, choose_l1, choose_random
+from patchclamp.analyses.choosing import Chosen, choose, choose_l1, choose_random
 from patchclamp.analyses.patterns import Capture
 from patchclamp.analyses.places import SHARE, Place, places, size
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.analyses.splits import Array
-from patchclamp.analyses.unit_scores import LEAST_POSITIONS, SCORES, Block
+from patchclamp.analyses.unit_scores import LEAST_POSITIONS, SCORES, Block, Rows
 from patchclamp.registry.errors import AnalysisError, UndefinedError
 
 ROWS = ("stimulus", "position")

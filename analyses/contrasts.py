@@ -119,12 +119,54 @@ def pair_sets(codes: NDArray[np.int64], kind: Kind) -> tuple[NDArray[np.bool_], 
     ([True, False, False], [False, True, True])
     """
     i, j = np.triu_indices(len(codes), 1)
+    return _sets(codes[i], codes[j], kind)
+
+
+def cell_sets(codes: NDArray[np.int64], kind: Kind) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs of cells, and pairs within one, make up the two sets: (cell, cell) each.
+
+    `codes` (cell,) are the classes of their stimuli. The lower triangle is False.
+
+    >>> first, second = cell_sets(np.array([0, 1]), "discriminative")
+    >>> first.tolist(), second.tolist()
+    ([[True, False], [False, True]], [[False, True], [False, False]])
+    """
+    first, second = _sets(codes[:, None], codes[None], kind)
+    return np.triu(first), np.triu(second)
+
+
+def _sets(
+    a: NDArray[np.int64], b: NDArray[np.int64], kind: Kind
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     one, other = _SETS[kind]
     assert one.weigh is not None
-    first = one.weigh(codes[i].astype(np.int32), codes[j].astype(np.int32)).astype(bool)
-    if other.weigh is None:
-        return first, ~first
-    return first, other.weigh(codes[i].astype(np.int32), codes[j].astype(np.int32)).astype(bool)
+    codes = a.astype(np.int32), b.astype(np.int32)
+    first = one.weigh(*codes).astype(bool)
+    return first, ~first if other.weigh is None else other.weigh(*codes).astype(bool)
+
+
+def cell_contrast(
+    sums: NDArray[np.float64],
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]],
+    kind: Kind,
+    taken: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return `contrasts` of one labelling from sums of pair values over cells of stimuli.
+
+    `sums`: (rdm, cell, cell), the lower triangle 0; `cells`: how many stimuli each has, and their
+    class; `taken` (cell,): whether its stimuli take part; result: (rdm,), NaN where any sum of
+    cells that take part is.
+    """
+    sizes, codes = cells
+    pairs = np.triu(np.outer(sizes, sizes), 1) + np.diag(sizes * (sizes - 1) // 2)
+    both = np.triu(np.outer(taken, taken))
+    means = []
+    for chosen, part in zip(cell_sets(codes, kind), _SETS[kind], strict=True):
+        count = pairs[chosen & both].sum()
+        _refuse_empty(np.array([float(count)]), part.words)
+        means.append(sums[:, chosen & both].sum(axis=1) / count)
+    undefined = np.isnan(sums[:, both]).any(axis=1)
+    return np.where(undefined, np.nan, means[0] - means[1])
 
 
 def set_sums(

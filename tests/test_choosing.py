@@ -51,7 +51,7 @@ def by_hand(kind, values, labels):
 @pytest.mark.parametrize("kind", sorted(SCORES))
 def test_scores_are_those_of_a_loop_over_training_stimuli(kind):
     values, drawn = courses(), labellings()
-    found = SCORES[kind](Block(values), drawn, TRAIN)
+    found = SCORES[kind](Block(values), drawn, [TRAIN])[0]
     for row, labels in enumerate(drawn):
         expected = [by_hand(kind, values[TRAIN, :, u], labels[TRAIN]) for u in range(12)]
         np.testing.assert_allclose(found[min(row, len(found) - 1)], expected)
@@ -63,9 +63,36 @@ def test_a_unit_without_all_its_similarities_has_no_score(kind):
     values[3, :, 4] = 0.0  # silent for a training stimulus
     values[1, :, 5] = 0.0  # silent for a held-out one, which does not matter
     values[6, :, 6] = 2 * values[5, :, 6]  # the same course, but for its size
-    found = SCORES[kind](Block(values), drawn, TRAIN)
+    found = SCORES[kind](Block(values), drawn, [TRAIN])[0]
     assert np.isnan(found).all(axis=0).tolist() == [u in (4, 6) for u in range(12)]
     assert np.isnan(found).any(axis=0).tolist() == [u in (4, 6) for u in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "categorical"])
+def test_the_true_labels_alone_give_the_scores_that_they_have_among_permuted_ones(kind):
+    values, drawn = courses(units=40), labellings()
+    values[3, :, 4] = 0.0  # silent
+    values[1, :, 5] = 2.0  # silent for a stimulus that is held out of the first part
+    values[6, :, 6] = 2 * values[5, :, 6]  # the same course, but for its size
+    values[6, :, 7] = values[5, :, 7] + 1e-4 * values[7, :, 7]  # nearly so
+    several = SCORES[kind](Block(values), drawn, PARTS)
+    for row, labels in enumerate(drawn):
+        alone = SCORES[kind](Block(values), labels[None], PARTS)
+        for part, found, known in zip(PARTS, alone, several, strict=True):
+            np.testing.assert_allclose(found[0], known[row], rtol=1e-9, atol=1e-12)
+            expected = by_hand(kind, values[part, :, 0], labels[part])
+            np.testing.assert_allclose(found[0, 0], expected)
+            silent = (4, 6) if part is TRAIN else (4, 5, 6)
+            assert np.flatnonzero(np.isnan(found[0])).tolist() == list(silent)
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "categorical"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_class_without_a_pair_is_refused(kind, n):
+    labels = np.zeros((n, 14), dtype=np.int64)
+    labels[:, 3] = 1
+    with pytest.raises(UndefinedError, match="labellings leave no pair of stimuli within the"):
+        SCORES[kind](Block(courses()), labels, [TRAIN])
 
 
 @pytest.mark.parametrize("kind", sorted(SCORES))
@@ -75,13 +102,13 @@ def test_the_best_are_chosen_whatever_the_blocks(kind, size):
     blocks = [Block(values[..., start : start + size]) for start in range(0, 12, size)]
     chosen = choose(blocks, SCORES[kind], drawn, PARTS, 3)
     for number, part in enumerate(PARTS):
-        scores = SCORES[kind](Block(values), drawn, part)
+        scores = SCORES[kind](Block(values), drawn, [part])[0]
         for row, labels in enumerate(drawn):
             del labels
             score = scores[min(row, len(scores) - 1)]
             expected = np.argsort(-score)[:3]
             np.testing.assert_array_equal(chosen.of(number, row), expected)
-    best = np.sort(SCORES[kind](Block(values), drawn, TRAIN)[0])[:-4:-1]
+    best = np.sort(SCORES[kind](Block(values), drawn, [TRAIN])[0][0])[:-4:-1]
     np.testing.assert_allclose(chosen.scores[0, 0], best)
 
 
