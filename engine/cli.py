@@ -11,6 +11,8 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
 from patchclamp.engine import cli_arguments, cli_results
@@ -62,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _never_fail_to_print()
     gc.set_threshold(GARBAGE)
-    # Pydantic's plugins watch what is validated; looking for them takes as long as ten specs.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    sys.modules.setdefault(NoPlugins.NAME, NoPlugins(NoPlugins.NAME))
     try:
         args = _parse(sys.argv[1:] if argv is None else list(argv))
         _use_plugins([*args.plugin, *args.plugin_after])
@@ -99,6 +100,28 @@ def _never_fail_to_print() -> None:
             reconfigure(errors="backslashreplace")
 
 
+class NoPlugins(ModuleType):
+    """Stands in for pydantic's search for plugins, and finds none.
+
+    They watch what is validated. Pydantic can be told by its environment to use none, but imports
+    what it would look for them with all the same, which takes as long as reading ten specs.
+    """
+
+    NAME = "pydantic.plugin._loader"
+
+    @staticmethod
+    def get_plugins() -> tuple[()]:
+        """Return what watches pydantic: nothing."""
+        return ()
+
+    def __getattr__(self, name: str) -> object:
+        """Return what another version of pydantic may want of its own module."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        del sys.modules[self.NAME]
+        return getattr(import_module(self.NAME), name)
+
+
 class _Version(argparse.Action):
     """Looks the version up when it is asked for: that takes as long as reading ten specs."""
 
@@ -118,7 +141,9 @@ def _parser(asked: Mapping[str, Command]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     cli_arguments.add_plugins(parser, "plugin")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog=parser.prog
+    )
     for name, known in asked.items():
         about = known.arguments.__doc__
         command = commands.add_parser(name, help=about, description=about, allow_abbrev=False)

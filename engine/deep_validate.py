@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 
 from patchclamp.engine.deep import check_deep
 from patchclamp.engine.lock import check_locked
@@ -45,4 +44,4 @@ def _look(one: Checked, args: Namespace) -> tuple[Checked, str]:
         return one, tables
     ordered = in_order(found, loaded.document.texts)
     told = report(ordered, loaded.document.texts)
-    return replace(one, diagnostics=ordered, report=told), tables
+    return one._replace(diagnostics=ordered, report=told), tables

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from patchclamp.registry.table import Table
 
 
-@dataclass(frozen=True)
-class Analysis:
+class Analysis(NamedTuple):
     """An analysis kind: the model of its parameters and the functions that do it.
 
     `readings(entry, shape)` says what must be measured, by the part it plays;

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from patchclamp.registry.table import Table
 
 
-@dataclass(frozen=True)
-class Backend:
+class Backend(NamedTuple):
     """A way to run a model; `factory` is `"module:class"`, None while it is not implemented.
 
     `lacks` says what it cannot do, and why: `gradients`, `weight reads` where the model runs,
@@ -22,7 +22,7 @@ class Backend:
     summary: str
     factory: str | None
     remote: bool = False
-    lacks: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = MappingProxyType({})
 
 
 _NDIF = "patchclamp.engine.remote.backend:Ndif"

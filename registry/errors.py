@@ -19,7 +19,6 @@ PatchclampError              anything a user can meet; carries the exit code of 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class PatchclampError(Exception):
@@ -115,6 +114,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     >>> nearest("resid_pst", ["resid_pre", "resid_post"])
     'resid_post'
     """
+    from difflib import get_close_matches  # only those who mistype a name wait for it
+
     known = list(known)
     folded = {k.casefold(): k for k in reversed(known)}
     # 0.6 is difflib's own default; below it the proposals read like noise.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from patchclamp.registry.table import Table
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A metric; `function` is `"module:function"` over the answer readings of a pass.
 
     `needs` says what a stimulus must come with, and `reads` what a pass must read of the logits

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from patchclamp.registry.table import Table
 
@@ -11,8 +11,7 @@ DATA = Path(__file__).parent / "data"
 """Folder of the bundled weights and stimuli."""
 
 
-@dataclass(frozen=True)
-class BundledModel:
+class BundledModel(NamedTuple):
     """A model in the package, one Hugging Face folder per revision; `main` is the default."""
 
     name: str

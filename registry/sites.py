@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from patchclamp.registry.table import Table
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """One kind of place, the same word on every architecture.
 
     `dims` are the dims of a capture there; `identity` is what must hold on real tensors, where

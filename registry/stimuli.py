@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from patchclamp.registry.models import DATA
 from patchclamp.registry.table import Table
 
 
-@dataclass(frozen=True)
-class BuiltinSet:
+class BuiltinSet(NamedTuple):
     """A bundled CSV file of stimuli, with the columns and slots it offers."""
 
     name: str

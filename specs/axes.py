@@ -286,4 +286,4 @@ def dims_of(paths: tuple[Swept, ...]) -> dict[str, str]:
 def _tells(path: Swept, count: int, paths: tuple[Swept, ...]) -> bool:
     tail = path.texts[-count:]
     alike = [other for other in paths if other.texts[-count:] == tail]
-    return (len(alike) == 1 and path.parts[-count].index is None) or count == len(path.texts)
+    return (len(alike) == 1 and path.parts[-count].number is None) or count == len(path.texts)

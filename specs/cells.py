@@ -20,7 +20,7 @@ from patchclamp.specs.diagnostics import Diagnostic, Path, Problem
 from patchclamp.specs.digest import digest
 from patchclamp.specs.document import Document
 from patchclamp.specs.lints import lint, lint_again
-from patchclamp.specs.references import Sections, sections_of, valid_sections
+from patchclamp.specs.references import Sections, entries, sections_of, valid_sections
 from patchclamp.specs.schema import check_version, validate
 from patchclamp.specs.sharing import Shared
 from patchclamp.specs.spec import Spec, spec_model
@@ -61,7 +61,8 @@ class Cell:
     def subject(self, swept: frozenset[str]) -> Subject:
         """Return what lints look at in the cell; `swept` are the paths that the matrix sets."""
         spec = self.spec
-        return Subject(self.sections, spec.model, dict(enumerate(spec.expect)), swept)
+        looked_at = dict(entries(self.sections))
+        return Subject(self.sections, looked_at, spec.model, dict(enumerate(spec.expect)), swept)
 
 
 def judge(

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.axes import SEED, Cells, Swept, dims_of, every_value, only, read_matrix
@@ -166,8 +166,7 @@ class Composer:
         self.problems.append(locate(problem, span.source, span))
 
 
-@dataclass(frozen=True)
-class _Override:
+class _Override(NamedTuple):
     """A value to put at a path, and the text that says so."""
 
     name: str

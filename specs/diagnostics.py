@@ -25,8 +25,7 @@ _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 """What libyaml counts as the end of a line."""
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something wrong at a key path, not yet located in a file.
 
     With `key` the key itself is at fault rather than its value.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from patchclamp.specs.spec import SCIENCE_KEYS, SECTIONS, Spec
+
+if TYPE_CHECKING:
+    from json import JSONEncoder
 
 ALGORITHM = 3
 """Version of what is hashed. It goes up whenever a default of the grammar changes its value, since
@@ -50,11 +53,15 @@ def _plain(model: BaseModel, include: set[str] | None = None) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=include)
 
 
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def _written(value: Any) -> str:
-    return _encoder.encode(value)
+    return _encoder().encode(value)
+
+
+@cache
+def _encoder() -> JSONEncoder:
+    import json  # checking one spec asks for no digest
+
+    return json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _mapping(members: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ names the text that it stands in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -96,10 +96,10 @@ class Document:
     def locate(self, problem: Problem) -> Diagnostic:
         """Return a problem with its place; one that a matrix causes says so."""
         path = self.written(problem.path)
-        problem = replace(problem, path=path)
+        problem = problem._replace(path=path)
         if any(path[:i] in self.swept for i in range(1, len(path) + 1)):
             what = "path" if problem.key and path in self.swept else "value"
-            problem = replace(problem, message=f"{problem.message} (matrix {what})")
+            problem = problem._replace(message=f"{problem.message} (matrix {what})")
         return locate(problem, self.source, self.span(path, key=problem.key))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
@@ -26,8 +26,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """A name of the user's: lower-case letters, digits and underscores; it becomes a netCDF group."""
 
 
-@dataclass(frozen=True)
-class Ref:
+class Ref(NamedTuple):
     """Marks a field that names an entry of a section of the spec.
 
     Left out, it means the only entry of the section that is a `candidate`: `rows` are stimulus
@@ -39,8 +38,7 @@ class Ref:
     kind: str | None = None
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """Marks a field that names a label of the stimulus set that its entry works on.
 
     `itself` allows `stimulus`, the label that each stimulus has for itself.

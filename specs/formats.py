@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from patchclamp.registry.table import load
@@ -13,8 +14,7 @@ from patchclamp.specs.compose import OVERRIDE
 from patchclamp.specs.diagnostics import Diagnostic, one_line
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """What checking one spec file found.
 
     `report` is for people; `unreadable` says why a file could not be opened, where it could not;

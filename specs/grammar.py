@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -21,8 +20,7 @@ KIND = "kind"
 """The key that chooses the model of an entry."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a path leads: the document's own path, and what may stand there."""
 
     path: Path
@@ -51,7 +49,7 @@ def _step(place: Place, element: str | int) -> Place:
         length = fixed_length(annotation)
         return Place((*place.path, element), annotation, model, found, length)
     if element in tagged(annotation):
-        return replace(place, annotation=tagged(annotation)[str(element)], field=None)
+        return place._replace(annotation=tagged(annotation)[str(element)], field=None)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is dict:
         return Place((*place.path, element), arguments[1], place.model)

@@ -7,7 +7,6 @@ only where there is something to do about it, and points at the key to change.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
 
 from patchclamp.specs import lints_claims, lints_entries
 from patchclamp.specs.diagnostics import Problem
@@ -26,12 +25,12 @@ def lint_again(subject: Subject, seen: dict[Hashable, tuple[Problem, ...]]) -> I
     for path, entry in subject.entries.items():
         key: Hashable = (path, same[path], dtype)
         if key not in seen:
-            seen[key] = lint(replace(subject, asked={path: entry}, expect={}))
+            seen[key] = lint(subject._replace(entries={path: entry}, expect={}))
         yield from seen[key]
     for i, claim in subject.expect.items():
         key = (i, repr(claim), same.get(("analyses", claim.var.partition("/")[0])))
         if key not in seen:
-            seen[key] = lint(replace(subject, asked={}, expect={i: claim}))
+            seen[key] = lint(subject._replace(entries={}, expect={i: claim}))
         yield from seen[key]
 
 

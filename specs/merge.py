@@ -101,11 +101,11 @@ def follow(document: Document, parts: tuple[Part, ...]) -> tuple[Document, Path]
             document = replace(document, value=put(document.value, path, mapping))
             value = mapping
         if isinstance(value, tuple):
-            if part.index is None or part.index >= len(value):
+            if part.number is None or part.number >= len(value):
                 items = f"{len(value)} item{'' if len(value) == 1 else 's'}"
                 message = f"{_name(parts[:i])!r} is a list of {items}; it has no [{part.text}]"
                 raise PathError(message, i)
-            path = (*path, part.index)
+            path = (*path, part.number)
         elif value is None or isinstance(value, dict):
             path = (*path, part.text)
         else:

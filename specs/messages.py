@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
@@ -74,7 +73,7 @@ def bad_key(place: Place, details: ErrorDetails) -> Problem:
         return Problem(place.path, "P206", message, key=True)
     error = details.get("ctx", {}).get("error")
     if isinstance(error, NotAmongError):
-        return replace(_not_among(place, error), key=True)
+        return _not_among(place, error)._replace(key=True)
     message, suggestion = _in_words(name, details)
     return Problem(place.path, "P206", message, suggestion=suggestion, key=True)
 

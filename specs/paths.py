@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _PART = re.compile(r"(?:^|\.)([^\s.\[\]=](?:[^.\[\]=]*[^\s.\[\]=])?)|\[([0-9]{1,9})\]")
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -17,8 +17,7 @@ class PathError(ValueError):
         super().__init__(message)
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One part of a path, and where in the text of the path it stands."""
 
     text: str
@@ -26,7 +25,7 @@ class Part:
     end: int
 
     @property
-    def index(self) -> int | None:
+    def number(self) -> int | None:
         """The part as the index of a list, if it can be one."""
         return int(self.text) if _INDEX.fullmatch(self.text) else None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from graphlib import TopologicalSorter
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -88,6 +87,8 @@ def analyses_in_order(spec: Spec) -> tuple[str, ...]:
     It may need them by way of a capture or an intervention that it names. Circles are refused
     when a spec is checked (P314).
     """
+    from graphlib import TopologicalSorter  # checking a spec orders nothing
+
     sections = sections_of(spec)
 
     def needs(place: Path, entry: BaseModel) -> Iterator[str]:

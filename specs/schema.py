@@ -7,7 +7,6 @@ models (`grammar`), and its message is written from what the document holds and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -50,7 +49,7 @@ def _problems(
     for details in error.errors(include_url=False):
         place = grammar.follow(model, details["loc"])
         # A short form has no keys inside: what is wrong there is wrong with the short form.
-        place = replace(place, path=document.written(place.path))
+        place = place._replace(path=document.written(place.path))
         at_key = details["loc"][-1:] == ("[key]",) and details["type"] != "extra_forbidden"
         groups.setdefault((place.path, at_key), []).append((place, details))
     missing = {p for (p, _), g in groups.items() if g[0][1]["type"] == "missing"}

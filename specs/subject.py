@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,23 +16,17 @@ from patchclamp.specs.spec import Expectation
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """The resolved entries of a spec, and what else of it is valid."""
 
     sections: Sections
+    entries: Mapping[Path, BaseModel]
+    """The entries that are looked at, with their places."""
     model: ModelChoice | None = None
-    expect: Mapping[int, Expectation] = field(default_factory=dict)
+    expect: Mapping[int, Expectation] = MappingProxyType({})
     """Claims by their place in the list."""
     swept: frozenset[str] = frozenset()
     """The paths that a matrix sets."""
-    asked: Mapping[Path, BaseModel] | None = None
-    """The entries that are looked at; None means all."""
-
-    @property
-    def entries(self) -> Mapping[Path, BaseModel]:
-        """The entries that are looked at, with their places."""
-        return dict(entries(self.sections)) if self.asked is None else self.asked
 
     def of(self, kind: type[M]) -> Iterator[tuple[Path, M]]:
         """Yield the entries of one kind, with their paths."""
@@ -47,7 +41,8 @@ def valid_subject(sections: Sections, value: Mapping[str, Any], swept: frozenset
     given = {i: _valid(Expectation, c) for i, c in enumerate(claims if claims else ())}
     expect = {i: claim for i, claim in given.items() if claim is not None}
     model = _valid(ModelChoice, expand_model(value.get("model")))
-    return Subject(fill(sections), model, expect, swept)
+    filled = fill(sections)
+    return Subject(filled, dict(entries(filled)), model, expect, swept)
 
 
 def _valid(model: type[M], value: Any) -> M | None:

@@ -45,6 +45,8 @@ class Walks:
 
     models: dict[int, tuple[tuple[Path, BaseModel], ...]] = field(default_factory=dict)
     """Every model in an entry, itself the first, with their paths inside it."""
+    marks: dict[int, dict[type, tuple[Named, ...]]] = field(default_factory=dict)
+    """The marked fields in an entry by the sort of their mark, with their paths inside it."""
     found: dict[tuple[int, Path, type], tuple[Named, ...]] = field(default_factory=dict)
     numbers: dict[tuple[int, ...], int] = field(default_factory=dict)
     """Numbers of entries with what they refer to (`Sections.identities`)."""
@@ -59,13 +61,20 @@ class Walks:
         """Return every field of an entry and below it that bears a mark of one sort."""
         key = (id(entry), path, mark)
         if key not in self.found:
-            if path:
-                inside = self.named(entry, (), mark)
-                found = [Named((*path, *here), said, name) for here, said, name in inside]
-            else:
-                found = [named for named in self._named_in(entry) if isinstance(named.mark, mark)]
-            self.found[key] = tuple(found)
+            inside = self._marked_in(entry).get(mark, ())
+            self.found[key] = tuple(
+                Named((*path, *here), said, name) for here, said, name in inside
+            )
         return self.found[key]
+
+    def _marked_in(self, entry: BaseModel) -> dict[type, tuple[Named, ...]]:
+        if id(entry) not in self.marks:
+            by_sort: dict[type, tuple[Named, ...]] = {}
+            for named in self._named_in(entry):
+                sort = type(named.mark)
+                by_sort[sort] = (*by_sort.get(sort, ()), named)
+            self.marks[id(entry)] = by_sort
+        return self.marks[id(entry)]
 
     def _named_in(self, entry: BaseModel) -> Iterator[Named]:
         for path, model in self.inside(entry):
