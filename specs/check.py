@@ -72,13 +72,12 @@ def _sets_of(sections: Sections, place: Path, entry: BaseModel) -> dict[str, Sou
     if is_source(entry):
         return {str(place[-1]): entry}
     found: dict[str, Source] = {}
-    for reference in sections.named(entry, (), Ref):
-        assert isinstance(reference.mark, Ref)
-        if reference.mark.section == "stimuli":
-            source = sections.source(reference.name)
+    for section, name in sections.walks.needed(entry):
+        if section == "stimuli":
+            source = sections.source(name)
             found.update([source] if source else [])
-        elif reference.mark.section == "captures":
-            capture = sections.get("captures", reference.name)
+        elif section == "captures":
+            capture = sections.get("captures", name)
             found.update(_sets_of(sections, (), capture) if capture else {})
     return found
 

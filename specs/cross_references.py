@@ -107,6 +107,4 @@ def _needs(sections: Sections, place: Path) -> Iterator[Path]:
     entry = sections.get(str(section), str(name))
     if entry is None or isinstance(entry, Corrupt):
         return
-    for reference in sections.named(entry, place, Ref):
-        if isinstance(reference.mark, Ref) and reference.name is not None:
-            yield reference.mark.section, reference.name
+    yield from sections.walks.needed(entry)

@@ -162,17 +162,16 @@ def outline(sections: Sections) -> Hashable:
 
 
 def _identify(sections: Sections, place: Path, entry: BaseModel, known: dict[Path, int]) -> int:
-    if place not in known:
-        known[place] = -1  # where a circle ends
-        parts = [id(entry)]
-        for reference in sections.named(entry, (), Ref):
-            assert isinstance(reference.mark, Ref)
-            section, name = reference.mark.section, reference.name
-            other = sections.get(section, name)
-            if name is not None and other is not None:
-                parts.append(_identify(sections, (section, name), other, known))
-        numbers = sections.walks.numbers
-        known[place] = numbers.setdefault(tuple(parts), len(numbers))
+    if place in known:
+        return known[place]
+    known[place] = -1  # where a circle ends
+    parts = [id(entry)]
+    for section, name in sections.walks.needed(entry):
+        other = sections.get(section, name)
+        if other is not None:
+            parts.append(_identify(sections, (section, name), other, known))
+    numbers = sections.walks.numbers
+    known[place] = numbers.setdefault(tuple(parts), len(numbers))
     return known[place]
 
 

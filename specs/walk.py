@@ -48,6 +48,7 @@ class Walks:
     marks: dict[int, dict[type, tuple[Named, ...]]] = field(default_factory=dict)
     """The marked fields in an entry by the sort of their mark, with their paths inside it."""
     found: dict[tuple[int, Path, type], tuple[Named, ...]] = field(default_factory=dict)
+    leads: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     numbers: dict[tuple[int, ...], int] = field(default_factory=dict)
     """Numbers of entries with what they refer to (`Sections.identities`)."""
 
@@ -66,6 +67,16 @@ class Walks:
                 Named((*path, *here), said, name) for here, said, name in inside
             )
         return self.found[key]
+
+    def needed(self, entry: BaseModel) -> tuple[tuple[str, str], ...]:
+        """Return the section and name of every entry that an entry names."""
+        if id(entry) not in self.leads:
+            self.leads[id(entry)] = tuple(
+                (mark.section, name)
+                for _, mark, name in self.named(entry, (), Ref)
+                if isinstance(mark, Ref) and name is not None
+            )
+        return self.leads[id(entry)]
 
     def _marked_in(self, entry: BaseModel) -> dict[type, tuple[Named, ...]]:
         if id(entry) not in self.marks:
@@ -88,13 +99,14 @@ class Walks:
 
 def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
     """Yield a model and every model inside it, with their paths."""
-    if isinstance(value, Mapping):
-        members: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, tuple):
-        members = enumerate(value)
-    elif isinstance(value, BaseModel):
+    members: Iterable[tuple[Any, Any]]
+    if isinstance(value, BaseModel):
         yield path, value
         members = [(key, getattr(value, name)) for key, name in _holders(type(value)).items()]
+    elif isinstance(value, tuple):
+        members = enumerate(value)
+    elif isinstance(value, Mapping):
+        members = value.items()
     else:
         return
     for key, member in members:
