@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
@@ -132,15 +131,15 @@ def _entry(table: str, entry: Entry) -> str:
 
 def _facts(entry: Any) -> Iterator[str]:
     """Yield what a table row says beside its name and summary; references to code are left out."""
-    for field in dataclasses.fields(entry):
-        value = getattr(entry, field.name)
+    for name in type(entry).__annotations__:
+        value = getattr(entry, name)
         if isinstance(value, Mapping):
-            yield from [f"  {field.name.replace('_', ' ')}:"] if value else []
+            yield from [f"  {name.replace('_', ' ')}:"] if value else []
             yield from (f"    {key}: {told}" for key, told in value.items())
             continue
         said = _fact(value)
-        if field.name not in ("name", "summary") and said and "patchclamp." not in said:
-            yield f"  {field.name.replace('_', ' ')}: {said}"
+        if name not in ("name", "summary") and said and "patchclamp." not in said:
+            yield f"  {name.replace('_', ' ')}: {said}"
 
 
 def _fact(value: Any) -> str:

@@ -197,6 +197,20 @@ def test_checking_needs_two_packages_alone(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_pydantic_looks_for_no_plugins_and_its_own_search_can_still_be_had() -> None:
+    """What pydantic would search with is not imported; a name that we do not know is its own."""
+    code = (
+        "import sys; from patchclamp.engine.cli import main\n"
+        "assert main(['validate', 'quickstart']) == 0\n"
+        "searched = 'importlib.metadata' in sys.modules\n"
+        "from pydantic.plugin._loader import get_plugins, PYDANTIC_ENTRY_POINT_GROUP as group\n"
+        "from pydantic import BaseModel, create_model\n"
+        "print(searched, get_plugins(), group, create_model('M', a=(int, 1))().a)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False () pydantic 1"
+
+
 def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['numpy'] = None; from patchclamp.engine.cli import main\n"
