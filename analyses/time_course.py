@@ -13,7 +13,8 @@ from patchclamp.analyses.pairs import BLOCK
 from patchclamp.registry.errors import UndefinedError
 
 CACHED = 2**17
-"""Numbers in the courses of units that are done at a time: they stay in the processor's cache."""
+"""Numbers in the courses, or products, of units that are done at a time: they stay in the
+processor's cache."""
 
 
 def course_dissimilarities(
@@ -58,7 +59,7 @@ def course_dissimilarities(
 
 def batch_of(n: int, positions: int) -> int:
     """Return how many units of so many stimuli and positions are done at a time."""
-    return max(1, CACHED // max(1, n * positions))
+    return max(1, CACHED // max(1, n * max(n, positions)))
 
 
 def _products(unit: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
