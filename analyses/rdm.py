@@ -111,6 +111,7 @@ def _refuse_extreme(d: NDArray[np.float64]) -> None:
     raise UndefinedError(
         f"Fisher z is decided by rounding for {len(extreme)} of {d.size} pairs of patterns, "
         f"which are identical or opposite: 1 - |r| < {IDENTICAL:g}; "
-        f"the first has 1 - r = {d[first]:.3g}",
+        f"the first has 1 - r = {d[first]:.3g}; leave such stimuli out, or contrast distances, by "
+        "rdm.metric 'squared_euclidean'",
         where=pair_rows(int(first[-1]), d.shape[-1]),
     )

@@ -9,8 +9,15 @@ import xarray as xr
 
 from patchclamp.analyses.chosen_by import side_by_side, ways_on
 from patchclamp.analyses.patterns import FEATURES, PLACE, checked_capture
+from patchclamp.analyses.rsa_design import columns_of
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.analyses_rsa import Rsa
+
+INFERENCE = (
+    *("permuted", "permutation", "n_permutations", "n_arrangements", "tail"),
+    *("n_draws", "level", "interval"),
+)
+"""Attributes that say how p values and intervals were made."""
 
 
 def each_choice(
@@ -25,17 +32,38 @@ def each_choice(
     with the coordinates `capture` and `units_of` of each way; `analyse`: what is done with a
     capture of those units alone. Units chosen on other stimuli are found by their site. The
     attribute `n_stimuli_chosen_on` counts the stimuli that took part in the choice too, and make
-    what it sought look better than it is. A selection that chose none of this site's units, and
-    one at other places, raise `AnalysisError`.
+    what it sought look better than it is. Where units were chosen on this stimulus set, by a label
+    that is asked about, there are no p values and no intervals: of noise, the units that happen to
+    tell the classes apart would pass the test, which does not know of the choice. A selection that
+    chose none of this site's units, and one at other places, raise `AnalysisError`.
     """
     data = checked_capture(data, masked=True).data
     ways = ways_on(selection, data, (str(entry.features), str(entry.of)))
     chosen = selection["chosen"]
     results = {way: analyse(_only(data, chosen.sel(chosen_by=way, drop=True))) for way in ways}
     tested = "contrast" if entry.contrast is not None else "similarity"
-    both = np.intersect1d(data["stimulus"].values, selection["stimulus"].values)
     joined = side_by_side(results, selection, (tested, "null"))
-    return joined.assign_attrs(n_stimuli_chosen_on=len(both))
+    both = np.intersect1d(data["stimulus"].values, selection["stimulus"].values)
+    joined = joined.assign_attrs(n_stimuli_chosen_on=len(both))
+    same_set = selection.attrs.get("stimuli") == data.attrs.get("stimuli")
+    column = selection.attrs.get("column")
+    if not (same_set and len(both) and column in _asked(entry)):
+        return joined
+    why = f"none: units were chosen by {column!r} on {len(both)} of these stimuli"
+    kept = joined.drop_vars([v for v in joined.variables if _inferred(str(v))], errors="ignore")
+    kept.attrs = {k: v for k, v in joined.attrs.items() if k not in INFERENCE}
+    return kept.drop_dims("permutation", errors="ignore").assign_attrs(inference=why)
+
+
+def _asked(entry: Rsa) -> set[str]:
+    """Return the labels that an RSA is about."""
+    models = entry.against or {}
+    asked = {column for model in models.values() for column in columns_of(model, models)}
+    return asked | ({entry.contrast.column} if entry.contrast is not None else set())
+
+
+def _inferred(name: str) -> bool:
+    return name in ("p", "p_max", "p_fdr") or name.endswith(("_low", "_high"))
 
 
 def _only(data: xr.Dataset, chosen: xr.DataArray) -> xr.Dataset:

@@ -233,6 +233,8 @@ def _attributes(comparison: Comparison) -> dict[str, str | int | float]:
         "n_groups": design.n_groups,
         "n_folds": len(comparison.folds),
     }
+    if "stimuli" in design.capture.data.attrs:
+        found["stimuli"] = str(design.capture.data.attrs["stimuli"])
     if entry.test is not None:
         strata = fold_numbers(comparison.folds, len(design.codes)) if entry.cv.stratify else None
         of = (design.codes, design.blocks, entry.test.n, strata)

@@ -8,10 +8,16 @@ from math import isfinite
 
 from pydantic import BaseModel
 
+from patchclamp.engine.deep_tests import check_exchange
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.registry.errors import nearest
-from patchclamp.specs.analyses_representation import Contrast, Probe, Selection
+from patchclamp.specs.analyses_representation import (
+    Contrast,
+    LabelTarget,
+    Probe,
+    Selection,
+)
 from patchclamp.specs.analyses_rsa import Categorical, Discriminative
 from patchclamp.specs.fields import Ref
 from patchclamp.specs.rdms import CategoryModel, ContinuousModel, OrdinalModel
@@ -45,10 +51,15 @@ def check_classes(tables: Tables, problems: Problems) -> None:
     """P416, P417, P420: every class that an analysis names occurs, and often enough."""
     for key, entry in problems.loaded.spec.analyses.items():
         path = ("analyses", key)
+        if isinstance(entry, Probe) and entry.test_on is not None:
+            _check_both(entry, path, tables, problems)
         for name in sets_of(entry, problems):
             if name in tables:
+                before = len(problems)
                 for here, model in models_in(entry, path):
                     _check(model, here, tables[name], problems)
+                if len(problems) == before:
+                    check_exchange(entry, path, tables[name], problems)
 
 
 def _check(model: BaseModel, path: Path, table: StimulusTable, problems: Problems) -> None:
@@ -114,6 +125,23 @@ def _check_sizes(
             )
             problems.add((*path, "column"), "P417", message)
             return
+
+
+def _check_both(entry: Probe, path: Path, tables: Tables, problems: Problems) -> None:
+    """P420: what is trained on and what is tested on have the same classes."""
+    trained = problems.loaded.spec.captures[str(entry.of)].of
+    names = [str(name) for name in (trained, entry.test_on) if name in tables]
+    if len(names) < 2 or not isinstance(entry.target, LabelTarget):
+        return
+    ours, theirs = (set(tables[name].labels.get(entry.target.column, ())) for name in names)
+    if ours and theirs and ours != theirs:
+        alone = min(ours ^ theirs)
+        where = names[0] if alone in ours else names[1]
+        message = (
+            f"only {where!r} has the {entry.target.column} {alone!r}: train and test on the same "
+            "classes"
+        )
+        problems.add((*path, "target"), "P420", message)
 
 
 def _check_factors(model: Contrast, path: Path, table: StimulusTable, problems: Problems) -> None:

@@ -164,6 +164,8 @@ def _facts(data: xr.Dataset) -> list[str]:
     ]
     if data.attrs.get("n_groups"):
         parts.append(f"{data.attrs['n_groups']} groups")
+    if "inference" in data.attrs:
+        parts.append(f"inference {data.attrs['inference']}")
     kind = str(data.attrs.get("kind"))
     told = ANALYSES[kind].headline if kind in ANALYSES else ()
     if "base_rate" in data and "base_rate" not in told:

@@ -116,7 +116,8 @@ class Rsa(Model):
     unit or feature, which gives a result for each of them."""
     features: SelectionRef | None = None
     """A `selection` whose chosen units make up the pattern, one result for each of its methods on
-    this capture; None takes all."""
+    this capture; None takes all. About the label that they were chosen by, on the same stimuli,
+    there is no p and no interval: noise would pass, since a test does not know of the choice."""
     against: dict[Name, ModelRdm] | None = None
     """Model RDMs to compare with, by name. Give this or `contrast`."""
     compare: Comparing | None = None

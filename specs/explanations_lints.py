@@ -62,7 +62,8 @@ LINTS = (
         what="An rsa looks at units that a selection chose, by its label and on its stimuli; or "
         "acting on chosen units is measured on the stimuli that they were chosen on.",
         why="""Of many units that are noise, the best at telling the classes apart do tell them
-        apart on the stimuli that they were chosen on. The test does not know of the choice.""",
+        apart on the stimuli that they were chosen on. The test does not know of the choice, so
+        that an rsa gives no p and no interval then, only the effect, which is too large.""",
         fix="test on stimuli that took no part in the choice, or use a probe, which chooses anew "
         "inside each training part.",
         wrong="""

@@ -64,7 +64,10 @@ def heads(subject: Subject) -> Iterator[Problem]:
 
 
 def choice_of_units(subject: Subject) -> Iterator[Problem]:
-    """P603: units chosen by a label separate it even in noise, where they were chosen."""
+    """P603: units chosen by a label separate it even in noise, where they were chosen.
+
+    The analysis then gives no p (`analyses.rsa_chosen`).
+    """
     yield from _chosen_to_act_on(subject)
     for path, rsa in subject.of(Rsa):
         selection = subject.sections.get("analyses", rsa.features)
@@ -76,8 +79,8 @@ def choice_of_units(subject: Subject) -> Iterator[Problem]:
         if selection.column in asked and shared:
             message = (
                 f"{rsa.features!r} chose these units by {selection.column!r} on "
-                f"stimuli.{min(shared)}, where they are tested now: chosen from noise they would "
-                "do well too; test on other stimuli, or with a probe, which chooses in each fold"
+                f"stimuli.{min(shared)}: chosen from noise they would do well there too, so that "
+                "no p is given; test on other stimuli, or with a probe, which chooses in each fold"
             )
             yield Problem((*path, "features"), "P603", message)
 

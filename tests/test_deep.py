@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ interventions:
   zero: {kind: ablate, value: zero}
 analyses:
   heads: {kind: ablation, stimuli: words, units: {site: z, layers: 1}, metric: logit_diff}
-  decode: {kind: probe, of: resid, target: sort, cv: {folds: 2}}
+  decode: {kind: probe, of: resid, target: sort, controls: [majority], cv: {folds: 2}}
 """
 
 HEADS = (
@@ -198,6 +199,61 @@ def test_a_plan_holds_analyses_against_their_stimuli_too(folder: Path) -> None:
     misspelt = text.replace("target: x,", "target: xx,")
     with pytest.raises(SpecError, match=r"P420.*target: no stimulus of 'words' has the sort 'xx'"):
         make_plan(loads(misspelt, "t.yaml", folder))
+
+
+TESTED = [
+    ("geometry: {kind: rsa, of: resid, contrast: {kind: discriminative, column: sort}, test: "
+     "{permute: sort}}", "sort}}", 'class "x" is made up by one group', "a,a,a,c,d,d"),
+    ("geometry: {kind: rsa, of: resid, against: {m: {kind: category, column: sort}}, test: "
+     "{permute: sort}}", "sort}}", "allows 10 distinct arrangements.*whole groups", "a,b,c,d,e,f"),
+    ("decode: {kind: probe, of: resid, target: sort, cv: {folds: 2}}", "sort, cv",
+     "allows 10 distinct arrangements", "a,b,c,d,e,f"),
+    ("s: {kind: selection, column: sort, target: x, k: 2, methods: {m: {kind: maximum, of: resid}},"
+     " cv: {folds: 2}, test: {permute: sort}}", "sort}}", "allows 10 distinct", "a,b,c,d,e,f"),
+    ("s: {kind: selection, column: sort, target: x, k: 2, methods: {m: {kind: maximum, of: resid}},"
+     " cv: {folds: 2}}", "", "", "a,b,c,d,e,f"),
+    ("decode: {kind: probe, of: resid, target: sort, cv: {folds: 2}, controls: [majority]}", "",
+     "", "a,b,c,d,e,f"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("analysis", "at", "message", "groups"), TESTED)
+def test_tests_need_something_to_exchange(
+    folder: Path, analysis: str, at: str, message: str, groups: str
+) -> None:
+    rows = zip("abcdef", "xxxyyy", groups.split(","), strict=True)
+    lines = [f"{id_},w1{n} w2,{sort},w4,w5,w2,{group}" for n, (id_, sort, group) in enumerate(rows)]
+    (folder / "words.csv").write_text("\n".join([WORDS.splitlines()[0], *lines, ""]))
+    text = SPEC[: SPEC.index("analyses:")].replace("groups: none", "groups: n")
+    text += f"analyses:\n  {analysis}\n"
+    found = placed(folder, text, len(at))
+    if not at:
+        assert found == []
+        return
+    ((code, _, said, there),) = found
+    assert (code, there) == ("P417", at)
+    assert re.search(message.replace('"', "'"), said)
+
+
+def test_a_class_against_all_others_needs_groups_of_both_only(folder: Path) -> None:
+    (folder / "words.csv").write_text(
+        WORDS.splitlines()[0] + "\n"
+        + "".join(f"i{n},w1{n} w2,{sort},w4,w5,w2,{n}\n" for n, sort in enumerate("xxxxyyyz"))
+    )  # fmt: skip
+    text = SPEC[: SPEC.index("analyses:")].replace("groups: none", "groups: n")
+    one = text + f"analyses:\n{CONTRAST}discriminative, column: sort, target: x}}}}\n"
+    assert found(folder, one) == []
+    every = text + f"analyses:\n{RSA}against: {{m: {{kind: category, column: sort}}}}}}\n"
+    assert [d[0] for d in found(folder, every)] == ["P417"]
+
+
+def test_two_sets_have_the_same_classes(folder: Path) -> None:
+    (folder / "more.csv").write_text(WORDS.replace(",y,", ",z,"))
+    text = SPEC.replace("captures:", "  more: {kind: csv, path: more.csv, text: '{text}', "
+                        "labels: [sort], groups: none}\ncaptures:", 1)  # fmt: skip
+    text = text.replace(HEADS, "").replace("target: sort,", "target: sort, test_on: more,")
+    (problem,) = [d for d in found(folder, text) if d[0] == "P420"]
+    assert problem[3] == "only 'words' has the sort 'y': train and test on the same classes"
 
 
 def test_a_label_that_a_stimulus_lacks_is_named(folder: Path) -> None:

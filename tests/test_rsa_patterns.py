@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from planted import capture
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import f_oneway
 
 from patchclamp.analyses import rsa
 from patchclamp.analyses.context import Context
@@ -370,6 +371,39 @@ def test_chosen_units_make_up_the_pattern_for_each_way_of_choosing():
     # Chosen on another capture of the same units, from other stimuli.
     others = chosen_units(capture=("chosen_by", ["z", "z", "y"]))
     xr.testing.assert_equal(found(others)["similarity"], result["similarity"])
+
+
+def test_no_p_is_given_of_units_chosen_by_the_same_label_on_the_same_stimuli():
+    """Of 400 units of noise the best three tell the classes apart, and a test of them says so."""
+    data = capture((0.0,), templates=8, units=400, seed=3).drop_vars("group")
+    data.attrs["stimuli"] = "words"
+    values = data["activation"].squeeze().values
+    codes = np.unique(data["category"].values, return_inverse=True)[1]
+    best = np.argsort(-f_oneway(*(values[codes == c] for c in range(3))).statistic)[:3]
+    chosen = chosen_units(stimulus=data["stimulus"].values).isel(layer=[0], chosen_by=[0])
+    chosen["chosen"] = chosen["chosen"].copy(data=best[None, None])
+    more = {"contrast": DISCRIMINATIVE}
+    given = entry(**more, rdm={"metric": "euclidean"}, features="select", bootstrap={"n": 200})
+
+    def found(**attrs):
+        context = Context(SEEDS, 1 << 30, {"select": chosen.assign_attrs(attrs)})
+        return rsa.analyse(given, {"of": data}, context)
+
+    result = found(stimuli="words", column="category")
+    assert set(result.data_vars) == {"contrast"}
+    assert (
+        result.attrs["inference"] == "none: units were chosen by 'category' on 24 of these stimuli"
+    )
+    assert "permutation" not in {*result.dims, *result.attrs}
+    # What is kept from sight; and of units chosen by another label, or elsewhere, there is a test.
+    for other in (
+        {"stimuli": "words", "column": "length"},
+        {"stimuli": "more", "column": "category"},
+    ):
+        tested = found(**other)
+        assert tested["p"].item() == 0.01
+        assert tested["contrast_low"].item() > 0
+        np.testing.assert_array_equal(tested["contrast"], result["contrast"])
 
 
 def test_units_of_other_sites_and_places_are_refused():

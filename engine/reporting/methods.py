@@ -145,6 +145,8 @@ def _analysis(name: str, result: StoredResult) -> Iterator[str]:
 def _inference(data: xr.Dataset) -> Iterator[str]:
     """Yield how it was tested, and what intervals are."""
     attrs = data.attrs
+    if "inference" in attrs:
+        yield f"Inference: {attrs['inference']}."
     if "n_permutations" in attrs:
         tail = f", {TAILS.get(attrs['tail'], attrs['tail'])}" if attrs.get("tail") else ""
         corrected = "; p_max corrected over all places by the maximum" if "p_max" in data else ""
