@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import netCDF4
 import numpy as np
@@ -34,6 +34,11 @@ _BLOCK = 8 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
 """Stimuli in a chunk, unless they are small."""
+_RAGGED = 16
+"""Positions in a chunk where texts differ in length: chunks that are all padding are not written,
+and read as NaN. Of texts of 4 to 64 tokens, 19 on average, that saves a third of the file."""
+_RAGGED_LEAST = 256 << 10
+"""Bytes up to which such a chunk takes in more stimuli: few, or some text is long in each."""
 
 
 def assemble(
@@ -69,21 +74,28 @@ def assemble(
         temporary.unlink(missing_ok=True)
 
 
-Block = tuple[tuple[slice | int, ...], NDArray[Any], tuple[int, ...]]
-"""Which entries of the first dims, their values, and the shape of the whole variable."""
+class Block(NamedTuple):
+    """Which entries of a variable, their values, and the shapes of the variable and its chunks."""
+
+    place: tuple[slice | int, ...]
+    values: NDArray[Any]
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
 
 
 def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int) -> Iterator[Block]:
     """Yield a variable block by block of stimuli, padded, in the order of the stimuli.
 
-    A block's values are overwritten by the next one's.
+    A block's values are overwritten by the next one's. Chunks that would be all padding are in
+    no block.
     """
     if variable.partial:
         name = variable.name.removesuffix("_count")
         main = next(other for other in capture.variables() if other.name == name)
         parts = merged(capture, main, shards)
         whole: NDArray[Any] = parts[name != variable.name]
-        yield (slice(0, len(whole)),), whole, whole.shape
+        chunk = _chunks(variable.dims, whole.shape, whole.dtype.itemsize)
+        yield Block((slice(0, len(whole)),), whole, whole.shape, chunk)
         return
     rows, names = capture.chosen.rows, capture.stored(variable)
     layered = "layer" in variable.dims
@@ -94,12 +106,12 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     shape = tuple(padded.get(dim, size) for dim, size in zip(inner, sample.shape[1:], strict=True))
     full = (len(rows), len(names), *shape) if layered else (len(rows), *shape)
     dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
-    chunk = _chunks(variable.dims, full, 4)[0]
-    step = max(chunk, _BLOCK // (4 * math.prod(shape)) // chunk * chunk)
+    ragged = "position" in inner and not variable.whole and not capture.chosen.mask.all()
+    chunk = _chunks(variable.dims, full, 4, ragged=ragged)
+    step = max(chunk[0], _BLOCK // (4 * math.prod(shape)) // chunk[0] * chunk[0])
     buffer = np.empty((min(step, len(rows)), *shape), dtype)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        place = slice(start, start + len(some))
         for layer, name in enumerate(names):
             values = buffer[: len(some)]
             for places, (part,) in shards.block([name], some):
@@ -107,7 +119,39 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
                     values[places] = none
                 within: Any = (places, *(slice(0, size) for size in part.shape[1:]))
                 values[within] = (part if variable.whole else part.float()).numpy()
-            yield (place, layer) if layered else (place,), values, full
+            place = (slice(start, start + len(some)), *((layer,) if layered else ()))
+            block = Block(place, values, full, chunk)
+            if ragged:
+                there = capture.chosen.mask[start : start + step]
+                yield from _without_padding(block, there, variable.dims.index("position"))
+            else:
+                yield block
+
+
+def _without_padding(block: Block, there: NDArray[np.bool_], axis: int) -> Iterator[Block]:
+    """Yield the parts of a block whose chunks hold a token; `there` is (stimulus, position).
+
+    `axis` is that of positions in the variable. Stimuli that follow one another and reach as far
+    are one part.
+    """
+    rows, long = block.chunk[0], block.chunk[axis]
+    starts = np.arange(0, len(there), rows)
+    any_there = np.logical_or.reduceat(np.logical_or.reduceat(there, starts, axis=0),
+                                       np.arange(0, there.shape[1], long), axis=1)  # fmt: skip
+    first = block.place[0]
+    assert isinstance(first, slice), "stimuli come first"
+    before = [slice(None)] * (axis - len(block.place))
+    for column in range(any_there.shape[1]):
+        at = slice(column * long, (column + 1) * long)
+        edges = np.flatnonzero(np.diff(any_there[:, column], prepend=False, append=False))
+        for begin, end in edges.reshape(-1, 2) * rows:
+            stimuli = slice(first.start + int(begin), min(first.start + int(end), first.stop))
+            yield Block(
+                (stimuli, *block.place[1:], *before, at),
+                block.values[(slice(begin, end), *before, at)],
+                block.shape,
+                block.chunk,
+            )
 
 
 def merged(
@@ -154,7 +198,7 @@ def _write(
 ) -> Any:
     """Write a variable block by block, and return it."""
     made = None
-    for place, values, shape in blocks:
+    for place, values, shape, chunk in blocks:
         if made is None:
             for dim, size in zip(variable.dims, shape, strict=True):
                 if dim not in file.dimensions:
@@ -167,7 +211,7 @@ def _write(
                 complevel=1,
                 shuffle=compress,
                 fletcher32=True,
-                chunksizes=_chunks(variable.dims, shape, values.dtype.itemsize),
+                chunksizes=chunk,
                 fill_value=np.nan if values.dtype.kind == "f" else None,
             )
             made.set_auto_mask(False)
@@ -180,15 +224,26 @@ _CUT = ("head", "kv_head", "query", "position")
 """Dims along which a chunk that is too large is cut, after the stimuli."""
 
 
-def _chunks(dims: tuple[str, ...], shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+def _chunks(
+    dims: tuple[str, ...], shape: tuple[int, ...], size: int, *, ragged: bool = False
+) -> tuple[int, ...]:
     """Return the shape of a chunk: some stimuli of one layer, cut further where that is large.
+
+    `ragged` says that some stimuli have no token at some positions.
 
     >>> _chunks(("stimulus", "layer", "position", "unit"), (1000, 12, 1, 768), 4)
     (170, 1, 1, 768)
+    >>> _chunks(("stimulus", "layer", "position", "unit"), (1000, 12, 64, 768), 4, ragged=True)
+    (5, 1, 16, 768)
     """
     chunk = [1 if dim == "layer" else max(1, n) for dim, n in zip(dims, shape, strict=True)]
+    few, least = _STIMULI, _LEAST
+    if ragged:
+        at = dims.index("position")
+        chunk[at] = min(chunk[at], _RAGGED)
+        few, least = 1, _RAGGED_LEAST
     one = size * math.prod(chunk[1:])
-    chunk[0] = min(shape[0], max(_STIMULI, _LEAST // one))
+    chunk[0] = min(shape[0], max(few, least // one))
     for axis in (0, *(i for i, dim in enumerate(dims) if dim in _CUT)):
         while chunk[axis] > 1 and size * math.prod(chunk) > _CHUNK:
             chunk[axis] = (chunk[axis] + 1) // 2
@@ -197,7 +252,7 @@ def _chunks(dims: tuple[str, ...], shape: tuple[int, ...], size: int) -> tuple[i
 
 def _check(written: Any, blocks: Iterator[Block], path: Path) -> None:
     """Read every block back; a full disk can be swallowed on the way."""
-    for place, values, _ in blocks:
+    for place, values, _, _ in blocks:
         bits = f"i{values.dtype.itemsize}"  # bit by bit: NaN is NaN, and -0 is not 0
         if not np.array_equal(written[place].view(bits), values.view(bits)):
             raise StoreError(f"{written.name} did not survive being written to {path}")

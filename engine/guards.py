@@ -62,15 +62,17 @@ def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache
     verdicts = [Verdict("finite", f"captures/{c.name}", 0.0, 0.0) for c in captures]
     for name in dict.fromkeys(capture.stimuli for capture in captures):
         row, batch, padding = most_padded(plan, name)
-        worst = _beside_is_alone(passes, name, (row, batch))
+        compared: list[float] = []
         alone = Batch((row,), int(plan.sets[name].lengths[row]))
         for part in by_objective([c for c in captures if c.stimuli == name]):
             found = passes.put_through(prepare(plan, Work(name, part, (row,)), alone))
             for capture in part:
                 tensors, rows = gather(plan, capture, (row,), found)
                 if rows:
-                    worst = max(worst, _recorded_is(plan, capture, (row, tensors), cache))
-        verdicts.append(judge_alone(plan, name, (row, padding), worst))
+                    compared += _recorded_is(plan, capture, (row, tensors), cache)
+        if not compared:  # as where all is gathered over stimuli
+            compared = [_beside_is_alone(passes, name, (row, batch))]
+        verdicts.append(judge_alone(plan, name, (row, padding), max(compared)))
     return verdicts
 
 
@@ -121,10 +123,10 @@ def _beside_is_alone(passes: Passes, name: str, what: tuple[int, Batch]) -> floa
 
 def _recorded_is(
     plan: Plan, capture: CapturePlan, what: tuple[int, Mapping[str, torch.Tensor]], cache: Cache
-) -> float:
-    """Compare what a stimulus gives alone with what was recorded of it in its batch."""
+) -> list[float]:
+    """Compare what a stimulus gives alone with what was recorded of it, variable by variable."""
     row, tensors = what
-    shards, worst = cache.open_shards(plan.record(capture)), 0.0
+    shards, found = cache.open_shards(plan.record(capture)), []
     for variable in capture.variables():
         if variable.partial or variable.whole:
             continue
@@ -134,8 +136,8 @@ def _recorded_is(
         inner = tuple(slice(0, size) for size in alone.shape)
         together = torch.stack([part[0] for part in kept])[inner].float().numpy()
         if np.isfinite(alone).any():
-            worst = max(worst, deviation(alone, together))
-    return worst
+            found.append(deviation(alone, together))
+    return found
 
 
 def judge_alone(plan: Plan, name: str, what: tuple[int, int], worst: float) -> Verdict:

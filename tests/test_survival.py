@@ -308,6 +308,36 @@ def test_a_file_holds_the_shards_in_order_and_padded(tmp_path: Path, precision: 
         assert filters["zlib"] is filters["shuffle"] is (precision == "bfloat16")
 
 
+@pytest.mark.parametrize("site", ["resid_post", "z"])
+def test_chunks_that_are_all_padding_are_not_in_the_file(tmp_path: Path, site: str) -> None:
+    rng, rows, width = np.random.default_rng(0), 60, 70
+    lengths = np.clip(rng.lognormal(2.2, 0.8, rows), 1, width).astype(int)
+    lengths[7] = width
+    full = (rows, 2, width, 6) if site[0] == "r" else (rows, 2, 2, width, 3)
+    expected = np.full(full, np.nan, dtype=np.float32)
+    for row, size in enumerate(lengths):
+        shape = (2, 1, size, 6) if site[0] == "r" else (2, 1, 2, size, 3)
+        values = torch.from_numpy(rng.normal(size=shape)).float()
+        expected[row, ..., :size, :] = values[:, 0].numpy()
+        write_shard(
+            tmp_path, [row], {f"activation/{n}": v for n, v in zip((0, 3), values, strict=True)}
+        )
+    index = np.where(np.arange(width) < lengths[:, None], np.arange(width), -1).astype(np.int32)
+    chosen = Chosen(tuple(range(rows)), index, tuple(range(width)), "first", every=True)
+    path, files = tmp_path / "data.nc", {}
+    for name, least in (("few", 1), ("many", 1 << 18)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(assembly, "_RAGGED_LEAST", least)
+            plan = CapturePlan("it", "words", site, (0, 3), chosen)
+            assemble(plan, open_shards(tmp_path), path, keys=width, precision="float32")
+        with xr.open_dataset(path, engine="netcdf4") as data:
+            np.testing.assert_array_equal(data["activation"], expected)
+        files[name] = path.stat().st_size
+    # One stimulus and 16 positions a chunk against all stimuli, of which one is as long as any.
+    kept = np.sum(-(-lengths // 16) * 16) / (rows * 80)
+    assert files["few"] < 2 * kept * files["many"]
+
+
 def test_assembly_takes_the_same_memory_for_more_stimuli(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
