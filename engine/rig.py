@@ -70,7 +70,7 @@ class Rig:
     def _load(self) -> Backend:
         run = self.plan.loaded.spec.run
         self.module = load_weights(self.plan.model, self.device)
-        if self.device == "cpu":
+        if self.device == "cpu" and run.budget.memory is None:  # else none is to spare
             self.closing.enter_context(kept_heap())
         self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
         return open_backend(run.backend, self.module, self.plan.model.tokenizer)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import StoreError
@@ -41,6 +43,8 @@ _DTYPES = {
     torch.int64: "I64",
     torch.int32: "I32",
 }
+
+_TORCH = {name: dtype for dtype, name in _DTYPES.items()}
 
 State = tuple[str, int, int, int]
 """A file as it was seen: name, size, time of change and inode."""
@@ -110,6 +114,41 @@ def serialised(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A shard that is open: where each tensor is, by name. Nothing of it is mapped into memory,
+    so that a process with little of it can read one."""
+
+    stream: BufferedReader
+    places: Mapping[str, Any]
+    start: int
+
+    def read(self, name: str, entries: NDArray[np.int64] | None = None) -> torch.Tensor:
+        """Return a tensor, or some entries of its first dim in the order that is given."""
+        place = self.places[name]
+        (count, *inner), dtype = place["shape"], _TORCH[place["dtype"]]
+        entries = np.arange(count) if entries is None else entries
+        found = torch.empty((len(entries), *inner), dtype=dtype)
+        size = math.prod(inner) * found.element_size()
+        if not found.nbytes:
+            return found
+        into = found.view(-1).view(torch.uint8).numpy().data
+        breaks = np.flatnonzero(np.diff(entries) != 1) + 1
+        for begin, end in zip([0, *breaks], [*breaks, len(entries)], strict=True):
+            self.stream.seek(self.start + place["data_offsets"][0] + int(entries[begin]) * size)
+            if self.stream.readinto(into[begin * size : end * size]) != (end - begin) * size:
+                raise StoreError(f"the shard {self.stream.name!r} was cut short while it was read")
+        return found
+
+
+@contextmanager
+def open_shard(file: Path) -> Iterator[Shard]:
+    """Open a shard in the safetensors format; see `serialised`."""
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        yield Shard(stream, json.loads(stream.read(size)), 8 + size)
+
+
+@dataclass(frozen=True)
 class Shards:
     """The intact shards of a folder, and where each row stands in them."""
 
@@ -124,17 +163,16 @@ class Shards:
     def tensors(self) -> Iterator[tuple[NDArray[np.int64], dict[str, torch.Tensor]]]:
         """Yield each shard's rows and tensors, one shard in memory at a time."""
         for file, rows in zip(self.files, self.rows, strict=True):
-            with safe_open(file, framework="pt") as shard:
-                names = [name for name in shard.keys() if name != ROWS]  # noqa: SIM118 - no dict
-                yield rows, {name: shard.get_tensor(name) for name in names}
+            with open_shard(file) as shard:
+                names = [name for name in shard.places if name != ROWS]
+                yield rows, {name: shard.read(name) for name in names}
 
     def block(
         self, names: Sequence[str], rows: Sequence[int]
     ) -> Iterator[tuple[NDArray[np.int64], list[torch.Tensor]]]:
         """Yield, shard by shard, places among some rows and the tensors' entries of those.
 
-        Tensors are mapped from the file: only the entries are read. Raises `StoreError` where a
-        row is not there.
+        Only these entries are read. Raises `StoreError` where a row is not there.
         """
         where = self._where
         lacking = [row for row in rows if row >= where.shape[1] or where[0, row] < 0]
@@ -147,11 +185,8 @@ class Shards:
         order = np.argsort(file, kind="stable")
         cuts = np.flatnonzero(np.diff(file[order])) + 1
         for places in np.split(order, cuts):
-            with safe_open(self.files[file[places[0]]], framework="pt") as shard:
-                chosen: Any = torch.from_numpy(entry[places])
-                if (np.diff(entry[places]) == 1).all():
-                    chosen = slice(int(entry[places[0]]), int(entry[places[-1]]) + 1)
-                yield places, [shard.get_tensor(name)[chosen] for name in names]
+            with open_shard(self.files[file[places[0]]]) as shard:
+                yield places, [shard.read(name, entry[places]) for name in names]
 
     @cached_property
     def _where(self) -> NDArray[np.int64]:
@@ -191,10 +226,10 @@ def _rows(file: Path, intact: set[State]) -> NDArray[np.int64] | None:
             if digest != file.name.removesuffix(SUFFIX).partition("-")[2]:
                 return None
             intact.add(state)
-        with safe_open(file, framework="np") as shard:
-            held: NDArray[np.int64] = shard.get_tensor(ROWS)
+        with open_shard(file) as shard:
+            held: NDArray[np.int64] = shard.read(ROWS).numpy()
             return held
-    except (OSError, SafetensorError):
+    except (OSError, ValueError, KeyError):
         return None
 
 

@@ -14,6 +14,7 @@ not as it should be ends it with an error. The test suite calls the same functio
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import random
 import resource
@@ -321,6 +322,9 @@ run: {{device: cpu, threads: 1, batch: {{tokens: 512}}, budget: {{memory: {budge
 """
 
 
+_ARENA_MAX = -8
+"""The parameter of mallopt(3): heaps of a process, else one for each thread, of 64 MiB each."""
+
 END = {"bos_token_id": 1, "eos_token_id": 1}
 
 
@@ -349,6 +353,8 @@ def larger(folder: Path, *, stimuli: int = 300, limit: int = 128 << 20) -> str:
     weights = 4 * 12 * 512**2 * 4
 
     def limit_memory() -> None:
+        # Of address space that threads reserve and never fill, how much is a matter of chance.
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
         whole = before + weights + limit
         resource.setrlimit(resource.RLIMIT_AS, (whole, whole))
 
