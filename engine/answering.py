@@ -25,14 +25,16 @@ from patchclamp.engine.conditions import (
     Sweeping,
     batch_sweep,
     clean_inputs,
-    left_by,
+    clean_of,
+    needs_clean,
     pack_inputs,
+    relay_inputs,
     wanted,
 )
-from patchclamp.engine.passes import AHEAD, Found, Inputs, Passes
+from patchclamp.engine.passes import AHEAD, Found, Inputs, Passes, Relay
 from patchclamp.engine.plan import VOCABULARY, Plan
 from patchclamp.engine.records import Cache, Record, digest_of
-from patchclamp.engine.savings import Pack, plain
+from patchclamp.engine.savings import Pack, Session, Sweep, plain, sessions_of
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.steps import answers_step
 from patchclamp.engine.values import Values
@@ -89,33 +91,51 @@ def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
     lacking = [row for row in range(count) if any(n * count + row not in done for n in numbers)]
     for batch in passes.batches(name, lacking):
         left = {n: tuple(r for r in batch.rows if n * count + r not in done) for n in numbers}
-        for packs, clean in _sweep(passes, sweeping, batch, left):
-
-            def prepare(pack: Pack, clean: Clean = clean) -> Inputs:
-                return pack_inputs(sweeping, pack, clean)
-
-            for number, pack in enumerate(packs):
-                if number % AHEAD == 0:
-                    passes.send(packs[number : number + AHEAD], prepare)
-                for ran, found in passes.run_pack(name, pack, prepare):
-                    units = [part.number * count + row for part in ran.parts for row in part.rows]
-                    answers = answers_in(found)  # those of runs aside stand behind the others
-                    write_shard(folder, units, {k: v[: len(units)] for k, v in answers.items()})
+        run = _in_sessions if plan.remote else _here
+        for pack, found in run(passes, sweeping, batch_sweep(sweeping, batch, left), batch):
+            units = [part.number * count + row for part in pack.parts for row in part.rows]
+            answers = answers_in(found)  # those of runs aside stand behind the others
+            write_shard(folder, units, {k: v[: len(units)] for k, v in answers.items()})
     passes.settle()
 
 
-def _sweep(
-    passes: Passes, sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, ...]]
-) -> Iterator[tuple[tuple[Pack, ...], Clean]]:
-    """Run a batch clean where that is needed, in halves where memory does not suffice for it."""
-    sweep = batch_sweep(sweeping, batch, left)
-    if not sweep.clean and "distribution" not in sweeping.reads:
-        yield sweep.packs, Clean()
+def _here(
+    passes: Passes, sweeping: Sweeping, sweep: Sweep, batch: Batch
+) -> Iterator[tuple[Pack, Found]]:
+    """Run a batch clean where that is needed, in halves where memory does not suffice for it, and
+    then the packs."""
+    name = sweeping.name
+
+    def run(packs: Sequence[Pack], clean: Clean) -> Iterator[tuple[Pack, Found]]:
+        for pack in packs:
+            yield from passes.run_pack(
+                name, pack, lambda p: pack_inputs(sweeping, p, clean), clean.left
+            )
+
+    if not needs_clean(sweeping, sweep):
+        yield from run(sweep.packs, clean_of(sweeping, batch))
         return
-    for ran, found in passes.run(sweeping.name, batch, lambda b: clean_inputs(sweeping, sweep, b)):
+    for ran, found in passes.run(name, batch, lambda b: clean_inputs(sweeping, sweep, b)):
         own = set(ran.rows)
         some = [pack.only(own) for pack in sweep.packs]
-        yield tuple(pack for pack in some if pack.parts), left_by(sweeping, sweep, ran, found)
+        yield from run([pack for pack in some if pack.parts], clean_of(sweeping, ran, found))
+
+
+def _in_sessions(
+    passes: Passes, sweeping: Sweeping, sweep: Sweep, batch: Batch
+) -> Iterator[tuple[Pack, Found]]:
+    """Run packs in sessions, each of which is one request with a clean pass of its own."""
+    del batch
+
+    def prepare(session: Session) -> Relay:
+        return relay_inputs(sweeping, session)
+
+    every = sessions_of(sweep.packs)
+    for number, session in enumerate(every):
+        if number % AHEAD == 0:
+            passes.send(every[number : number + AHEAD], prepare)
+        for ran, found in passes.run_session(sweeping.name, session, prepare):
+            yield from zip(ran.packs, found, strict=True)
 
 
 def count_passes(
@@ -151,16 +171,25 @@ def changed_passes(plan: Plan, *, optimise: bool | None = None) -> tuple[int, fl
 
 
 def answers_in(found: Found) -> dict[str, torch.Tensor]:
-    """Return the answers among what a pass found; a clean run does not diverge from itself."""
-    answers = {
+    """Return the answers among what a pass found."""
+    return {
         key.removeprefix("answers."): value
         for key, value in found.items()
         if key.startswith("answers.")
     }
-    if "distribution" in answers:
-        count = len(answers.pop("distribution"))
-        answers |= {name: torch.zeros(count, dtype=torch.float64) for name in ("kl", "js")}
+
+
+def clean_answers(found: Found, asked: Asking, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return the answers of a clean pass, which does not diverge from itself."""
+    answers = answers_in(found)
+    if "distribution" in asked.reads:
+        answers |= {name: torch.zeros(len(rows), dtype=torch.float64) for name in ("kl", "js")}
     return answers
+
+
+def without_distribution(reads: Sequence[str]) -> tuple[str, ...]:
+    """Return what is read of a pass that others do not diverge from."""
+    return tuple(read for read in reads if read != "distribution")
 
 
 def collect(plan: Plan, asked: Asking, cache: Cache) -> dict[Changes, Answers]:
@@ -187,14 +216,15 @@ def collect(plan: Plan, asked: Asking, cache: Cache) -> dict[Changes, Answers]:
 
 def plain_inputs(plan: Plan, asked: Asking, changes: Changes, row: int) -> Inputs:
     """Return the pass of a stimulus alone under changes, without savings."""
-    reads = tuple(read for read in asked.reads if read != "distribution")
+    reads = without_distribution(asked.reads)
     sweeping = Sweeping(plan, asked.stimuli, (changes,), reads, asked.values, optimise=False)
     pack = plain([wanted(sweeping, 0, (row,))]).packs[0]
-    return pack_inputs(sweeping, pack, Clean())
+    return pack_inputs(sweeping, pack, Clean({}, {}))
 
 
 def look_at_answers(passes: Passes, asked: Asking, row: int) -> dict[str, torch.Tensor]:
     """Return the clean answers of a stimulus that runs alone."""
-    said = ask(passes.plan.sets[asked.stimuli].tokens, (row,), reads=asked.reads)
+    reads = without_distribution(asked.reads)
+    said = ask(passes.plan.sets[asked.stimuli].tokens, (row,), reads=reads)
     found = passes.forward(said.ids, [answers_step(passes.plan.model, said)])
     return answers_in(found)

@@ -24,6 +24,10 @@ Prefix = dict[str, Any]
 """
 
 
+Begins = dict[str, Any]
+"""How a pass begins with what a clean pass left, before that has run: see `begin`."""
+
+
 class Pending(Exception):  # noqa: N818 - nothing is wrong
     """A pass has been sent to a server and is not waited for."""
 
@@ -43,10 +47,13 @@ class Backend(Protocol):
 
 
 def given_to(
-    inputs: Mapping[str, torch.Tensor], prefix: Prefix | None, device: torch.device
+    inputs: Mapping[str, torch.Tensor], prefix: Prefix | None, device: torch.device | None
 ) -> dict[str, Any]:
-    """Return the arguments of the model: tokens, and the keys and values of earlier ones."""
-    given: dict[str, Any] = {name: tensor.to(device) for name, tensor in inputs.items()}
+    """Return the arguments of the model: tokens, and the keys and values of earlier ones.
+
+    Without a `device` they stay where they are.
+    """
+    given: dict[str, Any] = {name: tensor.to(device=device) for name, tensor in inputs.items()}
     prefix = prefix or {}
     if not prefix.get("keep") and "past" not in prefix:
         return {**given, "use_cache": False}
@@ -55,7 +62,7 @@ def given_to(
     # Made without the config, so that a layer with a window keeps all keys: its mask hides them.
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(prefix.get("past", ())):
-        cache.update(keys.to(device), values.to(device), layer)
+        cache.update(keys.to(device=device), values.to(device=device), layer)
     return {**given, "past_key_values": cache, "use_cache": True}
 
 
@@ -70,11 +77,70 @@ def kept_of(given: Mapping[str, Any], prefix: Prefix | None) -> dict[str, torch.
     return found
 
 
-def skipped(prefix: Prefix | None) -> tuple[list[str], Any]:
-    """Return the paths of the blocks that do not run, and what each of them gives."""
+def skipped(prefix: Prefix | None) -> list[tuple[str, Any]]:
+    """Return the paths of the blocks that do not run, and what each of them gives.
+
+    The last gives the stream; what is given by those before it is read by none that runs, and is
+    small, since it goes over to a sandbox and back.
+    """
     if not prefix or "skip" not in prefix:
-        return [], None
-    return prefix["skip"], (prefix["stream"], None) if prefix["pair"] else prefix["stream"]
+        return []
+    stream = prefix["stream"]
+    given = [stream[:1, :1]] * (len(prefix["skip"]) - 1) + [stream]
+    return [
+        (path, (one, None) if prefix["pair"] else one)
+        for path, one in zip(prefix["skip"], given, strict=True)
+    ]
+
+
+def begin(
+    steps: list[Step], begins: Mapping[str, Any], left: Mapping[str, torch.Tensor]
+) -> tuple[list[Step], Prefix]:
+    """Return the steps and the prefix of a pass, with the tensors that it takes of what was left.
+
+    Torch only, plain data in and out: a server runs this too. `begins` holds, where they matter,
+
+        start   the first block that runs, `skip` the paths of those before it, `pair` their form
+        rows    (row,) the row of the clean pass that each input row begins with
+        tokens  (row, position) the token of that row that each position is
+        past    (row, token) the tokens whose keys and values come before, -1 for none
+        layers  how many layers have keys and values
+
+    A step that holds `clean` numbers, (stimulus,), gets the distributions that they are of.
+    """
+    steps = [
+        {**step, "clean": left["answers.distribution"][step["clean"]]}
+        if step.get("clean") is not None
+        else step
+        for step in steps
+    ]
+    prefix: Prefix = {}
+    if "skip" in begins:
+        stream = left[f"stream.{begins['start']}"]
+        rows = begins["rows"].to(stream.device)
+        tokens = begins["tokens"].clamp(max=stream.shape[1] - 1).to(stream.device)
+        prefix |= {"skip": begins["skip"], "pair": begins["pair"]}
+        prefix["stream"] = stream[rows[:, None], tokens]
+    if "past" in begins:
+        prefix["past"] = [past_of(begins, left, layer) for layer in range(begins["layers"])]
+    return steps, prefix
+
+
+def past_of(
+    begins: Mapping[str, Any], left: Mapping[str, torch.Tensor], layer: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keys and values (row, head, token, channel) of a layer, at the tokens of `past`.
+
+    Layers that are skipped only say how many tokens there are.
+    """
+    pair = left[f"past.keys.{layer}"], left[f"past.values.{layer}"]
+    device, there = pair[0].device, begins["past"]
+    if layer < begins["start"]:
+        none = pair[0].new_zeros(1, 1, there.shape[1], 1)
+        return none, none
+    where, rows = there.clamp(min=0).to(device), begins["rows"].to(device)[:, None]
+    keys, values = (tensor.transpose(1, 2)[rows, where].transpose(1, 2) for tensor in pair)
+    return keys, values
 
 
 @contextmanager

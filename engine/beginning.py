@@ -1,76 +1,58 @@
-"""Beginning: a pass from what the clean run had: its stream at a layer, its keys and values."""
+"""Beginning: a pass from what a clean pass left: its stream at a layer, its keys and values, what it
+would have said.
+
+How a pass begins is said in plain data before there is anything to begin with, and done where the
+clean pass ran: here, or in the same request on a server, so that nothing of it travels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
-from patchclamp.engine.backend import Prefix
+from patchclamp.engine.backend import Begins
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.passes import Inputs
+from patchclamp.engine.passes import Found, Inputs
 from patchclamp.engine.savings import Pack
 
 
-@dataclass
+@dataclass(frozen=True)
 class Clean:
-    """What a clean pass of a batch left, by input row; `first` is the first row of a stimulus."""
+    """The clean pass of a batch: the number in it of each stimulus, and its first input row.
 
-    first: dict[int, int] = field(default_factory=dict)
-    streams: dict[int, torch.Tensor] = field(default_factory=dict)
-    past: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    distribution: dict[int, torch.Tensor] = field(default_factory=dict)
+    `left` is what it left, None where it has not run yet.
+    """
+
+    numbers: Mapping[int, int]
+    first: Mapping[int, int]
+    left: Found | None = None
 
 
 def begun(
-    model: ModelSource,
-    pack: Pack,
-    clean: Clean,
-    what: tuple[Inputs, torch.Tensor, torch.Tensor],
+    model: ModelSource, pack: Pack, what: tuple[Inputs, torch.Tensor, torch.Tensor]
 ) -> Inputs:
-    """Return a pass that begins with what the clean run had: its stream, its keys and values."""
+    """Return a pass that begins with what the clean pass had.
+
+    `what` are the pass, the clean pass's row that each input row begins with, and how many tokens
+    of it are not run.
+    """
     given, source, cut = what
     inputs = dict(given.tensors)
-    length = inputs["input_ids"].shape[1]
-    prefix: Prefix = {}
+    begins: Begins = {"start": pack.start, "rows": source, "layers": model.shape.layers}
     if pack.start:
-        stream = clean.streams[pack.start]
-        where = (cut[:, None] + torch.arange(length)).clamp(max=stream.shape[1] - 1)
         path = model.architecture.places["resid_post"].path
-        prefix |= {
+        begins |= {
             "skip": [path.format(layer=layer) for layer in range(pack.start)],
-            "stream": stream[source[:, None].to(stream.device), where.to(stream.device)],
+            "tokens": cut[:, None] + torch.arange(inputs["input_ids"].shape[1]),
             "pair": model.architecture.pair,
         }
     if pack.past:
         before = int(cut.max())
         # What was before stands at the end of the past, so that distances stay what they are.
         there = torch.arange(before) - (before - cut[:, None])
-        prefix["past"] = _past(clean.past, pack.start, source, there)
+        begins["past"] = there
         inputs["attention_mask"] = torch.cat([(there >= 0).long(), inputs["attention_mask"]], dim=1)
         inputs["position_ids"] = inputs["position_ids"] + cut[:, None]
-    return Inputs(inputs, given.steps, prefix)
-
-
-def _past(
-    past: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    start: int,
-    source: torch.Tensor,
-    there: torch.Tensor,
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return keys and values (row, head, token, channel) of each layer, at the tokens `there`.
-
-    Layers that are skipped only say how many tokens there are.
-    """
-    found = []
-    for layer, pair in enumerate(past):
-        if layer < start:
-            none = pair[0].new_zeros(1, 1, there.shape[1], 1)
-            found.append((none, none))
-            continue
-        where = there.clamp(min=0).to(pair[0].device)
-        rows = source.to(pair[0].device)[:, None]
-        keys, values = (tensor.transpose(1, 2)[rows, where].transpose(1, 2) for tensor in pair)
-        found.append((keys, values))
-    return found
+    return Inputs(inputs, given.steps, begins=begins)

@@ -16,9 +16,9 @@ from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.beginning import Clean, begun
 from patchclamp.engine.edge_steps import change_steps
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.passes import Found, Inputs
+from patchclamp.engine.passes import Found, Inputs, Relay
 from patchclamp.engine.plan import VOCABULARY, Plan
-from patchclamp.engine.savings import Pack, Sweep, Wanted, beside, plain, sweep_of
+from patchclamp.engine.savings import Pack, Session, Sweep, Wanted, plain, sweep_of
 from patchclamp.engine.steps import (
     in_order,
     keep_step,
@@ -27,6 +27,7 @@ from patchclamp.engine.steps import (
     unread_step,
 )
 from patchclamp.engine.values import Edit, Values
+from patchclamp.registry import BACKENDS
 
 Changes = tuple[Change, ...]
 
@@ -65,10 +66,14 @@ def batch_sweep(sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, 
     some = [wanted(sweeping, number, rows) for number, rows in left.items() if rows]
     if not sweeping.optimise:
         return plain(some)
-    budget = sweeping.plan.loaded.spec.run.batch.tokens
-    if sweeping.plan.remote:
-        return beside(some, batch.length, budget)
-    return sweep_of(some, sweeping.model.shape.layers, batch.length, budget)
+    run = sweeping.plan.loaded.spec.run
+    return sweep_of(
+        some,
+        layers=sweeping.model.shape.layers,
+        length=batch.length,
+        budget=run.batch.tokens,
+        past=BACKENDS[run.backend].past,
+    )
 
 
 def start_of(change: Change, layers: int) -> int:
@@ -104,6 +109,11 @@ def first_tokens(sweeping: Sweeping, changes: Changes) -> NDArray[np.int64] | No
     return None if "text" in sweeping.reads else firsts
 
 
+def needs_clean(sweeping: Sweeping, sweep: Sweep) -> bool:
+    """Return whether a batch goes through the model clean before it does under its conditions."""
+    return sweep.clean or "distribution" in sweeping.reads
+
+
 def clean_inputs(sweeping: Sweeping, sweep: Sweep, batch: Batch) -> Inputs:
     """Return the clean pass of a batch, which leaves what its conditions begin with."""
     tokens = sweeping.plan.sets[sweeping.name].tokens
@@ -117,18 +127,28 @@ def clean_inputs(sweeping: Sweeping, sweep: Sweep, batch: Batch) -> Inputs:
     return Inputs(pad(said.ids, pad_id=0), in_order(steps), prefix)
 
 
-def left_by(sweeping: Sweeping, sweep: Sweep, batch: Batch, found: Found) -> Clean:
-    """Return what a clean pass left."""
+def clean_of(sweeping: Sweeping, batch: Batch, left: Found | None = None) -> Clean:
+    """Return what is known of the clean pass of a batch, and what it left if it has run."""
     said = ask(sweeping.plan.sets[sweeping.name].tokens, batch.rows)
-    clean = Clean(dict(zip(batch.rows, said.first, strict=True)))
-    clean.streams = {layer: found[f"stream.{layer}"] for layer in sweep.streams}
-    if sweep.past:
-        layers = range(sweeping.model.shape.layers)
-        clean.past = [(found[f"past.keys.{n}"], found[f"past.values.{n}"]) for n in layers]
-    if "distribution" in sweeping.reads:
-        logits = found["answers.distribution"]
-        clean.distribution = dict(zip(batch.rows, logits, strict=True))
-    return clean
+    numbers = {row: number for number, row in enumerate(batch.rows)}
+    return Clean(numbers, dict(zip(batch.rows, said.first, strict=True)), left)
+
+
+def relay_inputs(sweeping: Sweeping, session: Session) -> Relay:
+    """Return the passes of a session: its packs, behind a clean one of their stimuli if needed."""
+    rows = sorted({row for pack in session.packs for part in pack.parts for row in part.rows})
+    of_set = sweeping.plan.sets[sweeping.name]
+    batch = Batch(tuple(rows), int(of_set.lengths[rows].max()))
+    sweep = Sweep(
+        tuple(sorted({pack.start for pack in session.packs} - {0})),
+        any(pack.past for pack in session.packs),
+        session.packs,
+    )
+    clean = clean_of(sweeping, batch)
+    return Relay(
+        clean_inputs(sweeping, sweep, batch) if needs_clean(sweeping, sweep) else None,
+        tuple(pack_inputs(sweeping, pack, clean) for pack in session.packs),
+    )
 
 
 def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
@@ -139,7 +159,7 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
     reads, distribution = sweeping.reads, None
     if "distribution" in reads:
         reads = tuple(read for read in reads if read != "distribution")
-        distribution = torch.stack([clean.distribution[row] for row in rows])
+        distribution = torch.tensor([clean.numbers[row] for row in rows])
     said = ask(tokens, rows, reads=reads, clean=distribution)
     stimulus = _stimulus_of(said)
     cut = torch.zeros(len(said.ids), dtype=torch.long)
@@ -152,10 +172,10 @@ def pack_inputs(sweeping: Sweeping, pack: Pack, clean: Clean) -> Inputs:
     steps = in_order([*change_steps(model, edits), *answered(sweeping, said)])
     inputs = pad(said.ids, pad_id=0)
     if not pack.start and not pack.past:
-        return Inputs(inputs, steps)
+        return Inputs(inputs, steps, begins={} if distribution is not None else None)
     offset = torch.arange(len(ids)) - torch.tensor(said.first)[stimulus]
     source = torch.tensor([clean.first[row] for row in rows])[stimulus] + offset
-    return begun(model, pack, clean, (Inputs(inputs, steps), source, cut))
+    return begun(model, pack, (Inputs(inputs, steps), source, cut))
 
 
 def answered(sweeping: Sweeping, said: Asked) -> list[Step]:

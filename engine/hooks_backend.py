@@ -60,10 +60,10 @@ class Hooks:
             for visit in list(pending):
                 handle = _hook(self._module.get_submodule(visit["path"]), visit, act)
                 stack.callback(handle.remove)
-            paths, instead = skipped(prefix)
-            for path in paths:
+            for path, instead in skipped(prefix):
                 block = self._module.get_submodule(path)
-                block.forward = lambda *_, **__: instead  # hides the class's own
+                # Hides the class's own.
+                block.forward = lambda *_, instead=instead, **__: instead
                 stack.callback(block.__dict__.pop, "forward")
             given = given_to(inputs, prefix, self._device)
             stack.enter_context(unembedding(self._module, steps))

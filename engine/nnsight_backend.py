@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from nnsight import TransformersModel
 
-from patchclamp.engine.backend import Prefix, Step, given_to, kept_of, unembedding
+from patchclamp.engine.backend import Prefix, Step, given_to, unembedding
 from patchclamp.engine.traced import run_traced
 
 
@@ -40,5 +40,4 @@ class Nnsight:
         """Run one batch; see `Backend.forward`."""
         given = given_to(inputs, prefix, self._device)
         with unembedding(self._module, steps):
-            found = run_traced(self._model, given, steps, stop=stop, prefix=prefix)
-        return found | kept_of(given, prefix)
+            return run_traced(self._model, given, steps, stop=stop, prefix=prefix)

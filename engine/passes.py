@@ -4,28 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from patchclamp.engine.backend import Backend, Pending, Prefix, Step
+from patchclamp.engine.backend import Backend, Begins, Pending, Prefix, Step, begin
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import Plan
-from patchclamp.engine.savings import Pack
+from patchclamp.engine.savings import Pack, Session
 from patchclamp.registry.errors import ModelError
 
 Found = dict[str, torch.Tensor]
-Together = TypeVar("Together", Batch, Pack)
-"""What goes through the model in one pass."""
+Together = TypeVar("Together", Batch, Pack, Session)
+"""What goes through the model at once."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes through the model: its tensors, the steps, and what a pass begins with."""
+    """What goes through the model: its tensors, the steps, and what a pass begins with.
+
+    `begins` says what it takes of what a clean pass left, None for nothing.
+    """
 
     tensors: Mapping[str, torch.Tensor]
     steps: list[Step]
     prefix: Prefix | None = None
+    begins: Begins | None = None
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Passes that one request takes to a server; those after the clean one begin with its own."""
+
+    clean: Inputs | None
+    parts: tuple[Inputs, ...]
 
 
 def whole(ids: Sequence[Sequence[int]], steps: list[Step]) -> Inputs:
@@ -85,7 +97,9 @@ class Passes:
                     left = sorted(row for later in packed[number + 1 :] for row in later.rows)
                     break
 
-    def send(self, ones: Sequence[Together], prepare: Callable[[Together], Inputs]) -> None:
+    def send(
+        self, ones: Sequence[Together], prepare: Callable[[Together], Inputs | Relay]
+    ) -> None:
         """Let a server have passes before the first of them is waited for; here, do nothing.
 
         So they wait in its queue beside one another, and not one after the other.
@@ -93,8 +107,7 @@ class Passes:
         send = getattr(self.backend, "send", None)
         if send is not None and len(ones) > 1:
             for one in ones:
-                inputs = prepare(one)
-                send(inputs.tensors, inputs.steps, stop=_stops(inputs), prefix=inputs.prefix)
+                send(_plain(prepare(one)))
 
     def run(
         self, name: str, batch: Batch, prepare: Callable[[Batch], Inputs]
@@ -103,20 +116,34 @@ class Passes:
         return self._run(name, batch, prepare, self._halves)
 
     def run_pack(
-        self, name: str, pack: Pack, prepare: Callable[[Pack], Inputs]
+        self,
+        name: str,
+        pack: Pack,
+        prepare: Callable[[Pack], Inputs],
+        left: Found | None,
     ) -> Iterator[tuple[Pack, Found]]:
-        """Run a pack, or its halves where it does not fit into memory; see `run`."""
-        return self._run(name, pack, prepare, self._half_packs)
+        """Run a pack, or its halves where it does not fit into memory; see `run`.
+
+        `left` is what the clean pass left that it begins with.
+        """
+        return self._run(name, pack, prepare, self._half_packs, left)
+
+    def run_session(
+        self, name: str, session: Session, prepare: Callable[[Session], Relay]
+    ) -> Iterator[tuple[Session, list[Found]]]:
+        """Run a session, or its halves where it does not fit into memory, each in one request."""
+        return self._run(name, session, prepare, self._half_sessions)
 
     def _run(
         self,
         name: str,
         one: Together,
-        prepare: Callable[[Together], Inputs],
+        prepare: Callable[[Together], Any],
         halved: Callable[[str, Together, BaseException], list[Together]],
-    ) -> Iterator[tuple[Together, Found]]:
+        left: Found | None = None,
+    ) -> Iterator[tuple[Together, Any]]:
         try:
-            found = self.put_through(prepare(one))
+            found = self.put_through(prepare(one), left)
         except Pending:
             self.pending += 1
             return
@@ -134,7 +161,7 @@ class Passes:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         for half in halves:
-            yield from self._run(name, half, prepare, halved)
+            yield from self._run(name, half, prepare, halved, left)
 
     def settle(self) -> None:
         """Raise `Pending` if a server has passes that what follows would need."""
@@ -145,12 +172,36 @@ class Passes:
         """Run token ids through the model; stops early where no logits are read."""
         return self.put_through(whole(ids, steps))
 
-    def put_through(self, inputs: Inputs) -> Found:
-        """Run what is prepared through the model; stops early where no logits are read."""
+    def put_through(self, inputs: Inputs | Relay, left: Found | None = None) -> Any:
+        """Run what is prepared through the model; stops early where no logits are read.
+
+        `left` is what the clean pass left that it begins with. A relay gives what each of its
+        parts found.
+        """
+        if isinstance(inputs, Relay):
+            return self._relay(inputs)
         self.run_so_far += 1
-        return self.backend.forward(
-            inputs.tensors, inputs.steps, stop=_stops(inputs), prefix=inputs.prefix
-        )
+        steps, prefix = inputs.steps, inputs.prefix
+        if inputs.begins is not None:
+            steps, prefix = begin(steps, inputs.begins, left or {})
+        return self.backend.forward(inputs.tensors, steps, stop=_stops(inputs), prefix=prefix)
+
+    def _relay(self, relay: Relay) -> list[Found]:
+        together = getattr(self.backend, "relay", None)
+        if together is None:
+            left = None if relay.clean is None else self.put_through(relay.clean)
+            return [self.put_through(part, left) for part in relay.parts]
+        passes = _plain(relay)
+        self.run_so_far += len(passes)
+        found: list[Found] = together(passes)
+        return found
+
+    def _half_sessions(self, name: str, session: Session, error: BaseException) -> list[Session]:
+        packs = session.packs
+        if len(packs) > 1:
+            half = (len(packs) + 1) // 2
+            return [Session(packs[:half]), Session(packs[half:])]
+        return [Session((pack,)) for pack in self._half_packs(name, packs[0], error)]
 
     def _half_packs(self, name: str, pack: Pack, error: BaseException) -> list[Pack]:
         """Halve the conditions of a pack, or the stimuli of its only one."""
@@ -182,6 +233,23 @@ def _stops(inputs: Inputs) -> bool:
     keep = bool(inputs.prefix and inputs.prefix.get("keep"))
     last = ("answers", "objective", "attribute")
     return not keep and all(step["do"] not in last for step in inputs.steps)
+
+
+def _plain(inputs: Inputs | Relay) -> list[dict[str, Any]]:
+    """Return passes as plain data, for `engine.traced.relay`."""
+    relay = inputs if isinstance(inputs, Relay) else Relay(None, (inputs,))
+    passes = [(relay.clean, True)] if relay.clean is not None else []
+    return [
+        {
+            "inputs": dict(one.tensors),
+            "steps": one.steps,
+            "stop": _stops(one),
+            "prefix": one.prefix,
+            "begins": one.begins,
+            "leaves": leaves,
+        }
+        for one, leaves in [*passes, *((part, False) for part in relay.parts)]
+    ]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

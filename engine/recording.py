@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from patchclamp.engine.answering import Asking, answers_in
+from patchclamp.engine.answering import Asking, clean_answers, without_distribution
 from patchclamp.engine.answers import ask
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
@@ -114,7 +114,8 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
                         write_shard(folders[capture.name], rows, tensors, cache.intact)
                 if part.asked is not None:
                     folder = cache.shards(part.asked.record)
-                    write_shard(folder, batch.rows, answers_in(found), cache.intact)
+                    answers = clean_answers(found, part.asked, batch.rows)
+                    write_shard(folder, batch.rows, answers, cache.intact)
     passes.settle()
 
 
@@ -130,7 +131,10 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
     gradient = next((capture.gradient for capture in work.captures), None)
     if gradient is None and work.asked is None:
         return whole([of_set.tokens.ids[row] for row in batch.rows], in_order(steps))
-    reads = work.asked.reads if work.asked is not None else _reads(gradient)
+    if work.asked is None:
+        reads = () if gradient is None else METRICS[gradient.of].reads
+    else:
+        reads = without_distribution(work.asked.reads)
     said = ask(of_set.tokens, batch.rows, reads=reads)
     for step in steps:
         step["rows"] = torch.tensor(said.first)
@@ -141,10 +145,6 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
         narrow = plan.loaded.spec.run.optimise and not logits
         steps += read_answers_at(plan.model, said, narrow=narrow)
     return whole(said.ids, in_order(steps))
-
-
-def _reads(gradient: Gradient | None) -> tuple[str, ...]:
-    return () if gradient is None else METRICS[gradient.of].reads
 
 
 def gather(

@@ -29,6 +29,10 @@ _SPREAD = 0.5
 """Within a pass, tokens of the shortest condition as a share of those of the longest: all rows of
 a pass are as long as the longest."""
 
+_TOGETHER = 8
+"""Most packs in a session: its clean pass is then an eighth of them or less, and what a failure
+loses, or the server's limit of time, is that of a few passes."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -56,6 +60,13 @@ class Pack:
         """Return the pack of some of the stimuli."""
         some = [replace(p, rows=tuple(row for row in p.rows if row in rows)) for p in self.parts]
         return replace(self, parts=tuple(part for part in some if part.rows))
+
+
+@dataclass(frozen=True)
+class Session:
+    """Packs that one request takes to a server, behind the clean pass that they begin with."""
+
+    packs: tuple[Pack, ...]
 
 
 @dataclass(frozen=True)
@@ -90,21 +101,25 @@ def plain(wanted: Sequence[Wanted]) -> Sweep:
     return Sweep((), False, tuple(Pack(0, False, (one,)) for one in wanted))
 
 
-def beside(wanted: Sequence[Wanted], length: int, budget: int) -> Sweep:
-    """Return a sweep whose conditions run side by side, each whole: what is left of a clean run
-    would be activations, which a server does not send.
+def sessions_of(packs: Sequence[Pack]) -> tuple[Session, ...]:
+    """Cut packs into sessions.
 
-    >>> len(beside([Wanted(number, (0,), number, None) for number in range(4)], 10, 20).packs)
-    2
+    >>> packs = plain([Wanted(number, (0,), 0, None) for number in range(20)]).packs
+    >>> [len(session.packs) for session in sessions_of(packs)]
+    [8, 8, 4]
     """
-    parts = _parts(wanted, [length] * len(wanted), budget)
-    return Sweep((), False, tuple(Pack(0, False, part) for part in parts))
+    starts = range(0, len(packs), _TOGETHER)
+    return tuple(Session(tuple(packs[start : start + _TOGETHER])) for start in starts)
 
 
-def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) -> Sweep:
+def sweep_of(
+    wanted: Sequence[Wanted], *, layers: int, length: int, budget: int, past: str = "free"
+) -> Sweep:
     """Return the passes of a batch whose longest stimulus has `length` tokens.
 
-    `layers` are those of the model, `budget` the most tokens in a pass.
+    `layers` are those of the model, `budget` the most tokens in a pass. `past` says of tokens whose
+    keys and values are given that they are `free`, that they count in the budget, `counted`, or
+    that keys and values can not be given, `none`.
 
     >>> wanted = [Wanted(number, (0, 1), number, None) for number in range(4)]
     >>> sweep = sweep_of(wanted, layers=4, length=20, budget=100)
@@ -113,20 +128,21 @@ def sweep_of(wanted: Sequence[Wanted], layers: int, length: int, budget: int) ->
     """
     few = [one for one in wanted if one.tokens is not None and one.tokens <= _FEWER * length]
     saved = sum((layers - one.start) * (length - (one.tokens or 0)) for one in few)
-    past = saved > layers * length
+    late_saves = past != "none" and saved > layers * length
     starts = [one.start for one in wanted]
     # With a clean pass that goes through all layers anyway, what streams save is free.
-    skip = past or sum(starts) > max(starts, default=0)
-    late = {one.number for one in few} if past else set()
+    skip = late_saves or sum(starts) > max(starts, default=0)
+    late = {one.number for one in few} if late_saves else set()
     packs: list[Pack] = []
     for is_late in (False, True):
         members = [one for one in wanted if (one.number in late) == is_late]
         sizes = {one.number: (is_late and one.tokens) or length for one in members}
         for start, of_start in _from(members, layers, sizes).items() if skip else [(0, members)]:
-            parts = _parts(of_start, [sizes[one.number] for one in of_start], budget)
+            least = length if past == "counted" else 0
+            parts = _parts(of_start, [sizes[one.number] for one in of_start], budget, least=least)
             packs += [Pack(start, is_late, part) for part in parts]
     streams = tuple(sorted({pack.start for pack in packs} - {0}))
-    return Sweep(streams, past, tuple(packs))
+    return Sweep(streams, late_saves, tuple(packs))
 
 
 def _from(
@@ -150,15 +166,18 @@ def _from(
 
 
 def _parts(
-    members: Sequence[Wanted], sizes: Sequence[int], budget: int
+    members: Sequence[Wanted], sizes: Sequence[int], budget: int, *, least: int = 0
 ) -> list[tuple[Wanted, ...]]:
-    """Cut conditions into passes: within the budget, and of about as many tokens each."""
+    """Cut conditions into passes: within the budget, and of about as many tokens each.
+
+    A row counts at `least` so many tokens.
+    """
     order = sorted(range(len(members)), key=lambda i: -sizes[i])
     parts: list[list[Wanted]] = []
     longest, rows = 0, 0
     for i in order:
         more = len(members[i].rows)
-        if parts and (rows + more) * longest <= budget and sizes[i] >= _SPREAD * longest:
+        if parts and (rows + more) * max(longest, least) <= budget and sizes[i] >= _SPREAD * longest:
             parts[-1].append(members[i])
             rows += more
         else:

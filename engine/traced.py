@@ -13,7 +13,16 @@ from typing import Any
 import nnsight
 import torch
 
-from patchclamp.engine.backend import Prefix, Step, modules_of, needs_gradients, skipped
+from patchclamp.engine.backend import (
+    Prefix,
+    Step,
+    begin,
+    given_to,
+    kept_of,
+    modules_of,
+    needs_gradients,
+    skipped,
+)
 from patchclamp.engine.body import arrive
 from patchclamp.engine.sites import visits
 
@@ -31,8 +40,7 @@ def follow(
 ) -> dict[str, torch.Tensor]:
     """Do the steps inside a trace, place by place in execution order, which nnsight insists on."""
     found: dict[str, torch.Tensor] = {}
-    paths, instead = skipped(prefix)
-    for path in paths:
+    for path, instead in skipped(prefix):
         at(model, path).skip(instead)
     kept = modules_of(steps, lambda path: at(model, path)._module)
     for visit in visits(steps):
@@ -52,18 +60,52 @@ def run_traced(
     *,
     stop: bool,
     prefix: Prefix | None = None,
-    backend: Any = None,
 ) -> dict[str, torch.Tensor]:
-    """Run a model on what it is given and do the steps on the way; `backend` sends it elsewhere.
+    """Run a model on what it is given and do the steps on the way.
 
     The one trace site for every use: nnsight compiles a block once. The grad mode stands inside
     the block because only there it reaches a server too.
     """
     gradients = needs_gradients(steps)
-    with model.trace(**given, backend=backend) as tracer:  # noqa: SIM117
+    with model.trace(**given) as tracer:  # noqa: SIM117
         with torch.set_grad_enabled(gradients):
             found = nnsight.save(follow(model, steps, prefix))
             if stop:
                 tracer.stop()
+    result: dict[str, torch.Tensor] = found
+    return result | kept_of(given, prefix)
+
+
+def relay(model: Any, passes: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Run passes one after the other; what one that `leaves` gives stays for those behind it.
+
+    Returns what the others found, each under its number among them, and the `precision` that any
+    of them found.
+    """
+    left: dict[str, torch.Tensor] = {}
+    found: dict[str, torch.Tensor] = {}
+    number = 0
+    for one in passes:
+        steps, prefix = one["steps"], one["prefix"]
+        if one["begins"] is not None:
+            steps, prefix = begin(steps, one["begins"], left)
+        given = given_to(one["inputs"], prefix, None)
+        results = run_traced(model, given, steps, stop=one["stop"], prefix=prefix)
+        if "precision" in results:
+            found["precision"] = results.pop("precision")
+        if one["leaves"]:
+            left = results
+            continue
+        found.update({f"{number}/{key}": value for key, value in results.items()})
+        number += 1
+    return found
+
+
+def relayed(
+    model: Any, passes: Sequence[Mapping[str, Any]], backend: Any
+) -> dict[str, torch.Tensor]:
+    """Run passes as one session, which `backend` takes elsewhere: one request for all of them."""
+    with model.session(backend=backend):
+        found = nnsight.save(relay(model, passes))
     result: dict[str, torch.Tensor] = found
     return result

@@ -23,6 +23,8 @@ class Backend(NamedTuple):
     factory: str | None
     remote: bool = False
     lacks: Mapping[str, str] = MappingProxyType({})
+    past: str = "free"
+    """How tokens count whose keys and values are given: see `engine.savings.sweep_of`."""
 
 
 _NDIF = "patchclamp.engine.remote.backend:Ndif"
@@ -53,6 +55,7 @@ BACKENDS: Table[Backend] = Table(
             _NDIF,
             remote=True,
             lacks=_SANDBOXED | _REMOTE,
+            past="none",
         ),
         Backend(
             "ndif_trusted",
@@ -60,6 +63,7 @@ BACKENDS: Table[Backend] = Table(
             _NDIF,
             remote=True,
             lacks=_REMOTE,
+            past="counted",
         ),
     ],
 )

@@ -22,17 +22,20 @@ from nnsight.tracing.tracer import save
 from nnsight.tracing.util import push
 from nnsight.util import to_import_path
 
-from patchclamp.engine.backend import Pending, Prefix, Step, given_to, needs_gradients
+from patchclamp.engine.backend import Pending, Prefix, Step, needs_gradients
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.remote.jobs import Jobs, request_digest
 from patchclamp.engine.steps import in_order, place
-from patchclamp.engine.traced import run_traced
+from patchclamp.engine.traced import relayed
 from patchclamp.registry import BACKENDS
 from patchclamp.registry.errors import ModelError, RemoteError
 from patchclamp.specs.backends import GENERATION, GRADIENTS, READS
 
 _PRECISION = "precision"
 """Key of an empty tensor, as precise as the embeddings of the server's model."""
+
+Pass = Mapping[str, Any]
+"""A pass as plain data: see `engine.traced.relay`."""
 
 nnsight.register("patchclamp")
 
@@ -55,27 +58,30 @@ class Ndif:
         prefix: Prefix | None = None,
     ) -> dict[str, torch.Tensor]:
         """Run one batch on the server; see `Backend.forward`."""
-        refuse(self._name, steps, prefix)
-        embed = {"do": _PRECISION, "key": _PRECISION, "place": place(self._source, "embed", 0)}
-        steps = compact(in_order([embed, *steps]), {})
-        digest = request_digest(self.key, self._env, dict(inputs), steps, stop)
-        given = given_to(inputs, None, torch.device("cpu"))
-        courier = _Courier(self, digest)
-        found = run_traced(self._model, given, steps, stop=stop, backend=courier)
-        self._check_precision(found.pop(_PRECISION, None))
+        one = {"inputs": dict(inputs), "steps": list(steps), "stop": stop, "prefix": prefix}
+        (found,) = self.relay([{**one, "begins": None, "leaves": False}])
         return found
 
-    def send(
-        self,
-        inputs: Mapping[str, torch.Tensor],
-        steps: Sequence[Step],
-        *,
-        stop: bool,
-        prefix: Prefix | None = None,
-    ) -> None:
-        """Let the server have one batch, which `forward` then collects."""
+    def relay(self, passes: Sequence[Pass]) -> list[dict[str, torch.Tensor]]:
+        """Run passes in one request, and return what those found that leave nothing for others."""
+        refuse(self._name, passes)
+        first, *others = passes  # which skips nothing
+        embed = {"do": _PRECISION, "key": _PRECISION, "place": place(self._source, "embed", 0)}
+        first = {**first, "steps": in_order([embed, *first["steps"]])}
+        passes = compact([first, *others], {})
+        digest = request_digest(self.key, self._env, passes)
+        together = relayed(self._model, passes, _Courier(self, digest))
+        self._check_precision(together.pop(_PRECISION, None))
+        found: list[dict[str, torch.Tensor]] = [{} for one in passes if not one["leaves"]]
+        for key, value in together.items():
+            number, _, name = key.partition("/")
+            found[int(number)][name] = value
+        return found
+
+    def send(self, passes: Sequence[Pass]) -> None:
+        """Let the server have passes in one request, which `relay` then collects."""
         with self.jobs.only_sending(), suppress(Pending):
-            self.forward(inputs, steps, stop=stop, prefix=prefix)
+            self.relay(passes)
 
     def fetch(self, digest: str, blob: Callable[[], bytes]) -> dict[str, Any]:
         """Send a traced block, unless it has been sent, and return what it saved."""
@@ -142,13 +148,14 @@ def model_key(source: ModelSource) -> str:
     return f"{to_import_path(TransformersModel)}:{json.dumps(named)}"
 
 
-def refuse(name: str, steps: Sequence[Step], prefix: Prefix | None) -> None:
-    """Raise `RemoteError` for a pass that the backend cannot do, before anything is sent."""
+def refuse(name: str, passes: Sequence[Pass]) -> None:
+    """Raise `RemoteError` for passes that the backend cannot do, before anything is sent."""
     lacks = BACKENDS[name].lacks
+    steps = [step for one in passes for step in one["steps"]]
     needs = {
         GRADIENTS: needs_gradients(steps),
         READS: any(step.get("modules") for step in steps),
-        GENERATION: bool(prefix),
+        GENERATION: any(one["prefix"] and "past" in one["prefix"] for one in passes),
     }
     for capability, needed in needs.items():
         if needed and capability in lacks:
