@@ -44,7 +44,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from patchclamp.engine.answering import changed_passes
+from patchclamp.engine.efforts import changed_effort
 from patchclamp.engine.measure import Measured, dataset_of, measure_answers, measure_clean
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.records import open_cache
@@ -146,7 +146,7 @@ def ours(folder: Path, task: str, backend: str, *, optimise: bool) -> dict[str, 
         return {
             "seconds": seconds,
             "values": values,
-            "work": changed_passes(plan)[1],
+            "work": changed_effort(plan).work,
             "places": {n: plan.model.architecture.places[n].path for n in ("z", "resid_post")},
             "ids": {n: np.array(of.tokens.ids) for n, of in plan.sets.items()},
             "module": rig.module,

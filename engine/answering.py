@@ -9,7 +9,7 @@ pass that captures come from (`recording`), as those of the one condition withou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,9 @@ from patchclamp.engine.conditions import (
 from patchclamp.engine.passes import AHEAD, Found, Inputs, Passes, Relay
 from patchclamp.engine.plan import VOCABULARY, Plan
 from patchclamp.engine.records import Cache, Record, digest_of
-from patchclamp.engine.savings import Pack, Session, Sweep, plain, sessions_of
+from patchclamp.engine.savings import Pack, Sweep, plain, sessions_of
 from patchclamp.engine.shards import write_shard
+from patchclamp.engine.sizes import most_rows
 from patchclamp.engine.steps import answers_step
 from patchclamp.engine.values import Values
 from patchclamp.registry.errors import GuardError
@@ -127,47 +128,15 @@ def _in_sessions(
     """Run packs in sessions, each of which is one request with a clean pass of its own."""
     del batch
 
-    def prepare(session: Session) -> Relay:
+    def prepare(session: Sweep) -> Relay:
         return relay_inputs(sweeping, session)
 
-    every = sessions_of(sweep.packs)
+    every = sessions_of(sweep, most=most_rows(passes.plan, (), sweeping.name))
     for number, session in enumerate(every):
         if number % AHEAD == 0:
             passes.send(every[number : number + AHEAD], prepare)
         for ran, found in passes.run_session(sweeping.name, session, prepare):
             yield from zip(ran.packs, found, strict=True)
-
-
-def count_passes(
-    plan: Plan, name: str, conditions: Sequence[Changes], *, optimise: bool
-) -> tuple[int, float]:
-    """Return how many passes a set takes under conditions, and how many whole ones that is."""
-    of_set, values = plan.sets[name], Values(plan)
-    sweeping = Sweeping(plan, name, tuple(conditions), plan.reads(name), values, optimise)
-    total, work, tokens = 0, 0.0, plan.loaded.spec.run.batch.tokens
-    for batch in of_set.batches(range(len(of_set.table)), tokens):
-        sweep = batch_sweep(sweeping, batch, dict.fromkeys(range(len(conditions)), batch.rows))
-        again = "distribution" in sweeping.reads
-        total += len(sweep.packs) + (sweep.clean or again)
-        work += sweep.work(plan.model.shape.layers, batch.length, len(batch.rows))
-        work += again and not sweep.past
-    return total, work
-
-
-def all_passes(plan: Plan, *, optimise: bool | None = None) -> int:
-    """Return the number of forward passes of a plan, if nothing has been measured before."""
-    changed = changed_passes(plan, optimise=optimise)[0]
-    return plan.clean_passes() + changed + plan.written_passes()
-
-
-def changed_passes(plan: Plan, *, optimise: bool | None = None) -> tuple[int, float]:
-    """Return the passes of a plan under its interventions, and how many whole ones that is."""
-    if optimise is None:
-        optimise = plan.loaded.spec.run.optimise
-    found = [
-        count_passes(plan, name, of, optimise=optimise) for name, of in plan.conditions().items()
-    ]
-    return sum(count for count, _ in found), sum(work for _, work in found)
 
 
 def answers_in(found: Found) -> dict[str, torch.Tensor]:

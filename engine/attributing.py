@@ -29,6 +29,7 @@ from patchclamp.engine.records import Cache, Record, digest_of
 from patchclamp.engine.rig import Rig
 from patchclamp.engine.score_steps import score_inputs, tokens_at
 from patchclamp.engine.shards import write_shard
+from patchclamp.engine.sizes import most_scored
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import GuardError
@@ -83,7 +84,8 @@ def attribute_all(passes: Passes, reading: ScoreReading, cache: Cache) -> None:
     record = score_record(plan, reading)
     folder, done = cache.shards(record), cache.open_shards(record).done
     rows = [row for row in range(len(plan.sets[name].table)) if row not in done]
-    for every in passes.batches(name, rows, beside=reading.beside):
+    most = most_scored(plan, reading)
+    for every in passes.batches(name, rows, beside=reading.beside, most=most):
         for batch, found in passes.run(name, every, lambda b: score_inputs(plan, reading, b)):
             write_shard(folder, batch.rows, scores_in(plan, reading, batch, found))
 

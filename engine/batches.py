@@ -16,11 +16,11 @@ class Batch:
     length: int
 
 
-def pack(lengths: Sequence[int], tokens: int) -> tuple[Batch, ...]:
+def pack(lengths: Sequence[int], tokens: int, most: int | None = None) -> tuple[Batch, ...]:
     """Pack stimuli into batches of at most `tokens` tokens, padding included, longest first.
 
     Sorting by length keeps padding small; the longest first shows a lack of memory at once.
-    A stimulus longer than `tokens` is a batch of its own.
+    A stimulus longer than `tokens` is a batch of its own, and none has more stimuli than `most`.
 
     >>> [batch.rows for batch in pack([3, 5, 4], tokens=8)]
     [(1,), (2, 0)]
@@ -29,7 +29,8 @@ def pack(lengths: Sequence[int], tokens: int) -> tuple[Batch, ...]:
     batches: list[Batch] = []
     while order:
         length = lengths[order[0]]
-        count = max(1, tokens // length)
+        count = tokens // length if most is None else min(tokens // length, most)
+        count = max(1, count)
         batches.append(Batch(tuple(order[:count]), length))
         order = order[count:]
     return tuple(batches)

@@ -1,5 +1,4 @@
-"""Beginning: a pass from what a clean pass left: its stream at a layer, its keys and values, what it
-would have said.
+"""Beginning: a pass from what a clean pass left: its stream at a layer, its keys and values.
 
 How a pass begins is said in plain data before there is anything to begin with, and done where the
 clean pass ran: here, or in the same request on a server, so that nothing of it travels.

@@ -18,7 +18,7 @@ from patchclamp.engine.edge_steps import change_steps
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.passes import Found, Inputs, Relay
 from patchclamp.engine.plan import VOCABULARY, Plan
-from patchclamp.engine.savings import Pack, Session, Sweep, Wanted, plain, sweep_of
+from patchclamp.engine.savings import Pack, Sweep, Wanted, plain, sweep_of
 from patchclamp.engine.steps import (
     in_order,
     keep_step,
@@ -134,19 +134,14 @@ def clean_of(sweeping: Sweeping, batch: Batch, left: Found | None = None) -> Cle
     return Clean(numbers, dict(zip(batch.rows, said.first, strict=True)), left)
 
 
-def relay_inputs(sweeping: Sweeping, session: Session) -> Relay:
+def relay_inputs(sweeping: Sweeping, session: Sweep) -> Relay:
     """Return the passes of a session: its packs, behind a clean one of their stimuli if needed."""
     rows = sorted({row for pack in session.packs for part in pack.parts for row in part.rows})
     of_set = sweeping.plan.sets[sweeping.name]
     batch = Batch(tuple(rows), int(of_set.lengths[rows].max()))
-    sweep = Sweep(
-        tuple(sorted({pack.start for pack in session.packs} - {0})),
-        any(pack.past for pack in session.packs),
-        session.packs,
-    )
     clean = clean_of(sweeping, batch)
     return Relay(
-        clean_inputs(sweeping, sweep, batch) if needs_clean(sweeping, sweep) else None,
+        clean_inputs(sweeping, session, batch) if needs_clean(sweeping, session) else None,
         tuple(pack_inputs(sweeping, pack, clean) for pack in session.packs),
     )
 

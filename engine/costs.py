@@ -16,85 +16,23 @@ from math import prod
 import numpy as np
 import torch
 
-from patchclamp.analyses.asking import ScoreReading
 from patchclamp.analyses.context import MEMORY
 from patchclamp.engine.attributing import score_record
-from patchclamp.engine.captures import CapturePlan, Variable
+from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.model import ModelSource, weight_files
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.positions import Chosen
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache
+from patchclamp.engine.sizes import ITEM, capture_bytes, file_bytes, score_bytes, shard_bytes
 from patchclamp.registry.errors import StoreError
 from patchclamp.specs.captures import Reduction
 from patchclamp.specs.quantities import said
 
-_ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 _STREAMS = 12
 """Tensors as wide as the residual stream that a block holds at once, beside its attention map."""
 WORTH = 64 << 20
 """Bytes from which on a cheaper way of capturing is pointed out."""
-
-
-def sizes(plan: Plan, capture: CapturePlan) -> dict[str, int]:
-    """Return the size of every dim that a capture may have."""
-    config, of_set = plan.model.config, plan.sets[capture.stimuli]
-    heads = plan.model.shape.heads
-    shared = int(getattr(config, "num_key_value_heads", None) or heads)
-    channels = getattr(config, "head_dim", None) or config.hidden_size // heads
-    inner = next(
-        (size for name in _NEURONS if (size := getattr(config, name, None))), 4 * config.hidden_size
-    )
-    chosen = capture.chosen.index.shape[1]
-    given = {
-        "stimulus": len(capture.chosen.rows),
-        "every": 1,
-        "class": max((len(of) for of in capture.classes.values()), default=1),
-        "layer": len(capture.layers),
-        "head": heads,
-        "kv_head": shared,
-        "position": chosen,
-        "query": chosen,
-        "key": of_set.tokens.longest,
-        "unit": config.hidden_size,
-        "neuron": inner,
-        "token": config.vocab_size,
-        "channel": channels,
-        "rank": max((how.k for how in capture.reduce if how.kind == "topk"), default=1),
-    }
-    if capture.heads is not None:
-        count = sum(map(len, capture.heads)) if capture.named else len(capture.heads[0])
-        given |= {"head": count, "kv_head": count}
-    return {dim: int(size) for dim, size in given.items()}
-
-
-_NEURONS = ("intermediate_size", "n_inner", "ffn_dim")
-"""Names that configs have for the number of neurons of an MLP."""
-
-
-def item_size(plan: Plan, capture: CapturePlan, variable: Variable) -> int:
-    """Return the bytes of one number, as the model gives it or as it is reduced."""
-    if variable.partial:
-        return 8
-    return 4 if capture.reduce else _ITEM[plan.model.choice.dtype]
-
-
-def capture_bytes(plan: Plan, capture: CapturePlan) -> int:
-    """Return the bytes that a capture gives, in the model's own precision where it is whole."""
-    size = sizes(plan, capture)
-    return sum(
-        prod(size[dim] for dim in variable.dims) * item_size(plan, capture, variable)
-        for variable in capture.variables()
-    )
-
-
-def file_bytes(plan: Plan, capture: CapturePlan) -> int:
-    """Return the most bytes that a capture's file takes: float32, before it is compressed."""
-    size = sizes(plan, capture)
-    return sum(
-        prod(size[dim] for dim in variable.dims) * (8 if variable.partial else 4)
-        for variable in capture.variables()
-    )
 
 
 @dataclass(frozen=True)
@@ -154,13 +92,13 @@ _AT_LEAST = 1 << 20
 
 
 def _weight_bytes(plan: Plan) -> int:
-    return 0 if plan.remote else parameters(plan.model) * _ITEM[plan.model.choice.dtype]
+    return 0 if plan.remote else parameters(plan.model) * ITEM[plan.model.choice.dtype]
 
 
 def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
     """Estimate the most memory that a run holds: weights, one batch, and one analysis."""
     spec, config = plan.loaded.spec, plan.model.config
-    item = _ITEM[plan.model.choice.dtype]
+    item = ITEM[plan.model.choice.dtype]
     del cache
     batch = 0
     for name, of_set in plan.sets.items():
@@ -195,26 +133,9 @@ def disk_bytes(plan: Plan, cache: Cache) -> int:
     return whole + (0 if twin is None else disk_bytes(twin, cache))
 
 
-def score_bytes(plan: Plan, reading: ScoreReading) -> int:
-    """Return the bytes of what is attributed: nodes in float64, edges in float32."""
-    nodes, senders, receivers = reading.sizes
-    return len(plan.sets[reading.own].table) * (8 * (nodes + 1) + 4 * senders * receivers)
-
-
 def due_captures(plan: Plan, cache: Cache) -> list[CapturePlan]:
     """Return the captures that are not recorded yet."""
     return [c for c in plan.captures if cache.find(plan.record(c)) is None]
-
-
-def shard_bytes(plan: Plan, capture: CapturePlan) -> int:
-    """Return the bytes of a capture's shards: batches are as wide as their longest stimulus."""
-    whole = capture_bytes(plan, capture)
-    if any(variable.partial for variable in capture.variables()):
-        return whole * plan.batches(capture.stimuli)
-    if not capture.chosen.every:
-        return whole
-    lengths = plan.sets[capture.stimuli].lengths / plan.sets[capture.stimuli].tokens.longest
-    return int(whole * (lengths ** (2 if capture.is_map else 1)).mean())
 
 
 def check_budget(plan: Plan, cache: Cache) -> None:

@@ -211,7 +211,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     spec.Run: frozenset(
         {"backend", "device", "batch", "threads", "budget", "optimise", "on_error", "retry"}
     ),
-    spec.Batch: frozenset({"tokens"}),
+    spec.Batch: frozenset({"tokens", "result"}),
     spec.Budget: frozenset({"time", "memory", "disk", "download"}),
     spec.Retry: frozenset({"attempts", "backoff", "patience"}),
 }

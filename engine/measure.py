@@ -38,7 +38,6 @@ from patchclamp.engine.answering import (
     asking,
     clean_asking,
     collect,
-    count_passes,
 )
 from patchclamp.engine.assemble import assemble
 from patchclamp.engine.attributing import Scores, score_dataset, score_record, scores_of
@@ -46,6 +45,7 @@ from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.circuits import circuit_dataset
 from patchclamp.engine.costs import check_space
 from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
+from patchclamp.engine.efforts import effort_of, score_passes
 from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
 from patchclamp.engine.plan import Plan, make_plan
@@ -55,6 +55,7 @@ from patchclamp.engine.recording import distinct, outstanding, record_clean
 from patchclamp.engine.records import Cache
 from patchclamp.engine.rig import Rig, rig_of
 from patchclamp.engine.screen import screen, screened_sets
+from patchclamp.engine.sizes import most_rows
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.whole import write_whole
@@ -232,16 +233,19 @@ def passes_due(plan: Plan, cache: Cache) -> int:
     """Return how many batches a run has left to put through the model."""
     work = outstanding(plan, cache, [clean_asking(plan, name) for name in plan.answered()])
     tokens = plan.loaded.spec.run.batch.tokens
-    clean = sum(len(plan.sets[w.stimuli].batches(w.rows, tokens)) for w in work)
+    clean = sum(
+        len(plan.sets[w.stimuli].batches(w.rows, tokens, most_rows(plan, w.captures, w.stimuli)))
+        for w in work
+    )
     changed = 0
     for name, conditions in plan.conditions().items():
         internal = [capture for capture in plan.captures if capture.internal]
         asked = asking(plan, name, conditions, Values(plan, internal))
         if conditions and cache.find(asked.record) is None:
             optimise = plan.loaded.spec.run.optimise
-            changed += count_passes(plan, name, conditions, optimise=optimise)[0]
+            changed += effort_of(plan, name, conditions, optimise=optimise).passes
     scored = sum(
-        plan.batches(reading.own, beside=reading.beside)
+        score_passes(plan, reading)
         for reading in plan.score_readings()
         if cache.find(score_record(plan, reading)) is None
     )

@@ -11,11 +11,11 @@ import torch
 from patchclamp.engine.backend import Backend, Begins, Pending, Prefix, Step, begin
 from patchclamp.engine.batches import Batch, pad
 from patchclamp.engine.plan import Plan
-from patchclamp.engine.savings import Pack, Session
+from patchclamp.engine.savings import Pack, Sweep
 from patchclamp.registry.errors import ModelError
 
 Found = dict[str, torch.Tensor]
-Together = TypeVar("Together", Batch, Pack, Session)
+Together = TypeVar("Together", Batch, Pack, Sweep)
 """What goes through the model at once."""
 
 
@@ -65,7 +65,7 @@ class Passes:
     tokens: int = field(init=False)
     run_so_far: int = field(default=0, init=False)
     done: int = field(default=0, init=False)
-    """Batches that have been run; guards' own passes are none."""
+    """Passes whose results are kept; guards' own are none."""
     pending: int = field(default=0, init=False)
     """Passes that a server has and that are not waited for."""
 
@@ -78,16 +78,17 @@ class Passes:
         rows: Sequence[int],
         *,
         beside: int = 1,
+        most: int | None = None,
         ahead: Callable[[Batch], Inputs] | None = None,
     ) -> Iterator[Batch]:
-        """Yield batches of some stimuli, so many times `beside` one another in a pass.
+        """Yield batches of some stimuli, at `most` so many, so many times `beside` one another.
 
         They are smaller once memory has run out. With `ahead`, which prepares them, a server is
         sent some of them before the first is yielded.
         """
         of_set, left = self.plan.sets[name], list(rows)
         while left:
-            budget, packed = self.tokens, of_set.batches(left, max(1, self.tokens // beside))
+            budget, packed = self.tokens, of_set.batches(left, max(1, self.tokens // beside), most)
             left = []
             for number, batch in enumerate(packed):
                 if ahead is not None and number % AHEAD == 0:
@@ -97,9 +98,7 @@ class Passes:
                     left = sorted(row for later in packed[number + 1 :] for row in later.rows)
                     break
 
-    def send(
-        self, ones: Sequence[Together], prepare: Callable[[Together], Inputs | Relay]
-    ) -> None:
+    def send(self, ones: Sequence[Together], prepare: Callable[[Together], Inputs | Relay]) -> None:
         """Let a server have passes before the first of them is waited for; here, do nothing.
 
         So they wait in its queue beside one another, and not one after the other.
@@ -129,21 +128,27 @@ class Passes:
         return self._run(name, pack, prepare, self._half_packs, left)
 
     def run_session(
-        self, name: str, session: Session, prepare: Callable[[Session], Relay]
-    ) -> Iterator[tuple[Session, list[Found]]]:
+        self, name: str, session: Sweep, prepare: Callable[[Sweep], Relay]
+    ) -> Iterator[tuple[Sweep, list[Found]]]:
         """Run a session, or its halves where it does not fit into memory, each in one request."""
-        return self._run(name, session, prepare, self._half_sessions)
+        return self._run(name, session, prepare, self._half_sweeps)
 
     def _run(
         self,
         name: str,
         one: Together,
-        prepare: Callable[[Together], Any],
+        prepare: Callable[[Together], Inputs | Relay],
         halved: Callable[[str, Together, BaseException], list[Together]],
         left: Found | None = None,
     ) -> Iterator[tuple[Together, Any]]:
+        found: Any
+        before = self.run_so_far
         try:
-            found = self.put_through(prepare(one), left)
+            inputs = prepare(one)
+            if isinstance(inputs, Relay):
+                found = self.pass_on(inputs)
+            else:
+                found = self.put_through(inputs, left)
         except Pending:
             self.pending += 1
             return
@@ -152,9 +157,10 @@ class Passes:
                 raise
             halves = halved(name, one, error)
         else:
+            ran = self.run_so_far - before
             yield one, found
             # Only now has what it gave been kept.
-            self.done += 1
+            self.done += ran
             self.advance(name)
             return
         # Outside the handler, where the failed pass's tensors are no longer held.
@@ -172,21 +178,19 @@ class Passes:
         """Run token ids through the model; stops early where no logits are read."""
         return self.put_through(whole(ids, steps))
 
-    def put_through(self, inputs: Inputs | Relay, left: Found | None = None) -> Any:
+    def put_through(self, inputs: Inputs, left: Found | None = None) -> Found:
         """Run what is prepared through the model; stops early where no logits are read.
 
-        `left` is what the clean pass left that it begins with. A relay gives what each of its
-        parts found.
+        `left` is what the clean pass left that it begins with.
         """
-        if isinstance(inputs, Relay):
-            return self._relay(inputs)
         self.run_so_far += 1
         steps, prefix = inputs.steps, inputs.prefix
         if inputs.begins is not None:
             steps, prefix = begin(steps, inputs.begins, left or {})
         return self.backend.forward(inputs.tensors, steps, stop=_stops(inputs), prefix=prefix)
 
-    def _relay(self, relay: Relay) -> list[Found]:
+    def pass_on(self, relay: Relay) -> list[Found]:
+        """Run a relay, on a server in one request; returns what each of its parts found."""
         together = getattr(self.backend, "relay", None)
         if together is None:
             left = None if relay.clean is None else self.put_through(relay.clean)
@@ -196,12 +200,12 @@ class Passes:
         found: list[Found] = together(passes)
         return found
 
-    def _half_sessions(self, name: str, session: Session, error: BaseException) -> list[Session]:
+    def _half_sweeps(self, name: str, session: Sweep, error: BaseException) -> list[Sweep]:
         packs = session.packs
         if len(packs) > 1:
             half = (len(packs) + 1) // 2
-            return [Session(packs[:half]), Session(packs[half:])]
-        return [Session((pack,)) for pack in self._half_packs(name, packs[0], error)]
+            return [Sweep(packs[:half]), Sweep(packs[half:])]
+        return [Sweep((pack,)) for pack in self._half_packs(name, packs[0], error)]
 
     def _half_packs(self, name: str, pack: Pack, error: BaseException) -> list[Pack]:
         """Halve the conditions of a pack, or the stimuli of its only one."""

@@ -152,33 +152,13 @@ class Plan:
         """The stimulus sets of the spec; the others are of partners, with another's answers."""
         return {name: of_set for name, of_set in self.sets.items() if "|" not in name}
 
-    def batches(self, name: str, *, beside: int = 1) -> int:
-        """Number of batches of a whole set, whose stimuli stand so many times in a pass."""
+    def batches(self, name: str, *, beside: int = 1, most: int | None = None) -> int:
+        """Number of batches of a whole set, whose stimuli stand so many times in a pass.
+
+        They have `most` stimuli.
+        """
         of_set, tokens = self.sets[name], self.loaded.spec.run.batch.tokens
-        return len(of_set.batches(range(len(of_set.table)), max(1, tokens // beside)))
-
-    def score_passes(self) -> int:
-        """Number of passes that attribute, forward and backward."""
-        readings = self.score_readings()
-        return sum(self.batches(reading.own, beside=reading.beside) for reading in readings)
-
-    def backward_passes(self) -> int:
-        """Number of backward passes of a batch: one for each number that is differentiated."""
-        objectives = {
-            (c.stimuli, c.gradient.of, c.gradient.at)
-            for c in self.captures
-            if c.gradient is not None
-        }
-        return sum(self.batches(name) for name, _, _ in objectives) + self.score_passes()
-
-    def clean_passes(self) -> int:
-        """Number of forward passes of a batch without changes, if nothing was measured before."""
-        clean = self.backward_passes()
-        for name in self.clean_sets():
-            of_set = [c for c in self.captures if c.stimuli == name]
-            if name in self.answered() or any(c.gradient is None for c in of_set):
-                clean += self.batches(name)
-        return clean
+        return len(of_set.batches(range(len(of_set.table)), max(1, tokens // beside), most))
 
 
 Kind = TypeVar("Kind", bound=Reading)

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from time import monotonic
 
 from patchclamp.analyses.asking import ScoreReading
-from patchclamp.engine.answering import all_passes, changed_passes, clean_asking
+from patchclamp.engine.answering import clean_asking
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import (
     WORTH,
-    capture_bytes,
     cheaper,
     disk_bytes,
     memory_bytes,
     parameters,
-    score_bytes,
-    sizes,
 )
+from patchclamp.engine.efforts import all_passes, backward_passes, changed_effort
 from patchclamp.engine.measure import passes_due
 from patchclamp.engine.plan import Plan, make_plan, of_kind
 from patchclamp.engine.problems import Problems
@@ -28,6 +26,7 @@ from patchclamp.engine.records import Cache, open_cache
 from patchclamp.engine.remote.costs import check_remote, in_words
 from patchclamp.engine.rig import rig_of
 from patchclamp.engine.screen import screened_sets
+from patchclamp.engine.sizes import capture_bytes, score_bytes, sizes
 from patchclamp.engine.token_table import token_table
 from patchclamp.specs.load import load
 from patchclamp.specs.quantities import said
@@ -134,14 +133,14 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
     distinct = sum(len(changes) for changes in plan.conditions().values())
     passes = all_passes(plan)
     forward = _count(passes, "forward pass", "forward passes")
-    backward = plan.backward_passes()
+    backward = backward_passes(plan)
     if backward:
         forward += f", {_count(backward, 'backward pass', 'backward passes')}"
     clean = _count(len(plan.clean_sets()), "set", "sets")
     due = passes_due(plan, cache)
-    plain, (changed, work) = all_passes(plan, optimise=False), changed_passes(plan)
+    plain, changed = all_passes(plan, optimise=False), changed_effort(plan)
     if distinct and plan.loaded.spec.run.optimise:
-        whole = passes - changed + work
+        whole = passes - changed.passes + changed.work
         forward += f" (worth {whole:.3g} whole ones; {plain} without savings)"
     yield (
         f"  {forward}: {clean} clean, {_count(distinct, 'intervention', 'interventions')}"
@@ -173,7 +172,7 @@ def time_in_words(plan: Plan, cache: Cache) -> str:
             seconds.append(monotonic() - started)
     # The first batch also pays for what is done once; a backward pass takes about two forward.
     each = min(seconds)
-    whole = each * (due + 2 * plan.backward_passes())
+    whole = each * (due + 2 * backward_passes(plan))
     return f"time: about {_duration(whole)} on {rig.device}, at {_duration(each)} a batch"
 
 

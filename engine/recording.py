@@ -15,6 +15,7 @@ from patchclamp.engine.passes import Found, Inputs, Passes, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.shards import write_shard
+from patchclamp.engine.sizes import most_rows
 from patchclamp.engine.steps import (
     capture_steps,
     in_order,
@@ -24,7 +25,6 @@ from patchclamp.engine.steps import (
 )
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import GuardError
-from patchclamp.specs.captures import Gradient
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
         def steps(batch: Batch, part: Work = part) -> Inputs:
             return prepare(passes.plan, part, batch)
 
-        for every in passes.batches(part.stimuli, part.rows, ahead=steps):
+        most = most_rows(passes.plan, part.captures, part.stimuli)
+        for every in passes.batches(part.stimuli, part.rows, most=most, ahead=steps):
             for batch, found in passes.run(part.stimuli, every, steps):
                 for capture in part.captures:
                     tensors, rows = gather(passes.plan, capture, batch.rows, found)

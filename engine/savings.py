@@ -63,19 +63,20 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class Session:
-    """Packs that one request takes to a server, behind the clean pass that they begin with."""
-
-    packs: tuple[Pack, ...]
-
-
-@dataclass(frozen=True)
 class Sweep:
-    """What a clean pass of a batch must leave, and the passes under conditions."""
+    """Passes under conditions, and what a clean pass before them must leave."""
 
-    streams: tuple[int, ...]
-    past: bool
     packs: tuple[Pack, ...]
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Layers whose stream must be left."""
+        return tuple(sorted({pack.start for pack in self.packs} - {0}))
+
+    @property
+    def past(self) -> bool:
+        """Whether keys and values must be left."""
+        return any(pack.past for pack in self.packs)
 
     @property
     def clean(self) -> bool:
@@ -98,18 +99,47 @@ def plain(wanted: Sequence[Wanted]) -> Sweep:
     >>> len(plain([Wanted(0, (0, 1), 2, None), Wanted(1, (0, 1), 2, None)]).packs)
     2
     """
-    return Sweep((), False, tuple(Pack(0, False, (one,)) for one in wanted))
+    return Sweep(tuple(Pack(0, False, (one,)) for one in wanted))
 
 
-def sessions_of(packs: Sequence[Pack]) -> tuple[Session, ...]:
-    """Cut packs into sessions.
+def sessions_of(sweep: Sweep, *, most: int | None = None) -> tuple[Sweep, ...]:
+    """Cut a sweep into sessions, each of which is one request to a server: a clean pass, if its
+    packs need one, and they. With `most`, they have no more rows than that in all.
 
-    >>> packs = plain([Wanted(number, (0,), 0, None) for number in range(20)]).packs
-    >>> [len(session.packs) for session in sessions_of(packs)]
+    >>> sweep = plain([Wanted(number, (0, 1), 0, None) for number in range(20)])
+    >>> [len(session.packs) for session in sessions_of(sweep)]
     [8, 8, 4]
+    >>> [len(session.packs) for session in sessions_of(sweep, most=7)]
+    [3, 3, 3, 3, 3, 3, 2]
     """
-    starts = range(0, len(packs), _TOGETHER)
-    return tuple(Session(tuple(packs[start : start + _TOGETHER])) for start in starts)
+    sessions: list[list[Pack]] = []
+    rows = 0
+    for pack in [small for whole in sweep.packs for small in _small(whole, most)]:
+        more = sum(len(part.rows) for part in pack.parts)
+        full = most is not None and rows + more > most
+        if not sessions or len(sessions[-1]) == _TOGETHER or full:
+            sessions.append([])
+            rows = 0
+        sessions[-1].append(pack)
+        rows += more
+    return tuple(Sweep(tuple(packs)) for packs in sessions)
+
+
+def _small(pack: Pack, most: int | None) -> list[Pack]:
+    """Cut a pack into some of no more rows than `most`."""
+    if most is None or sum(len(part.rows) for part in pack.parts) <= most:
+        return [pack]
+    cut: list[list[Wanted]] = []
+    room = 0
+    for part in pack.parts:
+        rows = part.rows
+        while rows:
+            if not room:
+                cut.append([])
+                room = most
+            cut[-1].append(replace(part, rows=rows[:room]))
+            room, rows = room - len(rows[:room]), rows[room:]
+    return [replace(pack, parts=tuple(parts)) for parts in cut]
 
 
 def sweep_of(
@@ -141,8 +171,7 @@ def sweep_of(
             least = length if past == "counted" else 0
             parts = _parts(of_start, [sizes[one.number] for one in of_start], budget, least=least)
             packs += [Pack(start, is_late, part) for part in parts]
-    streams = tuple(sorted({pack.start for pack in packs} - {0}))
-    return Sweep(streams, late_saves, tuple(packs))
+    return Sweep(tuple(packs))
 
 
 def _from(
@@ -177,7 +206,11 @@ def _parts(
     longest, rows = 0, 0
     for i in order:
         more = len(members[i].rows)
-        if parts and (rows + more) * max(longest, least) <= budget and sizes[i] >= _SPREAD * longest:
+        if (
+            parts
+            and (rows + more) * max(longest, least) <= budget
+            and sizes[i] >= _SPREAD * longest
+        ):
             parts[-1].append(members[i])
             rows += more
         else:

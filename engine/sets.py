@@ -30,12 +30,16 @@ class SetPlan:
         """Tokens of each stimulus, special ones included."""
         return np.array([len(ids) for ids in self.tokens.ids])
 
-    def batches(self, rows: Sequence[int], tokens: int) -> tuple[Batch, ...]:
+    def batches(
+        self, rows: Sequence[int], tokens: int, most: int | None = None
+    ) -> tuple[Batch, ...]:
         """Pack some of the stimuli, by row number, into batches of at most so many tokens.
 
-        Answers of several tokens take several rows, each with the text before it.
+        Answers of several tokens take several rows, each with the text before it. A batch has at
+        `most` so many stimuli.
         """
-        packed = pack([int(self.lengths[row]) for row in rows], tokens // self.tokens.rows_each)
+        lengths = [int(self.lengths[row]) for row in rows]
+        packed = pack(lengths, tokens // self.tokens.rows_each, most)
         return tuple(Batch(tuple(rows[i] for i in b.rows), b.length) for b in packed)
 
 

@@ -25,6 +25,9 @@ class Batch(Model):
 
     tokens: int = Field(default=8192, ge=1)
     """Tokens in a batch, padding included; a longer stimulus is a batch of its own."""
+    result: Size = 64 << 20
+    """Bytes that a server sends back for one request, at most, before they are compressed; batches
+    are smaller where they would give more."""
 
 
 class Budget(Model):

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from patchclamp.analyses.circuit_tables import SIZES, areas
 from patchclamp.engine import run
+from patchclamp.engine.efforts import backward_passes
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.plan_text import describe_plan
 from patchclamp.engine.records import Cache
@@ -350,6 +351,6 @@ def test_a_plan_says_what_is_scored_and_at_how_many_points(tmp_path: Path) -> No
     assert "analyses.clean: scores of 15 nodes in words, gradients at 1 point, 1.54 kB" in said
     assert "analyses.edges: scores of 16 senders x 40 receivers in words, gradients at 6" in said
     # Both runs and each point stand beside one another in a pass, which is one backward pass.
-    assert plan.score_passes() == len(plan.score_readings())
-    assert f"{plan.score_passes()} backward passes" in said
+    assert backward_passes(plan) == len(plan.score_readings())
+    assert f"{backward_passes(plan)} backward passes" in said
     assert "disk at most 0 bytes" not in said

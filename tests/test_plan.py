@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tiny
-from patchclamp.engine.answering import all_passes
+from patchclamp.engine.efforts import all_passes
 from patchclamp.engine.plan import make_plan
 from patchclamp.registry.errors import SpecError
 from patchclamp.specs.load import loads

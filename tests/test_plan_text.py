@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from patchclamp.engine import cli
-from patchclamp.engine.answering import all_passes
-from patchclamp.engine.costs import sizes
+from patchclamp.engine.efforts import all_passes
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.plan_text import describe_plan
 from patchclamp.engine.records import Cache
 from patchclamp.engine.run import run
+from patchclamp.engine.sizes import sizes
 from patchclamp.registry.errors import BudgetError
 from patchclamp.specs.load import load
 

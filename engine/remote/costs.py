@@ -11,22 +11,28 @@ from dataclasses import dataclass
 
 from patchclamp.analyses.asking import ScoreReading
 from patchclamp.analyses.readings import CaptureReading, GenerationReading, MetricReading
-from patchclamp.engine.answering import all_passes
 from patchclamp.engine.captures import CapturePlan
-from patchclamp.engine.costs import WORTH, capture_bytes, cheaper, shard_bytes
-from patchclamp.engine.plan import Plan
+from patchclamp.engine.costs import WORTH, cheaper
+from patchclamp.engine.efforts import changed_effort, clean_passes
+from patchclamp.engine.plan import Plan, of_kind
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.recording import by_objective
+from patchclamp.engine.sizes import (
+    answer_bytes,
+    capture_bytes,
+    most_rows,
+    result_bytes,
+    score_bytes,
+    shard_bytes,
+)
 from patchclamp.registry import BACKENDS
 from patchclamp.specs.backends import DRAWN, GENERATION, GRADIENTS, READS, cannot
 from patchclamp.specs.quantities import said
 
-SOURCE = 16 << 10
-"""Bytes of a request beside its tokens: source of what runs there, steps; measured at 14 kB."""
+SOURCE = 20 << 10
+"""Bytes of a request beside its tokens: source of what runs there, steps; measured at 17 kB."""
 _TOKEN = 4
 """Bytes up for a token, its mask and its position, compressed."""
-_ANSWER = 96
-"""Bytes down for a stimulus under a condition: up to twelve numbers in float64."""
-_ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 Path = tuple[str | int, ...]
 
@@ -42,21 +48,17 @@ class Traffic:
 
 
 def traffic(plan: Plan) -> Iterator[Traffic]:
-    """Yield what a plan brings back: each capture, the answers, and whole distributions."""
+    """Yield what a plan brings back: each capture, what is attributed, and the answers."""
     for capture in plan.captures:
         finite = 8 * len(capture.chosen.rows) * len(capture.layers)
         down = shard_bytes(plan, capture) + finite
         path = _path(plan, capture)
         yield Traffic(".".join(map(str, path[:2])), path, down, capture)
+    for (name, _), reading in of_kind(plan.readings, ScoreReading).items():
+        yield Traffic(f"scores of {name}", ("analyses", name), score_bytes(plan, reading))
     for name in plan.answered():
-        count = len(plan.sets[name].table)
-        conditions = len(plan.conditions().get(name, ()))
-        yield Traffic(f"answers of {name}", ("stimuli", name), _ANSWER * count * (1 + conditions))
-        if "distribution" in plan.reads(name):
-            whole = count * int(plan.model.config.vocab_size) * _ITEM[plan.model.choice.dtype]
-            path = _diverging(plan, name)
-            # It comes back once, and goes up with each condition.
-            yield Traffic(f"distributions of {name}", path, whole * (1 + conditions))
+        units = len(plan.sets[name].table) * (1 + len(plan.conditions().get(name, ())))
+        yield Traffic(f"answers of {name}", ("stimuli", name), answer_bytes(plan, name) * units)
 
 
 def _path(plan: Plan, capture: CapturePlan) -> Path:
@@ -68,11 +70,6 @@ def _path(plan: Plan, capture: CapturePlan) -> Path:
         if capture.name in named:
             return ("analyses", name)
     return ("interventions",)
-
-
-def _diverging(plan: Plan, stimuli: str) -> Path:
-    found = (name for (name, _), r in plan.metric_readings().items() if r.asked == stimuli)
-    return ("analyses", next(found))
 
 
 def check_remote(plan: Plan) -> None:
@@ -96,6 +93,7 @@ def check_remote(plan: Plan) -> None:
             one = cannot(backend, path, what, capability)
             problems.add(one.path, one.code, one.message, allowed=one.allowed)
     _check_download(plan, problems)
+    _check_result(plan, problems)
     problems.raise_if_any()
 
 
@@ -117,6 +115,22 @@ def _needs(plan: Plan) -> Iterator[tuple[Path, str, str]]:
                 changes = [change for of in reading.conditions for change in of.changes]
                 if any(change.into for change in changes):
                     yield path, "edges are cut by what norms and projections do", READS
+
+
+def _check_result(plan: Plan, problems: Problems) -> None:
+    """P427: what one stimulus gives is within the limit of a request's result."""
+    limit = int(plan.loaded.spec.run.batch.result)
+    for name in plan.sets:
+        for part in by_objective([c for c in plan.captures if c.stimuli == name]):
+            need = sum(result_bytes(plan, part, name))
+            if need > limit:
+                capture = max(part, key=lambda one: result_bytes(plan, (one,), name))
+                one = Traffic(".".join(map(str, _path(plan, capture)[:2])), (), 0, capture)
+                message = (
+                    f"one stimulus brings {said(need)} in one request, and 'run.batch.result' "
+                    f"allows {said(limit)}; the most is {one.name}{_instead(plan, one)}"
+                )
+                problems.add(_path(plan, capture), "P427", message)
 
 
 def _check_download(plan: Plan, problems: Problems) -> None:
@@ -145,9 +159,7 @@ def _check_download(plan: Plan, problems: Problems) -> None:
 def _instead(plan: Plan, one: Traffic) -> str:
     """Say what would be less: a reduction, which the server does."""
     if one.capture is None:
-        if not one.name.startswith("distributions"):
-            return ""
-        return ": a divergence from the clean run needs whole distributions; 'logit_diff' does not"
+        return ""
     less = [
         f"'{other.words}' brings {said(other.bytes)}"
         for other in cheaper(plan, one.capture)
@@ -157,8 +169,9 @@ def _instead(plan: Plan, one: Traffic) -> str:
 
 
 def in_words(plan: Plan) -> Iterator[str]:
-    """Yield what a plan says of a server: requests, and bytes up and down."""
-    requests = all_passes(plan)
+    """Yield what a plan says of a server: requests, sessions, and bytes up and down."""
+    changed = changed_effort(plan)
+    requests = clean_passes(plan) + changed.requests
     tokens = sum(
         int(of.tokens.longest)
         * len(of.table)
@@ -170,7 +183,28 @@ def in_words(plan: Plan) -> Iterator[str]:
     down = sum(one.down for one in found)
     yield (
         f"  server: {requests} requests and a few more that guards make; about {said(up)} up, at "
-        f"most {said(down)} down"
+        f"most {said(down)} down, at most {said(_largest(plan))} for one of them"
     )
+    if changed.requests:
+        conditions = sum(map(len, plan.conditions().values()))
+        yield (
+            f"    {conditions} conditions in {changed.requests} sessions of {changed.passes} passes"
+            f", worth {changed.work:.3g} whole ones; what they begin with stays there"
+        )
     for one in found:
         yield f"    {one.name}: {said(one.down)} down"
+
+
+def _largest(plan: Plan) -> int:
+    """Return the most bytes that the result of one request has, before it is compressed."""
+    largest = 0
+    for name in plan.clean_sets():
+        captures = [capture for capture in plan.captures if capture.stimuli == name]
+        for part in by_objective(captures) or [()]:
+            each, once = result_bytes(plan, part, name)
+            of_set, most = plan.sets[name], most_rows(plan, part, name)
+            batches = of_set.batches(
+                range(len(of_set.table)), plan.loaded.spec.run.batch.tokens, most
+            )
+            largest = max(largest, *(once + each * len(batch.rows) for batch in batches))
+    return largest
