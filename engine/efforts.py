@@ -11,7 +11,7 @@ from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.conditions import Sweeping, batch_sweep, needs_clean
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.savings import sessions_of
-from patchclamp.engine.sizes import most_rows, most_scored
+from patchclamp.engine.sizes import most_rows, most_scored, result_bytes
 from patchclamp.engine.values import Values
 
 Changes = tuple[Change, ...]
@@ -19,22 +19,27 @@ Changes = tuple[Change, ...]
 
 @dataclass(frozen=True)
 class Effort:
-    """Forward passes, how many whole ones they are worth, and the requests that they take to a
-    server."""
+    """Forward passes, how many whole ones they are worth, the requests that they take to a server,
+    and the most bytes of the result of one."""
 
     passes: int = 0
     work: float = 0.0
     requests: int = 0
+    result: int = 0
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
-            self.passes + other.passes, self.work + other.work, self.requests + other.requests
+            self.passes + other.passes,
+            self.work + other.work,
+            self.requests + other.requests,
+            max(self.result, other.result),
         )
 
 
 def effort_of(plan: Plan, name: str, conditions: Sequence[Changes], *, optimise: bool) -> Effort:
     """Return what a set takes under conditions."""
     of_set, total = plan.sets[name], Effort()
+    each, once = result_bytes(plan, (), name)
     sweeping = Sweeping(plan, name, tuple(conditions), plan.reads(name), Values(plan), optimise)
     for batch in of_set.batches(range(len(of_set.table)), plan.loaded.spec.run.batch.tokens):
         whole = batch_sweep(sweeping, batch, dict.fromkeys(range(len(conditions)), batch.rows))
@@ -42,7 +47,9 @@ def effort_of(plan: Plan, name: str, conditions: Sequence[Changes], *, optimise:
             clean = needs_clean(sweeping, sweep)
             work = sweep.work(plan.model.shape.layers, batch.length, len(batch.rows))
             again = "distribution" in sweeping.reads and not sweep.past
-            total += Effort(len(sweep.packs) + clean, work + again, 1)
+            rows = sum(len(part.rows) for pack in sweep.packs for part in pack.parts)
+            result = once + each * rows
+            total += Effort(len(sweep.packs) + clean, work + again, 1, result)
     return total
 
 

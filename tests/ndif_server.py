@@ -57,6 +57,7 @@ FAULTS: dict[str, Any] = {
     "env": {},  # packages whose version the server gives wrongly
     "status": None,  # what it says of its models, None for the truth
     "inline": 8 << 20,  # bytes up to which a result rides on the socket
+    "limit": None,  # bytes that no result may have, before it is compressed
 }
 
 
@@ -141,8 +142,15 @@ class Server(ThreadingHTTPServer):
                 self.tell(request, job, Status.ERROR, faults["fail"].pop(0))
                 return
             with self.running, one_block():
-                data = self.answer(request, blob)
-            self.log.append({"job": job, "up": len(blob), "down": len(data)})
+                started = time.process_time()
+                data, size = self.answer(request, blob)
+                spent = time.process_time() - started
+            if faults["limit"] is not None and size > faults["limit"]:
+                self.tell(request, job, Status.ERROR, f"a result of {size} bytes is too large")
+                return
+            self.log.append(
+                {"job": job, "up": len(blob), "down": len(data), "size": size, "cpu": spent}
+            )
             if request.session_id in self.sockets and len(data) <= faults["inline"]:
                 self.tell(request, job, Status.COMPLETED, "done", data)
                 return
@@ -157,8 +165,8 @@ class Server(ThreadingHTTPServer):
             said = "".join(traceback.format_exception(type(error), error, kept))
             self.tell(request, job, Status.ERROR, said)
 
-    def answer(self, request: RequestModel, blob: bytes) -> bytes:
-        """Run a block and return what it saved, as NDIF sends it."""
+    def answer(self, request: RequestModel, blob: bytes) -> tuple[bytes, int]:
+        """Run a block and return what it saved, as NDIF sends it, and its size before that."""
         model = self.model(request.model_key)
         model._remoteable_set_env(request.env)
         known = model._remoteable_persistent_objects()
@@ -180,7 +188,8 @@ class Server(ThreadingHTTPServer):
         buffer = io.BytesIO()
         torch.save(found, buffer)
         data = buffer.getvalue()
-        return zstandard.ZstdCompressor(level=3).compress(data) if request.compress else data
+        sent = zstandard.ZstdCompressor(level=3).compress(data) if request.compress else data
+        return sent, len(data)
 
 
 def frame(payload: bytes, *, text: bool) -> bytes:

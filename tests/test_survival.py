@@ -238,11 +238,11 @@ def test_a_batch_without_memory_is_halved(
     sizes: list[int] = []
     put_through = passes.Passes.put_through
 
-    def limited(self: Any, inputs: Any) -> Any:
+    def limited(self: Any, inputs: Any, *left: Any) -> Any:
         sizes.append(inputs.tensors["input_ids"].numel())
         if sizes[-1] > 30:
             raise RuntimeError(message)
-        return put_through(self, inputs)
+        return put_through(self, inputs, *left)
 
     monkeypatch.setattr(passes.Passes, "put_through", limited)
     shutil.rmtree(place.folder / "halved", ignore_errors=True)
@@ -259,7 +259,7 @@ def test_a_batch_without_memory_is_halved(
 def test_one_stimulus_without_memory_is_named(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: Any, inputs: Any) -> Any:
+    def never(self: Any, *inputs: Any) -> Any:
         raise RuntimeError(MESSAGES["cpu"])
 
     monkeypatch.setattr(passes.Passes, "put_through", never)
@@ -270,7 +270,7 @@ def test_one_stimulus_without_memory_is_named(
 def test_other_errors_of_a_pass_are_no_lack_of_memory(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Any, inputs: Any) -> Any:
+    def broken(self: Any, *inputs: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(passes.Passes, "put_through", broken)

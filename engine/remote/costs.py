@@ -124,7 +124,7 @@ def _check_result(plan: Plan, problems: Problems) -> None:
         for part in by_objective([c for c in plan.captures if c.stimuli == name]):
             need = sum(result_bytes(plan, part, name))
             if need > limit:
-                capture = max(part, key=lambda one: result_bytes(plan, (one,), name))
+                capture = max(part, key=lambda one: sum(result_bytes(plan, (one,), name)))
                 one = Traffic(".".join(map(str, _path(plan, capture)[:2])), (), 0, capture)
                 message = (
                     f"one stimulus brings {said(need)} in one request, and 'run.batch.result' "
@@ -183,7 +183,8 @@ def in_words(plan: Plan) -> Iterator[str]:
     down = sum(one.down for one in found)
     yield (
         f"  server: {requests} requests and a few more that guards make; about {said(up)} up, at "
-        f"most {said(down)} down, at most {said(_largest(plan))} for one of them"
+        f"most {said(down)} down, at most {said(max(_largest(plan), changed.result))} for one of "
+        "them"
     )
     if changed.requests:
         conditions = sum(map(len, plan.conditions().values()))
@@ -196,7 +197,7 @@ def in_words(plan: Plan) -> Iterator[str]:
 
 
 def _largest(plan: Plan) -> int:
-    """Return the most bytes that the result of one request has, before it is compressed."""
+    """Return the most bytes of the result of a request without changes, before compression."""
     largest = 0
     for name in plan.clean_sets():
         captures = [capture for capture in plan.captures if capture.stimuli == name]
