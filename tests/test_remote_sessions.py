@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def study(metric: str = "logit_diff", more: str = "") -> str:
 
 def here(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch, backend: str) -> Result:
     """Run a spec here, in the passes that it takes on a server."""
-    row = dataclasses.replace(BACKENDS["nnsight"], past=BACKENDS[backend].past)
+    row = BACKENDS["nnsight"]._replace(past=BACKENDS[backend].past)
     monkeypatch.setitem(BACKENDS._entries, "nnsight", row)
     monkeypatch.setattr(Plan, "remote", True)
     path = written(folder, text.replace(f"backend: {backend},", "backend: nnsight,"))
@@ -129,8 +128,8 @@ def test_results_keep_within_a_servers_limit(
 ) -> None:
     server.fails(limit=limit << 10)
     assert old in STUDY
+    text = study().replace(old, new)
     with pytest.raises(RemoteError, match=r"a result of \d+ bytes is too large"):
-        text = study().replace(old, new)
         run(written(tmp_path, text), out=tmp_path, cache=tmp_path / "c0")
     before = len(server.log())
     text = study(more=f"batch: {{result: {limit}KiB}}, ").replace(old, new)
