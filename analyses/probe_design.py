@@ -81,6 +81,7 @@ class Question:
     `design` and the `tested` one, the same where folds are held out; `labellings` (labelling,
     row) begin with the true one, which the permuted ones follow; `whole` trains on all rows;
     `weights` (draw, tested row) of scores: all rows once, and then the bootstrap's draws;
+    `uniform` (draw, tested row), 0 to 1, the same in a group, of calibrated read-outs;
     `choosing` says how units are chosen, None takes all.
     """
 
@@ -92,6 +93,7 @@ class Question:
     estimator: Estimator
     labellings: NDArray[np.int64]
     weights: NDArray[np.float64]
+    uniform: NDArray[np.float64]
     context: Context
     choosing: Choosing | None = None
 

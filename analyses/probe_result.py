@@ -8,7 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from patchclamp.analyses.bootstrap import interval_words, percentile_interval
+from patchclamp.analyses.bootstrap import (
+    calibration_interval,
+    interval_words,
+    percentile_interval,
+)
 from patchclamp.analyses.patterns import Variables, meaning, p_variables
 from patchclamp.analyses.permutation import description, p_max, p_value
 from patchclamp.analyses.probe_answers import Answer, Pair, Places, drawn
@@ -28,6 +32,7 @@ SCORES = {
     "auroc": ("1", "chance that a stimulus of a class has a higher decision than one outside"),
     "log_loss": ("nat", "mean of -log p of the true class"),
     "calibration_error": ("1", "mean distance of confidence and accuracy, in 10 bins"),
+    "calibrated_error": ("1", "mean calibration error of a read-out whose confidence is right"),
 }
 """Units and meaning of every score."""
 
@@ -78,7 +83,13 @@ def score_meaning(name: str, remark: str = "") -> dict[str, str]:
 
 def _scores(question: Question, places: Places, answers: Sequence[Answer]) -> Variables:
     """Return every score of the true labels with its interval."""
-    return _with_intervals(question, places, [answer.scores for answer in answers], "", "")
+    scores = [answer.scores for answer in answers]
+    found = _with_intervals(question, places, scores, "", "")
+    name = "calibrated_error"
+    if name in scores[0]:
+        means = places.stack([one[name].mean() for one in scores])
+        found[name] = (places.dims, means, score_meaning(name))
+    return found
 
 
 def _with_intervals(
@@ -86,9 +97,13 @@ def _with_intervals(
 ) -> Variables:
     """Return scores (draw,) of every place, the first of all rows, with their intervals."""
     variables: Variables = {}
-    for name in found[0]:
+    for name in (name for name in found[0] if name != "calibrated_error"):
         draws = places.stack([one[name] for one in found])
-        low, high = percentile_interval(draws[..., 1:], beyond(name, question.tested))
+        if name == "calibration_error":
+            calibrated = places.stack([one["calibrated_error"] for one in found])
+            low, high = calibration_interval(draws, calibrated)
+        else:
+            low, high = percentile_interval(draws[..., 1:], beyond(name, question.tested))
         over = "of the bootstrap over groups"
         for end, values, remark in (
             ("", draws[..., 0], what),

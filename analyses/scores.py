@@ -88,10 +88,26 @@ def calibration_errors(chances: Array, codes: NDArray[np.int64], weights: Array)
     that of few stimuli, and in draws that repeat some, it is too large.
     """
     confidence, correct = chances.max(axis=1), chances.argmax(axis=1) == codes
-    bins = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1
-    member = (np.minimum(bins, BINS - 1)[:, None] == np.arange(BINS)).astype(np.float64)
-    gaps = np.abs((weights * (correct - confidence)) @ member)
+    gaps = np.abs((weights * (correct - confidence)) @ _bins(confidence))
     return np.asarray(gaps.sum(axis=1) / weights.sum(axis=1))
+
+
+def calibrated_errors(chances: Array, uniform: Array) -> Array:
+    """Return calibration errors of a read-out that is right as often as it is confident: (draw,).
+
+    `chances`: (stimulus, class), probabilities; `uniform`: (draw, stimulus), 0 to 1, the same for
+    stimuli that are right or wrong together: one is right where it is below the confidence. So
+    this is the size that the error has by chance alone.
+    """
+    confidence = chances.max(axis=1)
+    gaps = np.abs(((uniform < confidence) - confidence) @ _bins(confidence))
+    return np.asarray(gaps.sum(axis=1) / len(confidence))
+
+
+def _bins(confidence: Array) -> Array:
+    """Return which bin each confidence is in: (stimulus, bin), 0 or 1."""
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1
+    return np.asarray(np.minimum(bins, BINS - 1)[:, None] == np.arange(BINS), dtype=np.float64)
 
 
 def accuracies(

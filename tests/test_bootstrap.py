@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from patchclamp.analyses.bootstrap import group_bootstrap, group_weights
+from patchclamp.analyses.bootstrap import (
+    calibration_interval,
+    group_bootstrap,
+    group_weights,
+)
+from patchclamp.analyses.scores import calibrated_errors, calibration_errors, log_chances
 from patchclamp.registry.errors import AnalysisError
 
 GROUPS = np.array([4, 4, 1, 1, 1, 7, 9, 9])
@@ -74,3 +79,32 @@ def test_draws_of_whole_groups_keep_every_class():
 def test_a_class_of_one_group_has_no_interval():
     with pytest.raises(AnalysisError, match="class number 1 has 1 group; an interval needs 2"):
         group_weights([0, 0, 1, 2], np.array([0, 0, 0, 1]), 10, np.random.default_rng(0))
+
+
+def bins_of(shares, slope, bins=10):
+    """Return the true calibration error of read-outs that say `shares` of log-odds z."""
+    odds = np.log(shares / (1 - shares))
+    right = 1 / (1 + np.exp(-slope * odds))
+    confidence, accuracy = np.maximum(shares, 1 - shares), np.where(shares > 0.5, right, 1 - right)
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [(accuracy - confidence)[number == b].sum() for b in range(bins)]
+    return np.abs(gaps).sum() / len(shares)
+
+
+@pytest.mark.parametrize(("slope", "least", "percentiles"), [(1.0, 0.93, 0.01), (0.4, 0.84, 0.9)])
+def test_the_interval_of_a_calibration_error_holds_the_true_one(slope, least, percentiles):
+    rng = np.random.default_rng(0)
+    truth = bins_of(1 / (1 + np.exp(-1.5 * rng.normal(size=400_000))), slope)
+    held = plain = 0
+    for _ in range(200):
+        odds = 1.5 * rng.normal(size=80)
+        codes = (rng.random(80) < 1 / (1 + np.exp(-slope * odds))).astype(int)
+        shares = np.exp(log_chances(odds[:, None]))
+        weights = np.concatenate([np.ones((1, 80)), rng.multinomial(80, np.full(80, 1 / 80), 400)])
+        draws = calibration_errors(shares, codes, weights)
+        low, high = calibration_interval(draws, calibrated_errors(shares, rng.random((400, 80))))
+        held += low <= truth <= high
+        low, high = np.quantile(draws[1:], [0.025, 0.975])
+        plain += low <= truth <= high
+    assert held / 200 >= least
+    assert plain / 200 <= percentiles
