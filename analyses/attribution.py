@@ -34,7 +34,8 @@ from patchclamp.analyses.scored import residuals, verification
 from patchclamp.analyses.units import heads
 from patchclamp.registry import METRICS, SITES
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_causal import Attribution, Units
+from patchclamp.specs.analyses_causal import Units
+from patchclamp.specs.analyses_circuits import Attribution
 from patchclamp.specs.inference import Bootstrap
 from patchclamp.specs.interventions import Patch
 from patchclamp.specs.positions import ALL, Positions

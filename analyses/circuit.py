@@ -36,7 +36,7 @@ from patchclamp.analyses.readings import (
 from patchclamp.analyses.units import parts
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_causal import Circuit, Given, Prune
+from patchclamp.specs.analyses_circuits import Circuit, Given, Prune
 
 
 def nodes_of(entry: Circuit, shape: ModelShape) -> dict[str, Change]:

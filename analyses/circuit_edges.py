@@ -25,7 +25,7 @@ from patchclamp.analyses.edges import Nodes, before, ends_of, parts, receiver, s
 from patchclamp.analyses.readings import Change, End, ModelShape, Readings
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_causal import PruneEdges
+from patchclamp.specs.analyses_circuits import PruneEdges
 
 Edge = tuple[str, str]
 """Names of a sender and a receiver."""

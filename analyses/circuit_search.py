@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from patchclamp.analyses.readings import Change, Condition, MetricReading, Readings
-from patchclamp.specs.analyses_causal import Circuit, Pass, Prune
+from patchclamp.specs.analyses_circuits import Circuit, Pass, Prune
 
 Measuring = Generator[Readings, Mapping[str, xr.Dataset], "NDArray[np.float64]"]
 """Yields readings, is sent their datasets, and returns values (condition, stimulus)."""

@@ -16,7 +16,8 @@ from patchclamp.analyses.paths import path_conditions
 from patchclamp.analyses.readings import Condition, Label, MetricReading, ModelShape, Readings
 from patchclamp.analyses.units import parts
 from patchclamp.registry import METRICS, SITES
-from patchclamp.specs.analyses_causal import Attribution, Patching, Units
+from patchclamp.specs.analyses_causal import Patching, Units
+from patchclamp.specs.analyses_circuits import Attribution
 from patchclamp.specs.inference import Bootstrap
 from patchclamp.specs.interventions import Patch
 

@@ -25,7 +25,7 @@ from patchclamp.analyses.readings import (
 from patchclamp.analyses.wordings import after, is_right
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import AnalysisError
-from patchclamp.specs.analyses_causal import Score, Steering
+from patchclamp.specs.analyses_steering import Score, Steering
 from patchclamp.specs.inference import Bootstrap
 
 Draw = Callable[[tuple[Change, ...], ModelShape, int], Iterator[tuple[Change, ...]]]

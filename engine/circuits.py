@@ -12,7 +12,7 @@ from patchclamp.analyses.readings import CircuitReading
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.results import open_result
 from patchclamp.registry.errors import StoreError
-from patchclamp.specs.analyses_causal import Circuit, Given
+from patchclamp.specs.analyses_circuits import Circuit, Given
 from patchclamp.specs.load import Loaded
 
 KeyPath = tuple[str | int, ...]

@@ -27,7 +27,7 @@ from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.token_table import token_table
 from patchclamp.engine.tokens import tokenise
-from patchclamp.specs.analyses_causal import Given
+from patchclamp.specs.analyses_circuits import Given
 from patchclamp.specs.analyses_descriptive import Sae
 from patchclamp.specs.cells import Cell, name_of, tells_its_cell
 from patchclamp.specs.diagnostics import Diagnostic, in_order

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import SITES
-from patchclamp.specs.analyses_causal import Given, Prune, Units
+from patchclamp.specs.analyses_causal import Units
+from patchclamp.specs.analyses_circuits import Given, Prune
 from patchclamp.specs.analyses_representation import LayerTarget
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.interventions import Place

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from patchclamp.engine.problems import Problems
 from patchclamp.registry import ANALYSES, BACKENDS, METRICS
 from patchclamp.specs import analyses_causal as causal
+from patchclamp.specs import analyses_circuits as circuits
 from patchclamp.specs import analyses_descriptive as descriptive
 from patchclamp.specs import analyses_representation as representation
 from patchclamp.specs import (
@@ -31,6 +32,7 @@ from patchclamp.specs import (
     spec,
     stimuli,
 )
+from patchclamp.specs import analyses_steering as steering
 from patchclamp.specs.walk import models_in
 
 _ROWS = frozenset(
@@ -166,10 +168,10 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
         }
     ),
     causal.Patching: _RUNS | {"units", "grid", "path", "normalise"},
-    causal.Attribution: _RUNS
+    circuits.Attribution: _RUNS
     | {"of", "units", "gradient_at", "along", "quadrature", "steps"}
     | {"verify", "faithfulness"},
-    causal.Circuit: frozenset(
+    circuits.Circuit: frozenset(
         {
             "kind",
             "stimuli",
@@ -184,8 +186,8 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "edges",
         }
     ),
-    causal.PruneEdges: frozenset({"keep_above"}),
-    causal.Steering: frozenset(
+    circuits.PruneEdges: frozenset({"keep_above"}),
+    steering.Steering: frozenset(
         {
             "kind",
             "stimuli",
@@ -197,11 +199,11 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
             "repeats",
         }
     ),
-    causal.Generation: frozenset({"max_new_tokens", "temperature"}),
-    causal.Score: frozenset({"kind", "after"}),
-    causal.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
-    causal.Pass: frozenset({"layers", "within"}),
-    causal.Given: frozenset({"kind", "nodes", "path"}),
+    steering.Generation: frozenset({"max_new_tokens", "temperature"}),
+    steering.Score: frozenset({"kind", "after"}),
+    circuits.Prune: frozenset({"kind", "keep_above", "passes", "until", "protect"}),
+    circuits.Pass: frozenset({"layers", "within"}),
+    circuits.Given: frozenset({"kind", "nodes", "path"}),
     causal.Path: frozenset({"senders", "receivers", "freeze", "norms"}),
     causal.Units: frozenset({"site", "layers", "heads", "positions", "group"}),
     inference.LabelPermutation: frozenset({"permute", "n"}),
@@ -218,7 +220,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
 """Model -> the keys of which every value is implemented."""
 
 VALUES: Mapping[tuple[type[BaseModel], str], tuple[Any, ...]] = {
-    (causal.Steering, "controls"): tuple(
+    (steering.Steering, "controls"): tuple(
         some for n in range(3) for some in permutations(("random_direction", "random_heads"), n)
     ),
     (interventions.Replace, "by"): ("noise",),

@@ -50,6 +50,7 @@ def _done(
 
 _REPRESENTATION = "patchclamp.specs.analyses_representation"
 _CAUSAL = "patchclamp.specs.analyses_causal"
+_CIRCUITS = "patchclamp.specs.analyses_circuits"
 _DESCRIPTIVE = "patchclamp.specs.analyses_descriptive"
 
 ANALYSES: Table[Analysis] = Table(
@@ -116,21 +117,21 @@ ANALYSES: Table[Analysis] = Table(
         _done(
             "attribution",
             "gradient estimates of patching effects, at nodes or edges, verified by patching",
-            f"{_CAUSAL}:Attribution",
+            f"{_CIRCUITS}:Attribution",
             ("score", "exact"),
             figures=("head_maps", "path_maps", "effect_bars", "estimates"),
         ),
         _done(
             "circuit",
             "pruning to a circuit, its evaluation, transfer and random controls",
-            f"{_CAUSAL}:Circuit",
+            f"{_CIRCUITS}:Circuit",
             ("faithfulness", "random_faithfulness", "size"),
             figures=("circuit_bars", "circuit_graph", "effect_bars"),
         ),
         _done(
             "steering",
             "generation or metrics under interventions, with doses and controls",
-            f"{_CAUSAL}:Steering",
+            "patchclamp.specs.analyses_steering:Steering",
             ("effect", "p"),
             figures=("dose_curves",),
         ),

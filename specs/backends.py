@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from patchclamp.registry import BACKENDS
-from patchclamp.specs.analyses_causal import Attribution, PruneEdges, Steering
 from patchclamp.specs.analyses_representation import Probe
 from patchclamp.specs.captures import Capture
 from patchclamp.specs.diagnostics import Path, Problem
@@ -41,6 +40,10 @@ def cannot(backend: str, path: Path, what: str, capability: str) -> Problem:
 
 def _asked(spec: Spec) -> Iterator[tuple[Path, str, str]]:
     """Yield what a spec says that needs a capability: where, in words, and which."""
+    # Most specs are for a backend that can do all of it.
+    from patchclamp.specs.analyses_circuits import Attribution, PruneEdges
+    from patchclamp.specs.analyses_steering import Steering
+
     if spec.model.weights == "random":
         yield ("model", "weights"), "weights are random", DRAWN
     for name, capture in spec.captures.items():

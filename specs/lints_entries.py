@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from patchclamp.specs.analyses_causal import Circuit, Steering
 from patchclamp.specs.analyses_representation import Probe, Selection
 from patchclamp.specs.analyses_rsa import Rsa
 from patchclamp.specs.diagnostics import Path, Problem
@@ -187,14 +186,14 @@ def controls(subject: Subject) -> Iterator[Problem]:
                 "probe learnt; leave 'controls' out for 'majority' and 'shuffled_labels'"
             )
             yield Problem((*path, "controls"), "P607", message)
-    for path, steering in subject.of(Steering):
+    for path, steering in subject.of_kind("steering"):
         if not steering.controls:
             message = (
                 "any push of this size may do the same; leave 'controls' out for "
                 "'random_direction', or name what is as large and has no meaning"
             )
             yield Problem((*path, "controls"), "P607", message)
-    for path, circuit in subject.of(Circuit):
+    for path, circuit in subject.of_kind("circuit"):
         if not circuit.random:
             message = "random circuits of this size may do as well; leave 'random' out for 50"
             yield Problem((*path, "random"), "P607", message)

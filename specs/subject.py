@@ -34,6 +34,12 @@ class Subject(NamedTuple):
             if isinstance(entry, kind):
                 yield path, entry
 
+    def of_kind(self, kind: str) -> Iterator[tuple[Path, Any]]:
+        """Yield the entries that say that they are of a kind, so that its model need not exist."""
+        for path, entry in self.entries.items():
+            if vars(entry).get("kind") == kind:
+                yield path, entry
+
 
 def valid_subject(sections: Sections, value: Mapping[str, Any], swept: frozenset[str]) -> Subject:
     """Return what lints look at in a spec that is not valid: those of its parts that are."""
