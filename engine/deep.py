@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def _in_words(diagnostic: Diagnostic, cells: list[Cell], loaded: Loaded) -> Diag
     if len(cells) == len(loaded.cells) or tells_its_cell(diagnostic):
         return diagnostic
     name = name_of(cells[0].label)
-    return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name})")
+    return diagnostic._replace(message=f"{diagnostic.message} (in the cell {name})")
 
 
 def _tables(reader: Reader, loaded: Loaded) -> Iterator[str]:

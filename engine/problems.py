@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from patchclamp.registry.errors import SpecError
@@ -29,7 +29,7 @@ class Problems:
     ) -> None:
         """Note a problem at a place of the spec."""
         found = self.loaded.diagnose(path, code, message, allowed=allowed, suggestion=suggestion)
-        self.found.append(replace(found, severity=severity))
+        self.found.append(found._replace(severity=severity))
 
     def __len__(self) -> int:
         return len(self.found)

@@ -7,7 +7,7 @@ cells have is told once; one that only some have names the first of them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -146,7 +146,7 @@ class _Judge:
         for problem in lint(valid_subject(sections, document.value, _swept(self.composed))):
             if isinstance(allowed, dict) and problem.code in allowed:
                 continue
-            warning = replace(document.locate(problem), severity="warning")
+            warning = document.locate(problem)._replace(severity="warning")
             self.found.setdefault(warning, {})[step] = None
 
     def sure(self, problem: Problem) -> bool:
@@ -168,7 +168,7 @@ class _Judge:
             message = f"{self.failing} cells have problems; {unseen:,} more were not looked at"
             several = ("matrix",) if ("matrix",) in self.composed.document.keys else SEED
             problem = Problem(several, "P512", message, key=True)
-            yield replace(self.composed.document.locate(problem), severity="warning")
+            yield self.composed.document.locate(problem)._replace(severity="warning")
 
     def refuse_twins(self, cells: tuple[Cell, ...]) -> None:
         """P511: every cell asks something of its own."""
@@ -199,7 +199,7 @@ def warnings_of(cells: tuple[Cell, ...]) -> tuple[Diagnostic, ...]:
             found.setdefault(problem, []).append(cell)
     warnings = []
     for problem, having in found.items():
-        warning = replace(having[0].document.locate(problem), severity="warning")
+        warning = having[0].document.locate(problem)._replace(severity="warning")
         everywhere = len(having) == len(cells)
         warnings.append(warning if everywhere else _of_a_cell(warning, having[0].label))
     return tuple(warnings)
@@ -215,7 +215,7 @@ def _of_a_cell(diagnostic: Diagnostic, label: Mapping[str, Any]) -> Diagnostic:
     """Return a diagnostic that says which cell has it, unless its place does."""
     if tells_its_cell(diagnostic):
         return diagnostic
-    return replace(diagnostic, message=f"{diagnostic.message} (in the cell {name_of(label)})")
+    return diagnostic._replace(message=f"{diagnostic.message} (in the cell {name_of(label)})")
 
 
 def tells_its_cell(diagnostic: Diagnostic) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -34,8 +34,7 @@ OVERRIDE = "--set "
 """What the source of an override begins with, as messages show it."""
 
 
-@dataclass(frozen=True)
-class Composed:
+class Composed(NamedTuple):
     """A spec put together: what its cells share, and what each of them sets."""
 
     document: Document
@@ -44,10 +43,10 @@ class Composed:
     """Where in the document each path leads that the cells set."""
     dims: dict[str, str]
     """A name for the dim along each path."""
+    made: dict[Any, Any]
+    """Entries that cells have made, by place and by what is set in them."""
     whole: bool = True
     """Whether all bases and overrides are in it; what is wrong with them is told."""
-    made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Entries that cells have made, by place and by what is set in them."""
 
     def value(self, step: tuple[int, ...]) -> dict[str, Any]:
         """Return a cell as plain data; cells share what they do not set, and entries that they set
@@ -70,12 +69,12 @@ class Composed:
         for path, (swept, i) in zip(self.paths, self._set(step), strict=True):
             key = matrix.keys[swept.at]
             before = document.keys
-            given = replace(matrix, value=put({}, swept.at, swept.values))
+            given = matrix._replace(value=put({}, swept.at, swept.values))
             document = graft(document, path, given, at=(*swept.at, i), keys=(key,) * len(path))
             if swept.at != SEED:  # which says so itself, where it stands
                 made = (path[:n] for n in range(1, len(path)) if path[:n] not in before)
                 touched |= {path, *made}
-        return replace(document, swept=frozenset(touched))
+        return document._replace(swept=frozenset(touched))
 
     def _set(self, step: tuple[int, ...]) -> list[tuple[Swept, int]]:
         return [(swept, i) for i, axis in zip(step, self.cells.axes, strict=True) for swept in axis]
@@ -101,7 +100,7 @@ class Composer:
         for given in read:
             document = given.apply(document, self)
         whole = not self.problems
-        return replace(self.expand(document, read), whole=whole)
+        return self.expand(document, read)._replace(whole=whole)
 
     def override(self, text: str) -> _Override | None:
         """Return an override `path=value` as it reads, or None with a problem."""
@@ -133,9 +132,9 @@ class Composer:
         apart = {*Composition.model_fields}
         apart |= {"seed"} if isinstance(document.value.get("seed"), tuple) else set()
         plain = {key: value for key, value in document.value.items() if key not in apart}
-        document = replace(document, value=plain)
+        document = document._replace(value=plain)
         if cells is None:
-            return Composed(document, Cells((), ((),)), (), {})
+            return Composed(document, Cells((), ((),)), (), {}, made={})
         paths, kept = [], []
         for swept in cells.swept:
             for over in overrides:
@@ -149,7 +148,7 @@ class Composer:
                 self.problems.append(document.locate(problem))
         if len(kept) < len(cells.swept):
             cells = every_value(only(cells.axes, kept))
-        return Composed(document, cells, tuple(paths), dims_of(cells.swept))
+        return Composed(document, cells, tuple(paths), dims_of(cells.swept), made={})
 
     def refuse_crossing(self, over: _Override, swept: Swept) -> None:
         """P506: an override that the matrix would undo, or that would undo the matrix."""
@@ -209,7 +208,7 @@ class _Bases:
         self.composer.problems += [document.locate(problem) for problem in problems]
         own = document.value.get("extends")
         plain = {key: value for key, value in document.value.items() if key != "extends"}
-        alone = replace(document, value=plain)
+        alone = document._replace(value=plain)
         if composition is None or not composition.extends:
             return [alone]
         self.open.append((os.path.realpath(file) if file else "", document.source))

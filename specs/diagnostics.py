@@ -62,8 +62,7 @@ class Fix(NamedTuple):
     """What it does, as a sentence without its dot."""
 
 
-@dataclass(frozen=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One mistake: where it is, what was given, what is allowed, the nearest name."""
 
     code: str
@@ -80,9 +79,6 @@ class Diagnostic:
     fix: Fix | None = None
     """Filled in by `fixes.with_fixes`, where a mistake can be mended by machine."""
 
-    def __post_init__(self) -> None:
-        assert self.code in CODES, self.code
-
     @property
     def headline(self) -> str:
         """Severity, code, key path and message on one line."""
@@ -92,6 +88,7 @@ class Diagnostic:
 
 def locate(problem: Problem, source: str, span: Span) -> Diagnostic:
     """Return a problem as a diagnostic at a place; a faulty key is named within its parent."""
+    assert problem.code in CODES, problem.code
     return Diagnostic(
         code=problem.code,
         message=problem.message,

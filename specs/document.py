@@ -36,8 +36,7 @@ class Source(NamedTuple):
     folder: FilePath = FilePath()
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """A spec as plain data, with the place of every key and value by path.
 
     `source` and `text` are those of the spec file itself, which is also the first of `sources`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from patchclamp.specs import grammar
@@ -104,13 +104,13 @@ def with_fixes(diagnostics: Iterable[Diagnostic], text: str, source: str) -> tup
     text = text.removeprefix("\ufeff")
     file = _File(text, parse(text, source)[0])
     found = [
-        replace(d, fix=_fix(d, file)) if d.source == source and d.fix is None else d
+        d._replace(fix=_fix(d, file)) if d.source == source and d.fix is None else d
         for d in diagnostics
     ]
     # Two keys of one mapping that would become the same one: neither is clear.
     keys = Counter((d.path, d.fix.replacement) for d in found if d.fix and _at_key(d, file))
     return tuple(
-        replace(d, fix=None)
+        d._replace(fix=None)
         if d.fix and _at_key(d, file) and keys[d.path, d.fix.replacement] > 1
         else d
         for d in found

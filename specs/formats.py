@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -104,8 +103,8 @@ def in_files(one: Checked) -> Iterator[Diagnostic]:
             yield d
             continue
         message = f"{d.message} (in {d.source})"
-        head = replace(d, line=1, column=1, end_line=1, end_column=2)
-        yield replace(head, source=one.source, message=message, fix=None)
+        head = d._replace(line=1, column=1, end_line=1, end_column=2)
+        yield head._replace(source=one.source, message=message, fix=None)
 
 
 def count(number: int, noun: str) -> str:

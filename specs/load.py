@@ -63,7 +63,7 @@ class Loaded:
             if all(lint.code != code for lint in self.lints):
                 message = f"{code} does not fire here, so nothing is allowed; take the line out"
                 problem = Problem(("allow", code), "P600", message, key=True)
-                shown.append(replace(self.document.locate(problem), severity="warning"))
+                shown.append(self.document.locate(problem)._replace(severity="warning"))
         return in_order(shown, self.document.texts)
 
     @property

@@ -11,7 +11,7 @@ Every value keeps its place in the text that it comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from patchclamp.specs.diagnostics import Path, Span
@@ -29,8 +29,7 @@ def merge(base: Document, over: Document) -> Document:
     value = merger.mappings((), base.value, over.value)
     gone = merger.replaced
     raw = {p: text for p, text in over.raw.items() if p not in merger.reset}
-    return replace(
-        over,
+    return over._replace(
         value=value,
         keys={**_outside(gone, base.keys), **over.keys},
         values={**_outside(gone, base.values), **over.values},
@@ -98,7 +97,7 @@ def follow(document: Document, parts: tuple[Part, ...]) -> tuple[Document, Path]
     for i, part in enumerate(parts):
         value: Any = document.get(path)
         if isinstance(value, str) and (mapping := mapping_of(document.value, path, value)):
-            document = replace(document, value=put(document.value, path, mapping))
+            document = document._replace(value=put(document.value, path, mapping))
             value = mapping
         if isinstance(value, tuple):
             if part.number is None or part.number >= len(value):
@@ -152,8 +151,7 @@ def graft(
     raw = {p: given.raw[old] for p, old in moved.items() if old in given.raw}
     if given.get(at) is None and document.get(path) is not None:
         raw = {}
-    return replace(
-        document,
+    return document._replace(
         value=put(document.value, path, given.get(at)),
         keys={**_outside(gone, document.keys), **fresh, **new},
         values={**_outside(gone, document.values), **fresh, **spans},

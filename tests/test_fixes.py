@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -156,7 +155,7 @@ def test_a_fix_says_what_it_does() -> None:
 
 def test_only_the_file_that_was_asked_about_gets_fixes() -> None:
     (found,) = problems(HEAD.replace("model", "modle") + STIMULI)
-    bare = replace(found, fix=None)
+    bare = found._replace(fix=None)
     assert with_fixes([bare], HEAD, "other.yaml") == (bare,)
     assert with_fixes([found], "not: the same", "a.yaml") == (found,)
 
@@ -171,8 +170,8 @@ def test_fixes_that_disagree_are_not_made() -> None:
     assert apply_fixes("abcdefg", [one, two, three]) == "abcdezzg"
     assert apply_fixes("abcdefg", [three, one, one]) == "xdezzg"
     assert apply_fixes("abcdefg", [planned(1, 4, "x"), planned(4, 5, "y")]) == "xyefg"
-    assert applicable([three, one, one, replace(one, message="n")]) == (one, three)
-    assert applicable([replace(one, fix=None)]) == ()
+    assert applicable([three, one, one, one._replace(message="n")]) == (one, three)
+    assert applicable([one._replace(fix=None)]) == ()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 from xml.etree import ElementTree
@@ -37,7 +36,7 @@ ONE = Diagnostic(
     suggestion="resid_post",
     fix=Fix(Span(3, 7, 3, 12), "resid_post", "replace 'a' by 'resid_post'"),
 )
-WARNING = replace(ONE, severity="warning", code="P309", fix=None)
+WARNING = ONE._replace(severity="warning", code="P309", fix=None)
 ROOT = Path()
 
 
@@ -142,17 +141,17 @@ def test_github_properties_and_messages_are_escaped() -> None:
 
 
 def test_github_reads_columns_within_one_line_only() -> None:
-    (line,) = github(replace(ONE, end_line=5, end_column=2))
+    (line,) = github(ONE._replace(end_line=5, end_column=2))
     assert ",line=3,endLine=5,title=" in line
     assert "col=" not in line
 
 
 def test_github_puts_errors_first_and_counts_what_it_would_drop() -> None:
-    many = [replace(ONE, line=n) for n in range(1, 15)]
+    many = [ONE._replace(line=n) for n in range(1, 15)]
     lines = github(WARNING, *many[:10])
     assert [line.split()[0] for line in lines] == ["::error"] * 10 + ["::warning"]
     assert "more" not in "".join(lines)
-    lines = github(*[replace(WARNING, line=n) for n in range(1, 13)], *many)
+    lines = github(*[WARNING._replace(line=n) for n in range(1, 13)], *many)
     assert [line.split()[0] for line in lines] == ["::error"] * 10 + ["::warning"] * 10
     assert lines[9].startswith("::error title=patchclamp::5 more errors: ")
     assert lines[19].startswith("::warning title=patchclamp::3 more warnings: ")
@@ -196,7 +195,7 @@ def test_junit_has_a_case_for_each_file(bad: Checked) -> None:
 
 @given(st.text(), st.text(min_size=1))
 def test_junit_and_github_hold_any_text(message: str, source: str) -> None:
-    found = replace(ONE, message=message, source=source, path=())
+    found = ONE._replace(message=message, source=source, path=())
     files = [Checked(source, (found,), message or "x"), Checked(source, unreadable=message)]
     root = ElementTree.fromstring(render_as("junit", files, ROOT))
     assert root.get("tests") == "2"
