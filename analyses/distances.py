@@ -7,7 +7,9 @@ An RDM is kept condensed: one number for each pair of stimuli i < j, in the orde
    the metric: mean and norm for a correlation (1 - r = |u_i - u_j|² / 2 for unit patterns u), 0
    and norm for a cosine, 0 and 1 for a distance. The common c, a mean over stimuli, moves no
    distance, but takes away what all patterns share, and with it most of the cancellation;
-2. |y_i - y_j|² = |y_i|² + |y_j|² - 2 y_i·y_j, from one matrix product;
+   where they share little, there is no c, and x need not be touched;
+2. |y_i - y_j|² = |y_i|² + |y_j|² - 2 y_i·y_j, from one matrix product: of y, or without a c of
+   x, less what the means contribute, units * m_i * m_j;
 3. compute the pairs where that difference cancels again, directly.
 
 Patterns larger than memory are read in blocks of stimuli, two at a time.
@@ -15,7 +17,6 @@ Patterns larger than memory are read in blocks of stimuli, two at a time.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -23,21 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, dsyrk
 
+from patchclamp.analyses.moments import Form, moments
 from patchclamp.analyses.pairs import BLOCK, row_start
 from patchclamp.registry.errors import UndefinedError
 
 CANCELLED = 1e-4
 """A squared distance below this share of |y_i|² + |y_j|² is computed again; above it, the
 relative error of the Gram form stays under 1e-11."""
-
-CONSTANT = 16 * np.finfo(np.float64).eps
-"""Deviation per unit, as a share of a pattern's largest value, that centring leaves by rounding."""
-
-PLAIN = 1e-280, 1e280
-"""Between these a sum of squares has neither lost digits to underflow nor overflown."""
-
-OWN = 0.1
-"""A norm follows from sums, Σx² - n·mean², where that is at least this share of Σx²."""
 
 CHUNK = 16
 """Patterns prepared at a time, so that they stay in the processor's cache."""
@@ -47,6 +40,10 @@ UNITS = 1024
 
 REFERENCE = 16
 """Patterns whose mean is taken away from all; any reference would do, the nearer the better."""
+
+APART = 0.01
+"""Patterns whose variance about their mean is this share of their squares share little: of pairs
+that are typical, none is so near that it must be computed again."""
 
 
 @runtime_checkable
@@ -59,19 +56,6 @@ class Rows(Protocol):
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.floating]:
         """Return the patterns of some stimuli."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a metric takes from each pattern, and what a squared distance is multiplied by.
-
-    `undefined` says which patterns it does not exist for.
-    """
-
-    centred: bool
-    scaled: bool
-    factor: float
-    undefined: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,23 +105,29 @@ def _squared_distances(
         for other in (start, *range(0, start, size)):  # its own squares come first
             part = slice(other, other + size)
             first = second if other == start else _read(rows, part, form)
-            gram = _gram(first, second, reference)
+            gram, means = _gram(first, second, reference)
             if first is second:
-                squared[second.rows] = np.where(second.length > 0, np.diagonal(gram), np.nan)
+                own = np.diagonal(gram) - means * second.offset
+                squared[second.rows] = np.where(second.length > 0, own, np.nan)
                 np.fill_diagonal(gram, 0.0)  # no pair, so not to be taken for a near one
-            _fill(result, (first, second), (gram, squared), form.factor)
+            _fill(result, (first, second), (gram, means, squared), form.factor)
     _refuse_overflow(result, int((~np.isnan(squared)).sum()))
     return result
 
 
-def _reference(rows: Rows, form: Form) -> NDArray[np.float64]:
-    """Return the mean of some patterns, each brought to the form of the metric: (unit,)."""
+def _reference(rows: Rows, form: Form) -> NDArray[np.float64] | None:
+    """Return the mean of some patterns, each brought to the form of the metric: (unit,).
+
+    None where patterns share so little that it need not be taken away.
+    """
     step = -(-rows.shape[0] // REFERENCE)
     some = np.asarray(rows[::step], dtype=np.float64)
-    some, offset, length = _moments(some, form)
+    some, offset, length = moments(some, form)
     good = length > 0
-    weight = 1 / (length[good] * max(1, int(good.sum())))
-    return np.asarray(weight @ some[good] - weight @ offset[good])
+    formed = (some[good] - offset[good, None]) / length[good, None]
+    mean = formed.sum(axis=0) / max(1, len(formed))
+    squares = np.vecdot(formed, formed).mean() if len(formed) else 0.0
+    return None if squares - mean @ mean >= APART * squares else np.asarray(mean)
 
 
 def _read(rows: Rows, part: slice, form: Form) -> _Block:
@@ -147,7 +137,7 @@ def _read(rows: Rows, part: slice, form: Form) -> _Block:
     for start in range(0, len(values), CHUNK):
         some = slice(start, start + CHUNK)
         chunk = np.asarray(values[some], dtype=np.float64)
-        plain, offset[some], length[some] = _moments(chunk, form)
+        plain, offset[some], length[some] = moments(chunk, form)
         if plain is not chunk:
             values = np.array(values, dtype=np.float64)
             values[some] = plain
@@ -155,94 +145,82 @@ def _read(rows: Rows, part: slice, form: Form) -> _Block:
     return _Block(part.start, values, offset, length)
 
 
-def _gram(first: _Block, second: _Block, reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return products of y = x - m - l c, without 1 / l: (first, second), upper half if the same.
+def _gram(
+    first: _Block, second: _Block, reference: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return products of y, without 1 / l: (first, second), upper half if they are the same.
 
-    Units are taken some at a time: then no copy of all patterns is made.
+    With a reference y = x - m - l c. Without, they are those of x itself, and what is left to
+    take away is the offset of the second times what comes with them, (first,).
     """
-    gram = np.zeros((len(first.values), len(second.values)))
+    n_units = first.values.shape[1]
+    gram = np.empty((len(first.values), len(second.values)))
+    bare = reference is None and all(map(_as_it_is, (first.values, second.values)))
+    size = n_units if bare else UNITS  # some units at a time: no copy of all patterns is made
     # One room for all units of a block: fresh memory for each costs as much as filling it.
-    room = np.empty((len(first.values) + (0 if second is first else len(second.values))) * UNITS)
+    room = np.empty(0 if bare else (len(first.values) + len(second.values)) * UNITS)
     ours, theirs = np.split(room, [len(first.values) * UNITS])
-    for start in range(0, first.values.shape[1], UNITS):
-        units = slice(start, start + UNITS)
-        left = _centred(first, reference, units, ours)
+    for start in range(0, n_units, size):
+        units, beta = slice(start, start + size), float(start > 0)
+        left = first.values if bare else _centred(first, reference, units, ours)
         if first is second:
-            dsyrk(1.0, left.T, trans=1, lower=1, beta=1.0, c=gram.T, overwrite_c=1)
+            dsyrk(1.0, left.T, trans=1, lower=1, beta=beta, c=gram.T, overwrite_c=1)
         else:
-            right = _centred(second, reference, units, theirs)
-            dgemm(1.0, right.T, left.T, trans_a=1, beta=1.0, c=gram.T, overwrite_c=1)
-    return gram
+            right = second.values if bare else _centred(second, reference, units, theirs)
+            dgemm(1.0, right.T, left.T, trans_a=1, beta=beta, c=gram.T, overwrite_c=1)
+    return gram, first.offset * (n_units if reference is None else 0)
+
+
+def _as_it_is(values: NDArray[np.floating]) -> bool:
+    """Return whether a product can take values without a copy."""
+    return values.dtype == np.float64 and values.flags.c_contiguous
 
 
 def _centred(
-    block: _Block, reference: NDArray[np.float64], units: slice, room: NDArray[np.float64]
+    block: _Block,
+    reference: NDArray[np.float64] | None,
+    units: slice,
+    room: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return some units of y, in room that is used again."""
+    """Return some units of y, or without a reference of x, in room that is used again."""
+    values = block.values[:, units]
+    result = room[: values.size].reshape(values.shape)
+    if reference is None:
+        np.copyto(result, values)
+        return result
     taken = np.stack([block.offset, block.length], axis=1)
     basis = np.stack([np.ones(len(reference[units])), reference[units]])
-    result = room[: len(block.values) * basis.shape[1]].reshape(len(block.values), -1)
     for start in range(0, len(result), 4 * CHUNK):
         rows = slice(start, start + 4 * CHUNK)
         np.matmul(taken[rows], basis, out=result[rows])
-        np.subtract(block.values[rows, units], result[rows], out=result[rows])
+        np.subtract(values[rows], result[rows], out=result[rows])
     return result
-
-
-def _moments(
-    values: NDArray[np.float64], form: Form
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return patterns with their offset and length: (stimulus, unit), (stimulus,), (stimulus,).
-
-    The length is 0 for a pattern without a direction, NaN for one that is not finite. A pattern
-    of extreme size comes back scaled by a power of two, where its length divides that out again.
-    """
-    units = values.shape[1]
-    squares = np.vecdot(values, values)
-    mean = np.vecdot(values, np.ones(units)) / units if form.centred else np.zeros(len(values))
-    variance = squares - units * mean**2
-    plain = (squares > PLAIN[0]) & (squares < PLAIN[1]) & (variance >= OWN * squares)
-    length = np.sqrt(variance) if form.scaled else np.ones(len(values))
-    if plain.all():
-        return values, mean, length
-    odd = np.flatnonzero(~plain)
-    length[odd] = np.where(np.isfinite(values[odd]).all(axis=1), 1.0, np.nan)
-    odd = odd[np.isfinite(length[odd])]
-    if odd.size and form.scaled:
-        values = values.copy()
-        # A power of two scales without rounding, and keeps squares clear of over- and underflow.
-        _, exponent = np.frexp(np.abs(values[odd]).max(axis=1, keepdims=True))
-        values[odd] = np.ldexp(values[odd], -exponent)
-        if form.centred:
-            values[odd] -= values[odd].mean(axis=1, keepdims=True)
-        mean[odd], norm = 0.0, np.linalg.norm(values[odd], axis=1)
-        constant = norm <= (CONSTANT * math.sqrt(units) if form.centred else 0.0)
-        length[odd] = np.where(constant, 0.0, norm)
-    return values, mean, length
 
 
 def _fill(
     result: NDArray[np.float64],
     blocks: tuple[_Block, _Block],
-    products: tuple[NDArray[np.float64], NDArray[np.float64]],
+    products: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
     factor: float,
 ) -> None:
     """Write the dissimilarities between two blocks, or within one, into a condensed RDM."""
-    (first, second), (gram, squared) = blocks, products
+    (first, second), (gram, means, squared) = blocks, products
     lengths = [np.where(block.length > 0, block.length, np.nan) for block in blocks]
     own, other = (
         factor * squared[block.rows] / length**2
         for block, length in zip(blocks, lengths, strict=True)
     )
     widest = np.fmax.reduce(other, initial=0.0)
+    # What is added to each product: own + other, and what the means contribute, of rank 3.
+    left = np.stack([own, np.ones(len(own)), 2 * factor * means / lengths[0]], axis=1)
+    right = np.stack([np.ones(len(other)), other, second.offset / lengths[1]])
     for start in range(0, len(gram), CHUNK):
         skip = start + 1 if second is first else 0
         rows = slice(start, start + CHUNK)
         values = gram[rows, skip:]
         values *= 1 / lengths[1][skip:]
         values *= (-2 * factor / lengths[0][rows])[:, None]
-        values += other[skip:]
-        values += own[rows, None]
+        values += left[rows] @ right[:, skip:]
         near = np.fmin.reduce(values, axis=1, initial=np.inf) <= CANCELLED * (own[rows] + widest)
         for row in np.flatnonzero(near).tolist():
             again = np.flatnonzero(values[row] <= CANCELLED * (other[skip:] + own[start + row]))
@@ -277,5 +255,7 @@ def _refuse(start: int, wrong: NDArray[np.bool_], message: str) -> None:
 
 def _refuse_overflow(result: NDArray[np.float64], defined: int) -> None:
     """Refuse values that are not finite, other than those of pairs that are left out."""
+    if np.isfinite(result.sum()):
+        return  # so is each of them
     if np.count_nonzero(np.isfinite(result)) < defined * (defined - 1) // 2:
         raise UndefinedError("activations are too large to be squared: distances overflow")

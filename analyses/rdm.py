@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patchclamp.analyses.distances import Form, Rows, squared_distances
+from patchclamp.analyses.distances import Rows, squared_distances
+from patchclamp.analyses.moments import Form
 from patchclamp.analyses.pairs import pair_rows
 from patchclamp.registry.errors import UndefinedError
 

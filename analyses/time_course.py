@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dger
 
-from patchclamp.analyses.distances import CANCELLED, CONSTANT
+from patchclamp.analyses.distances import CANCELLED
+from patchclamp.analyses.moments import CONSTANT
 from patchclamp.analyses.pairs import BLOCK
 from patchclamp.registry.errors import UndefinedError
 

@@ -8,6 +8,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from patchclamp.analyses import distances, rdm
 from patchclamp.analyses.comparators import ranks
+from patchclamp.analyses.moments import Form
 from patchclamp.registry.errors import UndefinedError
 
 
@@ -193,6 +194,30 @@ def test_near_duplicates_keep_their_precision_in_every_metric_and_block(metric):
     for block in (None, 6):
         found = rdm.dissimilarities(patterns, metric=metric, block=block)
         assert _largest_relative_error(found, truth) < 1e-6
+
+
+@pytest.mark.parametrize("block", [None, 7])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_patterns_share_is_taken_away_only_where_it_is_much(
+    patterns, metric, kind, block, monkeypatch
+):
+    """Results are the same either way; near pairs, which are many else, are done one by one."""
+    own = patterns - patterns.mean(axis=0) + 0.3
+    for known, much in ((own, False), (patterns, True)):
+        values = known.astype(kind)
+        form = Form(*rdm.FORMS[metric][:2], factor=1.0)
+        assert (distances._reference(values, form) is not None) is much
+        expected = pdist(values.astype(float), METRICS[metric])
+        found = {}
+        for apart in (distances.APART, 0.0, 2.0):
+            with monkeypatch.context() as patch:
+                patch.setattr(distances, "APART", apart)
+                found[apart] = rdm.dissimilarities(values, metric=metric, block=block)
+        scale = 40 if metric == "squared_euclidean" else 1
+        for each in found.values():
+            np.testing.assert_allclose(scale * each, expected, rtol=1e-7, atol=1e-14)
+            np.testing.assert_allclose(each, found[0.0], rtol=1e-9)
 
 
 @pytest.mark.parametrize("metric", METRICS)
