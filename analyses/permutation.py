@@ -62,18 +62,20 @@ def arrangements(
     strata: NDArray[np.int64] | None = None,
     *,
     named: bool = False,
+    along: NDArray[np.int64] | None = None,
 ) -> int:
     """Return in how many distinct ways the design can sort the stimuli into classes.
 
     A product of multinomials, exact. Ways that only swap the names of classes count once, where
     the statistics do not see names: of 6 stimuli in classes of 3 there are 10, not 20. (For a
     contrast with a target class, which does, this errs to the small side.) Where they do, as
-    those of an order, a number or another capture, `named` counts them all.
+    those of an order, a number or another capture, `named` counts them all. Labels may be
+    exchanged `along` with others, (stimulus,) codes that then decide what changes places.
 
     >>> arrangements(np.array([0, 0, 0, 1, 1, 1]), None)
     10
     """
-    first, _, blocks = _units(codes, groups, strata)
+    first, _, blocks = _units(codes if along is None else along, groups, strata)
     classes, numbers = np.unique(codes[first], return_inverse=True)
     counts = np.zeros((int(blocks.max()) + 1, len(classes)), dtype=np.int64)
     np.add.at(counts, (blocks, numbers), 1)
@@ -142,21 +144,31 @@ def permuted_labels(
     [[0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1]]
     """
     codes = np.asarray(codes, dtype=np.int64)
-    ways = arrangements(codes, groups, strata, named=named)
-    if ways < MIN_ARRANGEMENTS:
-        n_groups = "" if groups is None else f" in {len(np.unique(groups))} groups"
-        raise AnalysisError(
-            f"the design allows {ways} distinct arrangement{'s' * (ways != 1)} of the labels "
-            f"({scheme(codes, groups)}; {len(codes)} stimuli{n_groups}, "
-            f"{len(np.unique(codes))} classes), so p "
-            f"cannot reach 0.05: at least {MIN_ARRANGEMENTS} are needed"
-        )
+    refuse_few(arrangements(codes, groups, strata, named=named), codes, groups)
     first, unit, block = _units(codes, groups, strata)
     drawn = np.tile(codes[first], (n, 1))
     for number in range(int(block.max()) + 1):
         members = np.flatnonzero(block == number)
         drawn[:, members] = rng.permuted(drawn[:, members], axis=1)
     return drawn[:, unit]
+
+
+def refuse_few(
+    ways: int,
+    codes: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+    along: NDArray[np.int64] | None = None,
+) -> None:
+    """Raise `AnalysisError` for a design with fewer than 20 `arrangements`, which are given."""
+    if ways >= MIN_ARRANGEMENTS:
+        return
+    n_groups = "" if groups is None else f" in {len(np.unique(groups))} groups"
+    how = scheme(codes if along is None else along, groups)
+    raise AnalysisError(
+        f"the design allows {ways} distinct arrangement{'s' * (ways != 1)} of the labels ({how}; "
+        f"{len(codes)} stimuli{n_groups}, {len(np.unique(codes))} classes), so p cannot reach "
+        f"0.05: at least {MIN_ARRANGEMENTS} are needed"
+    )
 
 
 def permuted_stimuli(
@@ -255,7 +267,6 @@ def description(
     n: int,
     strata: NDArray[np.int64] | None = None,
     *,
-    named: bool = False,
     within: str = "the other factor",
 ) -> dict[str, str | int]:
     """Return what a result must say of its permutations, as attributes; `within` names strata.
@@ -263,31 +274,18 @@ def description(
     >>> description(np.array([0, 0, 0, 1, 1, 1, 1]), None, 99)
     {'permutation': 'free', 'n_permutations': 99, 'n_arrangements': 35}
     """
-    ways = arrangements(codes, groups, strata, named=named)
-    count = ways if ways <= EXACT else _scientific(ways)
+    count = told(arrangements(codes, groups, strata))
     how = scheme(codes, groups) + ("" if strata is None else f", within {within}")
     return {"permutation": how, "n_permutations": n, "n_arrangements": count}
 
 
-def refuse_lone_groups(
-    classes: tuple[str, ...], codes: NDArray[np.int64], groups: NDArray[np.int64] | None
-) -> None:
-    """Refuse a class that one group makes up, where whole groups change places.
+def told(ways: int) -> int | str:
+    """Return a number of arrangements as results keep it: as text where it is no plain number.
 
-    What sets such a class apart is then as much the group as the label: `AnalysisError`.
+    >>> told(35), told(10**900)
+    (35, '1.0e+900')
     """
-    if groups is None or scheme(codes, groups) != "whole groups":
-        return
-    for number, name in enumerate(classes):
-        held = np.unique(groups[codes == number])
-        if len(held) == 1:
-            raise AnalysisError(
-                f"class {name!r} is made up by one group, so that nothing tells the label from "
-                "what the stimuli of that group share: at least 2 groups are needed in each class"
-            )
-
-
-def _scientific(number: int) -> str:
-    """Return a number too large for a float in the form 3.1e+900."""
-    exponent = math.floor(math.log10(number))
-    return f"{10 ** (math.log10(number) - exponent):.1f}e+{exponent}"
+    if ways <= EXACT:
+        return ways
+    exponent = math.floor(math.log10(ways))
+    return f"{10 ** (math.log10(ways) - exponent):.1f}e+{exponent}"

@@ -19,10 +19,13 @@ from patchclamp.analyses.model_rdms import (
 )
 from patchclamp.analyses.patterns import Labels
 from patchclamp.analyses.permutation import (
+    arrangements,
     description,
     permuted_labels,
     permuted_stimuli,
-    refuse_lone_groups,
+    refuse_few,
+    scheme,
+    told,
 )
 from patchclamp.analyses.rsa_items import Items
 from patchclamp.analyses.seeds import Seeds
@@ -80,10 +83,33 @@ def model_design(entry: Rsa, items: Items, seeds: Seeds) -> Design:
     codes = joint_codes(numbers)
     others = {c: n for c, n in numbers.items() if c != permute} if permute != STIMULUS else {}
     strata = joint_codes(others) if others else None
-    named = not any(
-        isinstance(model, CategoryModel | InteractionModel) for model in models.values()
-    )
-    return _permuted(entry, items, _Exchanged(codes, strata, named), seeds)
+    ways = [_ways(name, items, numbers, (models, entry, strata)) for name in models]
+    return _permuted(entry, items, _Exchanged(codes, strata, min(ways)), seeds)
+
+
+def _ways(
+    name: str,
+    items: Items,
+    numbers: Mapping[str, NDArray[np.int64]],
+    asked: tuple[Mapping[str, ModelRdm], Rsa, NDArray[np.int64] | None],
+) -> int:
+    """Return how many arrangements a model RDM can have, as all labels are exchanged together.
+
+    Too few raise `AnalysisError`: where the labels of several model RDMs change places within
+    groups, one that is constant in each group never changes.
+    """
+    models, entry, strata = asked
+    model, groups, along = models[name], items.groups, joint_codes(numbers)
+    columns = columns_of(model, entry.against or {})
+    own = joint_codes({column: numbers[column] for column in columns})
+    # Of a class only its members count; an order, a number or a capture knows classes by name.
+    named = not isinstance(model, CategoryModel | InteractionModel)
+    ways = arrangements(own, groups, strata, named=named, along=along)
+    try:
+        refuse_few(ways, own, groups, along)
+    except AnalysisError as error:
+        raise AnalysisError(f"model RDM {name!r}: {error}") from error
+    return ways
 
 
 def contrast_design(entry: Rsa, items: Items, codes: NDArray[np.int64], seeds: Seeds) -> Design:
@@ -92,7 +118,9 @@ def contrast_design(entry: Rsa, items: Items, codes: NDArray[np.int64], seeds: S
     column = entry.contrast.column
     if entry.test.permute not in (column, STIMULUS):
         raise _other_column(entry.test.permute, "the contrast is", (column,))
-    return _permuted(entry, items, _Exchanged(codes, None, False), seeds)
+    ways = arrangements(codes, items.groups)
+    refuse_few(ways, codes, items.groups)
+    return _permuted(entry, items, _Exchanged(codes, None, ways), seeds)
 
 
 def _other_column(permute: str, what: str, asked: tuple[str, ...]) -> AnalysisError:
@@ -105,17 +133,17 @@ def _other_column(permute: str, what: str, asked: tuple[str, ...]) -> AnalysisEr
 
 @dataclass(frozen=True)
 class _Exchanged:
-    """Codes that are exchanged, within what, and whether the statistics see their names."""
+    """Codes that are exchanged, within what, and the arrangements that a question can have."""
 
     codes: NDArray[np.int64]
     strata: NDArray[np.int64] | None
-    named: bool
+    ways: int
 
 
 def _permuted(entry: Rsa, items: Items, what: _Exchanged, seeds: Seeds) -> Design:
     codes, strata, n = what.codes, what.strata, entry.test.n
     rng = seeds.generator("permutation")
-    drawn = permuted_labels(codes, items.groups, n, rng, strata, named=what.named)
+    drawn = permuted_labels(codes, items.groups, n, rng, strata, named=True)
     stimuli = None
     if entry.partial:
         rng = seeds.generator("permutation")
@@ -127,7 +155,8 @@ def _permuted(entry: Rsa, items: Items, what: _Exchanged, seeds: Seeds) -> Desig
         "n_stimuli": len(items.rows),
         **({"n_averages": len(items)} if items.averaged else {}),
         "n_groups": n_groups,
-        **description(codes, items.groups, n, strata, named=what.named),
+        **description(codes, items.groups, n, strata),
+        "n_arrangements": told(what.ways),
     }
     return Design(items, np.concatenate([codes[None], drawn]), attrs, stimuli)
 
@@ -191,3 +220,21 @@ def refuse_small(labels: Labels, items: Items) -> None:
                 "so no pair of stimuli within it: at least 2 are needed"
             )
     refuse_lone_groups(labels.classes, labels.codes, items.groups)
+
+
+def refuse_lone_groups(
+    classes: tuple[str, ...], codes: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> None:
+    """Refuse a class that one group makes up, where whole groups change places.
+
+    What sets such a class apart is then as much the group as the label: `AnalysisError`.
+    """
+    if groups is None or scheme(codes, groups) != "whole groups":
+        return
+    for number, name in enumerate(classes):
+        held = np.unique(groups[codes == number])
+        if len(held) == 1:
+            raise AnalysisError(
+                f"class {name!r} is made up by one group, so that nothing tells the label from "
+                "what the stimuli of that group share: at least 2 groups are needed in each class"
+            )

@@ -22,7 +22,8 @@ def check_exchange(entry: BaseModel, path: Path, table: StimulusTable, problems:
 
     Of what the stimuli show: windows may still leave some out, and averages have fewer.
     """
-    from patchclamp.analyses.permutation import permuted_labels, refuse_lone_groups
+    from patchclamp.analyses.permutation import permuted_labels
+    from patchclamp.analyses.rsa_design import refuse_lone_groups
 
     target = _target(entry)
     for where, column in _exchanged(entry):

@@ -405,3 +405,33 @@ def test_what_makes_no_sense_together_is_refused_by_the_spec(more, text):
 def test_model_rdms_that_cannot_be_tested_so_are_refused_by_the_spec(against, permute, more, text):
     with pytest.raises(ValueError, match=text):
         entry(against, permute, **more)
+
+
+def test_classes_are_counted_for_each_model_rdm_that_changes_with_all_labels(data):
+    """Together all labels tell every stimulus apart, which leaves no two classes alike."""
+    number = np.random.default_rng(1).permutation(36).astype(str)
+    data = data.assign_coords(number=("stimulus", number))
+    sorts = {"sorts": {"kind": "category", "column": "category"}}
+    both = {**sorts, "number": {"kind": "continuous", "column": "number"}}
+    alone, joint = (analyse(entry(given, "stimulus"), data) for given in (sorts, both))
+    assert joint.attrs["n_arrangements"] == alone.attrs["n_arrangements"]
+    observed = joint["similarity"].sel(model_rdm="sorts", drop=True)
+    np.testing.assert_allclose(observed, alone["similarity"].sel(model_rdm="sorts"), atol=1e-12)
+    assert at(joint, "sorts")["p"] <= 0.05
+    two = {**sorts, "forms": {"kind": "category", "column": "form"}}
+    assert analyse(entry(two, "stimulus"), data).sizes["model_rdm"] == 2
+
+
+def test_a_label_that_never_changes_where_others_do_is_refused():
+    """Exchanged within groups, a class that each group has one of would be as observed: p = 1."""
+    data = capture((1.0,), whole=True, copies=3, template_effect=1.0)
+    number = np.random.default_rng(1).permutation(36).astype(str)
+    data = data.assign_coords(number=("stimulus", number))
+    sorts = {"sorts": {"kind": "category", "column": "category"}}
+    numbers = {"number": {"kind": "continuous", "column": "number"}}
+    alone = analyse(entry(sorts, "stimulus"), data)
+    assert (alone.attrs["permutation"], alone["p"].item()) == ("whole groups", 0.01)
+    assert analyse(entry(numbers, "stimulus"), data).attrs["permutation"] == "within groups"
+    text = r"model RDM 'sorts': the design allows 1 distinct arrangement .* \(within groups"
+    with pytest.raises(AnalysisError, match=text):
+        analyse(entry({**numbers, **sorts}, "stimulus"), data)

@@ -24,10 +24,12 @@ def facts(data: xr.Dataset, variable: str) -> Facts:
     """Return what a variable rests on."""
     attrs, one = data.attrs, data[variable]
     p = p_of(data, variable)
+    tested = p is not None or null_of(data, variable) is not None
     return Facts(
         dims=" × ".join(f"{dim} {one.sizes[dim]}" for dim in one.dims) or "one number",
-        n=_n({"n_stimuli": data.sizes["stimulus"], **attrs} if "stimulus" in data.dims else attrs),
-        test=_test(attrs) if p is not None or null_of(data, variable) is not None else "",
+        n=_n({"n_stimuli": data.sizes["stimulus"], **attrs} if "stimulus" in data.dims else attrs)
+        + _base_rate(data, variable),
+        test=_test(attrs) if tested else str(attrs.get("inference", "")),
         correction=_correction(data, p),
         units=units(one),
         interval=str(attrs.get("interval", "")) if f"{variable}_low" in data else "",
@@ -46,6 +48,13 @@ def _n(attrs: dict[str, Any]) -> str:
     if "n_folds" in attrs:
         parts.append(f"{attrs['n_folds']} folds")
     return ", ".join([" ".join(parts[:2]), *parts[2:]]) if parts else ""
+
+
+def _base_rate(data: xr.Dataset, variable: str) -> str:
+    """Return what an accuracy is held against."""
+    if not variable.endswith("accuracy") or "base_rate" not in data or data["base_rate"].ndim:
+        return ""
+    return f", base rate {data['base_rate'].item():.3g}"
 
 
 def _test(attrs: dict[str, Any]) -> str:
