@@ -30,7 +30,6 @@ TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference that rounding explains, relative to the largest value compared; padded
 against alone was measured at 4e-6 in float32, the others follow their shorter mantissas."""
 
-
 _FEW = 4
 """The same where they come from a server: three layers of a 70B model are then 2 MB."""
 _TOKENS = 16
@@ -95,8 +94,7 @@ def check_answers(
 
 def most_padded(plan: Plan, name: str) -> tuple[int, Batch, int]:
     """Return the stimulus with the most padding, its batch, and how many tokens that is."""
-    of_set = plan.sets[name]
-    tokens = plan.loaded.spec.run.batch.tokens
+    of_set, tokens = plan.sets[name], plan.loaded.spec.run.batch.tokens
     batches = of_set.batches(range(len(of_set.table)), tokens)
     padding, row, number = max(
         (batch.length - int(of_set.lengths[row]), row, number)
