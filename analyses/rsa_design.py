@@ -17,6 +17,7 @@ from patchclamp.analyses.model_rdms import (
     ordinal_table,
     ratings_table,
 )
+from patchclamp.analyses.pairs import pairs_of
 from patchclamp.analyses.patterns import Labels
 from patchclamp.analyses.permutation import (
     arrangements,
@@ -39,6 +40,9 @@ from patchclamp.specs.rdms import (
     ModelRdm,
     OrdinalModel,
 )
+
+LEAST = 3
+"""Pairs that are rated: of two, every correlation is 1 or -1."""
 
 Tables = Mapping[str, xr.Dataset]
 """Ratings by the name of the model RDM: `dissimilarity(rating)` with coords `first`, `second`."""
@@ -194,7 +198,15 @@ def table_of(
     rated = given[name]
     pairs = list(zip(rated["first"].values.tolist(), rated["second"].values.tolist(), strict=True))
     leave_out = model.missing == "leave_out"
-    return ratings_table(values, pairs, rated["dissimilarity"].values, leave_out)
+    table = ratings_table(values, pairs, rated["dissimilarity"].values, leave_out)
+    found = pairs_of(table, codes)
+    count = int(np.isfinite(found).sum())
+    if count < LEAST:
+        raise AnalysisError(
+            f"model RDM {name!r}: {count} of {found.size} pairs of stimuli are rated, and at least "
+            f"{LEAST} are needed: are the items written as they are under {model.column!r}?"
+        )
+    return table
 
 
 def class_number(labels: Labels, name: str) -> int:

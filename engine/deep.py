@@ -23,6 +23,7 @@ from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.model import ModelSource, find_model
 from patchclamp.engine.partners import check_mean, check_partners
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ratings import check_ratings
 from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.token_table import token_table
@@ -178,12 +179,16 @@ def files_of(problems: Problems) -> Iterator[tuple[tuple[str | int, ...], str, P
 
 
 def _check_files(problems: Problems) -> None:
-    """P401: files that analyses name are there, unless they are made where they are missing."""
+    """P401: files that analyses name are there, unless they are made where they are missing.
+
+    Tables of ratings are read: they are small, and what they lack would stop a run.
+    """
+    check_ratings(problems)
     made = {
         ("analyses", name, "path")
         for name, entry in problems.loaded.spec.analyses.items()
         if getattr(entry, "train", None) is not None
     }
     for path, name, file in files_of(problems):
-        if path not in made and not file.is_file():
+        if path not in made and path[-2] != "ratings" and not file.is_file():
             problems.add(path, "P401", f"cannot read {name}: no such file")

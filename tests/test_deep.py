@@ -256,6 +256,25 @@ def test_two_sets_have_the_same_classes(folder: Path) -> None:
     assert problem[3] == "only 'words' has the sort 'y': train and test on the same classes"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b,dissimilarity\nx,y,far\n",
+         "the rating 'dissimilarity' of a row is 'far', which is no number"),
+        ("a,c,dissimilarity\nx,y,1\n", "it has no column 'b'"),
+        (None, "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_tables_of_ratings_are_read(folder: Path, content: str | None, message: str) -> None:
+    model = "against: {m: {kind: continuous, column: sort, ratings: people.csv}}}\n"
+    text = SPEC + RSA + model
+    if content is not None:
+        (folder / "people.csv").write_text(content)
+    (problem,) = deep(folder, text).diagnostics
+    assert problem.code == "P401"
+    assert problem.message.startswith(f"cannot read people.csv: {message}")
+
+
 def test_a_label_that_a_stimulus_lacks_is_named(folder: Path) -> None:
     (folder / "words.csv").write_text(WORDS.replace("w7 w8,y,", "w7 w8, ,"))
     assert [d[:2] + d[3:] for d in found(folder, SPEC)] == [

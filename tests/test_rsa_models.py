@@ -260,6 +260,17 @@ def test_ratings_that_contradict_themselves_are_refused(data):
         analyse(entry({"people": people}, "word"), data, people=twice)
 
 
+def test_two_rated_pairs_are_too_few_to_compare(data):
+    words = [f"w{number:02d}" for number in range(36)]
+    data, table = data.assign_coords(word=("stimulus", words)), rated(words)
+    people = {"kind": "continuous", "column": "word", "ratings": "x.csv", "missing": "leave_out"}
+    asked = entry({"people": people}, "word")
+    text = "model RDM 'people': 2 of 630 pairs of stimuli are rated, and at least 3 are needed"
+    with pytest.raises(AnalysisError, match=text):
+        analyse(asked, data, people=table.isel(rating=[0, 1]))
+    assert (analyse(asked, data, people=table.isel(rating=[0, 1, 2]))["n_pairs"] == 3).all()
+
+
 def test_an_interaction_is_the_centred_product_and_permutes_one_label_within_the_other(data):
     given = {
         "sorts": {"kind": "category", "column": "category"},
