@@ -11,7 +11,7 @@ import xarray as xr
 from results import PROVENANCE, about, groups, write
 
 from patchclamp.engine import cli, open_result
-from patchclamp.engine.comparison.table import tabulate
+from patchclamp.engine.comparison.table import UNTESTED, tabulate
 
 
 def made(tmp_path: Path, name: str, model: str, seed: int, layers: int = 4) -> str:
@@ -42,8 +42,9 @@ def test_a_table_is_labelled_by_what_the_runs_differ_in(
     assert cli.main(["compare", *runs]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "decode, where accuracy is largest"
-    assert lines[1].split() == ["run", "model.id", "seed", "layer", "accuracy", "p"]
-    assert [line.split()[1:] for line in lines[2:5]] == [
+    assert lines[1] == f"  {UNTESTED}"
+    assert lines[2].split() == ["run", "model.id", "seed", "layer", "accuracy", "p"]
+    assert [line.split()[1:] for line in lines[3:6]] == [
         ["org/large", "0", "3", "0.925", "0.048"],
         ["org/large", "1", "3", "0.915", "0.048"],
         ["org/small", "0", "1", "0.625", "0.2"],
@@ -72,7 +73,7 @@ def test_runs_stand_beside_a_sweep_where_they_would_in_it(
     assert cli.main(["compare", swept, other, runs[2]]) == 0
     decode, heads = capsys.readouterr().out.split("\n\n")[:2]
     # A run is labelled by the dim of the sweep, and not by what other analyses do, or lack.
-    head, *lines = [line.split() for line in decode.splitlines()[1:]]
+    head, *lines = [line.split() for line in decode.splitlines()[2:]]
     assert head == ["run", "model.id", "seed", "layer", "accuracy", "p"]
     assert [line[2] for line in lines] == ["0", "1", "7", "0"]
     assert "folds" not in heads
@@ -88,11 +89,33 @@ def test_another_quantity_is_left_out_of_a_table(tmp_path: Path, runs: list[str]
     decode = next(table for table in tabulate(results) if table.analysis == "decode")
     assert ["accuracy" in line.values for line in decode.lines] == [True, True, True, False]
     assert decode.remarks == (
+        UNTESTED,
         f"accuracy of {other} is another quantity: ('%', 'probe_accuracy/1'), not "
         "('1', 'probe_accuracy/1')",
     )
     for _, result in results:
         result.close()
+
+
+def test_the_largest_of_places_is_said_to_be_a_choice_unless_a_test_knows_of_it(
+    tmp_path: Path,
+) -> None:
+    def remarks(**select: str) -> tuple[str, ...]:
+        results = [(name, open_result(tmp_path / name)) for name in ("a.nc", "b.nc")]
+        tables = tabulate(results, select=select)
+        for _, result in results:
+            result.close()
+        return next(table.remarks for table in tables if table.analysis == "decode")
+
+    for name in ("a.nc", "b.nc"):
+        write(tmp_path / name, groups())
+    assert remarks() == (UNTESTED,)
+    assert remarks(layer="last") == ()
+    data = groups()
+    data["/analyses/decode"]["p_max"] = data["/analyses/decode"]["p"]
+    for name in ("a.nc", "b.nc"):
+        write(tmp_path / name, data)
+    assert remarks() == ()
 
 
 def test_table_refusals(

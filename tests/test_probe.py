@@ -344,10 +344,23 @@ def test_certainty_has_an_interval_too():
     found = analyse(entry(controls=()), capture((0.5, 50.0), templates=18)).squeeze()
     sure, unsure = found.sel(layer=5), found.sel(layer=3)
     beyond = 3.8415 / (18 + 3.8415)  # every template has every class
-    for name, share in (("accuracy", 1), ("balanced_accuracy", 1 / 3), ("auroc", 1)):
+    for name in ("accuracy", "balanced_accuracy", "auroc"):
         assert (sure[name], sure[f"{name}_high"]) == (1, 1)
-        assert sure[f"{name}_low"].item() == pytest.approx(1 - share * beyond)
+        assert sure[f"{name}_low"].item() == pytest.approx(1 - beyond)
         assert unsure[f"{name}_low"] < unsure[name] < unsure[f"{name}_high"] < 1
+
+
+def test_certainty_of_a_rare_class_is_that_of_its_groups():
+    data = capture((50.0,), templates=20, classes=("a", "b")).drop_vars("group")
+    data = data.isel(stimulus=np.sort(np.r_[
+        np.flatnonzero(data["category"] == "a"), np.flatnonzero(data["category"] == "b")[:4]
+    ]))  # fmt: skip
+    found = analyse(entry(controls=(), estimator={"kind": "ridge"}), data).squeeze()
+    assert found["balanced_accuracy"] == 1
+    rare = 3.8415 / (4 + 3.8415)
+    assert found["balanced_accuracy_low"].item() == pytest.approx(1 - rare / 2)
+    assert found["auroc_low"].item() == pytest.approx(1 - rare)
+    assert found["accuracy_low"].item() == pytest.approx(1 - 3.8415 / (24 + 3.8415))
 
 
 def test_controls_and_what_is_left_after_erasure_have_intervals(result, data):

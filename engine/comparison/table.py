@@ -13,6 +13,7 @@ import xarray as xr
 from patchclamp.engine.comparison.labels import format_label
 from patchclamp.engine.comparison.reasons import differing
 from patchclamp.engine.expectations import UnjudgedError, picked
+from patchclamp.engine.figures.facts import CHOSEN
 from patchclamp.engine.merge import LABELS
 from patchclamp.engine.results import StoredResult
 from patchclamp.engine.store import sweep_dims
@@ -21,6 +22,8 @@ from patchclamp.registry.errors import UsageError
 from patchclamp.specs.scalars import read_plain
 
 FINE, NOT_COMPARABLE = 0, 4
+
+UNTESTED = "the largest of many may be so by luck: no test here knows of that choice"
 
 NOTHING = "no analysis is in two of these results"
 
@@ -124,7 +127,7 @@ class _Rows:
         if not variables:
             return
         for label, cell in _cells(data[variables]):
-            line = self._line(cell)
+            line = self._line(cell, of_many=kind in CHOSEN and "p_max" not in variables)
             if line is not None:
                 self.lines.append(Line(run, {**labels, **label}, *line))
 
@@ -136,8 +139,13 @@ class _Rows:
             self.remarks.append(f"{variable} of {run} is another quantity: {meaning}, not {known}")
         return known == meaning
 
-    def _line(self, data: xr.Dataset) -> tuple[dict[str, Any], dict[str, float]] | None:
-        """Return the place of the largest first number, and all numbers there."""
+    def _line(
+        self, data: xr.Dataset, *, of_many: bool
+    ) -> tuple[dict[str, Any], dict[str, float]] | None:
+        """Return the place of the largest first number, and all numbers there.
+
+        With `of_many`, no test knows that it is the largest of many, and a remark says so.
+        """
         first, *_ = data.data_vars
         try:
             for dim, label in self.select.items():
@@ -150,6 +158,8 @@ class _Rows:
         values = np.abs(data[first].to_numpy())
         if not np.isfinite(values).any():
             return None
+        if of_many and values.size > 1 and UNTESTED not in self.remarks:
+            self.remarks.append(UNTESTED)
         at = np.unravel_index(int(np.nanargmax(values)), values.shape)
         there = data.isel(dict(zip(data[first].dims, map(int, at), strict=True)))
         place = {

@@ -16,6 +16,9 @@ ALPHA = 0.05
 TAILS = {"greater": "one-sided (greater)", "less": "one-sided (less)"}
 """Attribute `tail` -> how a test is described by it."""
 
+CHOSEN = ("rsa", "probe", "selection")
+"""Kinds of which the best place is a choice among many, and larger than it is by the choice."""
+
 NATURAL = "1"
 """Units of shares, correlations and probabilities."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from patchclamp.engine.figures.curves import capital
-from patchclamp.engine.figures.facts import TAILS, p_of
+from patchclamp.engine.figures.facts import CHOSEN, TAILS, p_of
 from patchclamp.engine.reporting.described import Entry, described, field, positions, put
 from patchclamp.engine.results import StoredResult
 from patchclamp.registry import ANALYSES
@@ -127,10 +127,6 @@ def _interventions(result: StoredResult) -> Iterator[str]:
     """Yield a sentence for each intervention."""
     for name, entry in result.spec.get("interventions", {}).items():
         yield f"Intervention {name!r}: {put(entry)}."
-
-
-CHOSEN = ("rsa", "probe", "selection")
-"""Kinds of which the best place is a choice among many, and larger than it is by the choice."""
 
 
 def _analysis(name: str, result: StoredResult) -> Iterator[str]:
