@@ -167,6 +167,8 @@ def checked_capture(data: xr.Dataset, *, masked: bool = False) -> Capture:
             raise AnalysisError(f"dim {dim!r} of an activation is empty")
     if "mask" in data and not masked:
         _refuse_masked(data["mask"])
+    if features == ["key"] and data.attrs.get("site") == "attn_pattern":
+        _refuse_ragged(data["activation"])
     order = np.argsort(data["stimulus"].values.astype(str), kind="stable")
     return Capture(data, tuple(dim for dim in PLACE if dim in dims), order)
 
@@ -197,4 +199,16 @@ def _refuse_masked(mask: xr.DataArray) -> None:
             f"stimulus {str(mask['stimulus'].values[row])!r} has no token at position "
             f"{mask[mask.dims[1]].values[column]} ({len(missing)} of {mask.size} tokens are "
             "missing): choose positions that every stimulus has"
+        )
+
+
+def _refuse_ragged(patterns: xr.DataArray) -> None:
+    """Refuse attention over the keys of texts of several lengths: patterns of several lengths."""
+    last = patterns.isel({dim: 0 for dim in patterns.dims if dim not in ("stimulus", "key")})
+    missing = np.flatnonzero(np.isnan(last.isel(key=-1).to_numpy()))
+    if missing.size:
+        raise AnalysisError(
+            f"stimulus {str(patterns['stimulus'].values[missing[0]])!r} has no token at key "
+            f"{patterns['key'].values[-1]}, and neither have {missing.size - 1} others of "
+            f"{patterns.sizes['stimulus']}: patterns over keys need texts of one length"
         )

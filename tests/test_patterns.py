@@ -122,3 +122,15 @@ def test_an_empty_dim_is_refused(data):
 def test_strange_dims_are_refused(data):
     with pytest.raises(AnalysisError, match=r"got \(stimulus, layer, place, unit\)"):
         checked_capture(data.rename(position="place"))
+
+
+def test_attention_over_texts_of_several_lengths_is_refused(data):
+    maps = data.rename(unit="key", layer="query").assign_attrs(site="attn_pattern")
+    maps = maps.isel(position=0, drop=True)
+    assert checked_capture(maps).dims == ("query",)
+    short = maps["stimulus"].values[2]
+    maps["activation"].loc[{"stimulus": short, "key": maps["key"].values[-2:]}] = np.nan
+    text = rf"stimulus '{short}' has no token at key \d+, and neither have 0 others of \d+: pat"
+    with pytest.raises(AnalysisError, match=text):
+        checked_capture(maps)
+    assert checked_capture(maps.assign_attrs(site="attn_scores")).dims == ("query",)
