@@ -45,6 +45,9 @@ REFRESH = (3, 8, 20, 40, 80, 160)
 BATCH = 1 << 16
 """Numbers that the fits done side by side may have: few enough for the processor's cache."""
 
+WIDE = 128
+"""Columns that a product has in any case: one of fewer takes as long as twice as many."""
+
 
 def fit_logistic(
     split: Split, targets: Array, strength: float, *, fine: bool = True
@@ -62,7 +65,7 @@ def fit_logistic(
     curvature = np.append(variances, len(targets))
     penalty = np.append(np.full(len(variances), 1 / strength), 0.0)
     turned = np.moveaxis(targets, 1, -1)  # (stimulus, class, labelling)
-    step = max(1, BATCH // max(1, turned[..., 0].size))
+    step = max(-(-WIDE // turned.shape[1]), BATCH // max(1, turned[..., 0].size))
     found = [
         _fit(design, turned[..., start : start + step], curvature, penalty)
         for start in range(0, turned.shape[-1], step)
@@ -114,7 +117,11 @@ class _Loss:
     def chances(self, decisions: Array) -> Array:
         """Return the probability of each class: (stimulus, class, fit)."""
         if decisions.shape[1] == 1:
-            return (1 + np.tanh(decisions / 2)) / 2
+            found = np.multiply(decisions, 0.5)  # in place from here: the exp is the least of it
+            np.tanh(found, out=found)
+            found += 1
+            found *= 0.5
+            return found
         values = np.exp(decisions - decisions.max(axis=1, keepdims=True))
         return np.asarray(values / values.sum(axis=1, keepdims=True))
 
@@ -134,8 +141,9 @@ class _Loss:
         step = np.zeros(decisions.shape[-1])
         for again in (True, False):
             rise = _dot(chances - self.targets, along) + linear + step * square
-            mean = np.einsum("scf,scf->sf", chances, along)
-            bend = _dot(chances * along, along) - np.einsum("sf,sf->f", mean, mean) + square
+            weighed = chances * along
+            mean = weighed.sum(axis=1, keepdims=True) if weighed.shape[1] > 1 else weighed
+            bend = _dot(weighed, along) - _dot(mean, mean) + square
             step = step - rise / bend
             if again:
                 chances = self.chances(decisions + step * along)
