@@ -41,7 +41,7 @@ def group_weights(
     for _ in range(TRIES):
         empty = np.flatnonzero((counts @ held == 0).any(axis=1))
         if not empty.size:
-            return np.asarray(counts[:, group], dtype=np.float64)
+            return np.asarray(counts.astype(np.float64)[:, group])
         counts[empty] = rng.multinomial(len(names), share, size=len(empty))
     raise AssertionError("two groups in each class leave none empty in a third of the draws")
 

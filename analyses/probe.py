@@ -170,8 +170,8 @@ def _question(
         rng = seeds.generator("shuffled_labels")
         drawn = permuted_labels(design.codes, design.blocks, entry.shuffles, rng, strata)
         labellings = np.concatenate([labellings, drawn])
-    draws = group_weights(tested.units, tested.codes, DRAWS, seeds.generator("bootstrap"))
-    weights = np.concatenate([np.ones((1, len(tested.codes))), draws])
+    once, rng = np.ones((1, len(tested.codes))), seeds.generator("bootstrap")
+    weights = np.concatenate([once, group_weights(tested.units, tested.codes, DRAWS, rng)])
     # Stimuli of a group may be right or wrong together, as far as anybody knows.
     unit = np.unique(tested.units, return_inverse=True)[1]
     uniform = seeds.generator("calibration").random((DRAWS, unit.max() + 1))[:, unit]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+
+DRAWN = 1 << 16
+"""Numbers of bootstrap draws that are sorted, or compared, at once: half a megabyte."""
 
 BINS = 10
 """Bins of confidence of equal width that a calibration error is taken over."""
@@ -60,11 +63,22 @@ def auroc(decisions: ArrayLike, positive: NDArray[np.bool_], weights: Array) -> 
     order = np.argsort(values, kind="stable")
     starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf) != 0)
     starts = np.union1d(starts, [0])  # values of -inf do not differ from what stands before
-    inside = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
-    outside = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
-    below = np.cumsum(outside, axis=1) - outside
-    total = inside.sum(axis=1) * outside.sum(axis=1)
-    return np.asarray((inside * (below + outside / 2)).sum(axis=1) / total)
+    found = np.empty(len(weights))
+    for draws in _draws(weights):
+        sorted_weights = weights[draws][:, order]
+        inside = np.add.reduceat(sorted_weights * positive[order], starts, axis=1)
+        outside = np.add.reduceat(sorted_weights * ~positive[order], starts, axis=1)
+        below = np.cumsum(outside, axis=1) - outside
+        total = inside.sum(axis=1) * outside.sum(axis=1)
+        found[draws] = (inside * (below + outside / 2)).sum(axis=1) / total
+    return found
+
+
+def _draws(weights: Array) -> Iterator[slice]:
+    """Yield some draws at a time, of (draw, stimulus)."""
+    step = max(1, DRAWN // max(1, weights.shape[1]))
+    for start in range(0, len(weights), step):
+        yield slice(start, start + step)
 
 
 def log_chances(decisions: Array) -> Array:
@@ -88,7 +102,7 @@ def calibration_errors(chances: Array, codes: NDArray[np.int64], weights: Array)
     that of few stimuli, and in draws that repeat some, it is too large.
     """
     confidence, correct = chances.max(axis=1), chances.argmax(axis=1) == codes
-    gaps = np.abs((weights * (correct - confidence)) @ _bins(confidence))
+    gaps = np.abs(weights @ ((correct - confidence)[:, None] * _bins(confidence)))
     return np.asarray(gaps.sum(axis=1) / weights.sum(axis=1))
 
 
@@ -100,8 +114,11 @@ def calibrated_errors(chances: Array, uniform: Array) -> Array:
     this is the size that the error has by chance alone.
     """
     confidence = chances.max(axis=1)
-    gaps = np.abs(((uniform < confidence) - confidence) @ _bins(confidence))
-    return np.asarray(gaps.sum(axis=1) / len(confidence))
+    bins, found = _bins(confidence), np.empty(len(uniform))
+    for draws in _draws(uniform):
+        gaps = np.abs(((uniform[draws] < confidence) - confidence) @ bins)
+        found[draws] = gaps.sum(axis=1) / len(confidence)
+    return found
 
 
 def _bins(confidence: Array) -> Array:
