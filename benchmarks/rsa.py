@@ -5,7 +5,8 @@
 
 CPU seconds with one BLAS thread in one process: the best of some runs of both in turn, or where
 theirs takes long, one of theirs and the median of ours. What would take too long is measured on a
-part and multiplied, and said to be. Results are held equal to 1e-9 before any ratio is printed. `rsa_torch.py` is for a GPU.
+part and multiplied, and said to be. Results are held equal to 1e-9 before any ratio is printed.
+For a GPU there is `rsa_torch.py`.
 """
 
 from __future__ import annotations
