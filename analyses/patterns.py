@@ -74,6 +74,15 @@ class Capture:
         classes, codes = np.unique(values.astype(str), return_inverse=True)
         return Labels(column, tuple(classes.tolist()), codes.astype(np.int64))
 
+    def refuse_taken(self, names: set[str]) -> None:
+        """Refuse labels that have the names of numbers, whose place they would take."""
+        for label in self.columns():
+            if label in names:
+                raise AnalysisError(
+                    f"the label {label!r} is also the name of a number that this analysis gives; "
+                    "rename the column"
+                )
+
     def groups(self) -> NDArray[np.int64] | None:
         """Return the group number of each stimulus, or None where stimuli are independent."""
         return self.labels("group").codes if "group" in self.data.coords else None
@@ -93,6 +102,7 @@ class Capture:
         made = {name: (name, np.asarray(values)) for name, values in coords.items()}
         result = xr.Dataset(variables, coords=made, attrs=dict(attrs))
         if "stimulus" in dims:
+            self.refuse_taken({*variables, *coords})
             result = result.isel(stimulus=np.argsort(self.order))
         given = self.data.coords
         return result.assign_coords(

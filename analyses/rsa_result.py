@@ -203,7 +203,10 @@ def _result(
         interval = interval_words(setting.design.items.groups, n, level)
         every |= {"n_draws": n, "level": level, "interval": interval}
     result = setting.capture.result(variables, coords, every)
-    return result if setting.rdms is None else result.assign(_squares(setting))
+    if setting.rdms is None:
+        return result
+    setting.capture.refuse_taken({*variables, *coords})
+    return result.assign(_squares(setting))
 
 
 def _squares(setting: Setting) -> xr.Dataset:
@@ -221,6 +224,7 @@ def _squares(setting: Setting) -> xr.Dataset:
         told = meaning("1", "dissimilarity that a model RDM predicts", "model_rdm/1")
         values = _square(np.stack(list(setting.models.values())), n)
         variables["model_rdms"] = (("model_rdm", "stimulus", "other"), values, told)
+    setting.capture.refuse_taken({*variables, "other", "component"})
     coords: dict[str, tuple[str, ArrayLike]] = {
         "stimulus": ("stimulus", list(items.names)),
         "other": ("other", list(items.names)),

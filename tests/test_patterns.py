@@ -134,3 +134,15 @@ def test_attention_over_texts_of_several_lengths_is_refused(data):
     with pytest.raises(AnalysisError, match=text):
         checked_capture(maps)
     assert checked_capture(maps.assign_attrs(site="attn_scores")).dims == ("query",)
+
+
+def test_a_label_with_the_name_of_a_number_is_refused(data):
+    """It would stand in the number's place: a column `predicted` read as what a probe predicts."""
+    chosen = checked_capture(data.assign_coords(score=("stimulus", data["category"].values)))
+    about = meaning("1", "score", "score/1")
+    values = np.zeros(data.sizes["stimulus"])
+    text = "the label 'score' is also the name of a number that this analysis gives; rename the col"
+    with pytest.raises(AnalysisError, match=text):
+        chosen.result({"score": (("stimulus",), values, about)}, {}, {})
+    kept = chosen.result({"other": (("stimulus",), values, about)}, {}, {})
+    assert kept["score"].values.tolist() == data["category"].values.tolist()

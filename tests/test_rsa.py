@@ -330,3 +330,13 @@ def test_missing_tokens_are_refused(data):
     mask[8] = False
     with pytest.raises(AnalysisError, match="'s008' has no token at position -1"):
         analyse(against(), data.assign(mask=(("stimulus", "position"), mask)))
+
+
+@pytest.mark.parametrize("name", ["p", "rdm", "component", "similarity"])
+def test_a_label_with_the_name_of_a_number_is_refused_where_it_would_be_kept(data, name):
+    named = data.assign_coords({name: ("stimulus", data["category"].values)})
+    asked = {"against": {"m": {"kind": "category", "column": name}}, "contrast": None}
+    given = {"kind": "rsa", "of": "x", "test": {"permute": name, "n": 99}, **asked}
+    with pytest.raises(AnalysisError, match=f"the label '{name}' is also the name of a number"):
+        analyse(Rsa.model_validate({**given, "store_rdm": True}), named)
+    assert name in ("rdm", "component") or name in analyse(Rsa.model_validate(given), named)
