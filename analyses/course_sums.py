@@ -24,7 +24,7 @@ from patchclamp.registry.errors import UndefinedError
 NEAR = 1e-4
 """A unit with a pair this close to |r| = 1 is done pair by pair: there 1 - r loses digits."""
 
-ROWS = 34
+ROWS = 25
 """Stimuli whose products with all others are done at a time. A product over them has factors of at
 most 2 / NEAR, so that it stays far from overflow, and it stays in the processor's cache."""
 

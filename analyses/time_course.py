@@ -13,7 +13,7 @@ from patchclamp.analyses.moments import CONSTANT
 from patchclamp.analyses.pairs import BLOCK
 from patchclamp.registry.errors import UndefinedError
 
-CACHED = 2**17
+CACHED = 3 * 2**16
 """Numbers in the courses, or products, of units that are done at a time: they stay in the
 processor's cache."""
 

@@ -229,8 +229,8 @@ def _courses(n: int, features: int, tried: int) -> None:
     both: Kinds = ("discriminative_target", "categorical")
     _equal_courses(values[:tried], codes, both)
 
-    def study(kinds: Kinds) -> list[float]:
-        return [study_of_one(one, kind) for one in values[:tried].astype(float) for kind in kinds]
+    def study(kinds: Kinds) -> list[list[float]]:
+        return [study_of_one(one, kinds) for one in values[:tried].astype(float)]
 
     def ours(kinds: Kinds) -> list[np.ndarray]:
         return scores_by_sums(values, codes, kinds)
@@ -281,30 +281,35 @@ def _by_pairs(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> list[np.nd
     return [contrasts(z, codes[None], kind)[:, 0] for kind in kinds]
 
 
-def study_of_one(course: np.ndarray, kind: Kind, *, published: bool = True) -> float:
+def study_of_one(course: np.ndarray, kinds: Kinds, *, published: bool = True) -> list[float]:
     """The study's steps for one feature; not as published, of r and without dropped pairs."""
     half = len(course) // 2
     inside = np.triu_indices(half, 1)
     r = np.clip(np.corrcoef(course), -0.999, 0.999)
     z = np.arctanh(1 - r if published else r)
-    first = z[:half, :half][inside]
-    other = z[:half, half:].ravel() if kind != "categorical" else z[half:, half:][inside]
-    first, other = first[np.isfinite(first)], other[np.isfinite(other)]
-    if not published:
-        return float(first.mean() - other.mean())
-    return float(ttest_ind(first, other).statistic)
+    found = []
+    for kind in kinds:
+        first = z[:half, :half][inside]
+        other = z[:half, half:].ravel() if kind != "categorical" else z[half:, half:][inside]
+        if published:
+            first, other = first[np.isfinite(first)], other[np.isfinite(other)]
+            found.append(float(ttest_ind(first, other).statistic))
+        else:
+            found.append(float(first.mean() - other.mean()))
+    return found
 
 
 def _equal_courses(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> None:
     """Hold our contrasts to a loop, to each other, and our study's t to its own steps."""
     exact = values.astype(float)
-    sums, pairs = scores_by_sums(values, codes, kinds), _by_pairs(values, codes, kinds)
-    for kind, ours, ours_too in zip(kinds, sums, pairs, strict=True):
-        loop = [study_of_one(one, kind, published=False) for one in exact]
-        equal(ours, loop)
-        equal(ours_too, loop)
-        t = study_t(course_dissimilarities(exact), codes[None], kind)[:, 0]
-        np.testing.assert_allclose(t, [study_of_one(one, kind) for one in exact], rtol=1e-6)
+    loop = np.transpose([study_of_one(one, kinds, published=False) for one in exact])
+    equal(scores_by_sums(values, codes, kinds), loop)
+    equal(_by_pairs(values, codes, kinds), loop)
+    rdms = course_dissimilarities(exact)
+    t = [study_t(rdms, codes[None], kind)[:, 0] for kind in kinds]
+    np.testing.assert_allclose(
+        t, np.transpose([study_of_one(one, kinds) for one in exact]), rtol=1e-6
+    )
 
 
 def largest() -> None:
