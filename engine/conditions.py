@@ -121,7 +121,7 @@ def clean_inputs(sweeping: Sweeping, sweep: Sweep, batch: Batch) -> Inputs:
     steps = [keep_step(sweeping.model, layer) for layer in sweep.streams]
     if "distribution" in sweeping.reads:
         steps += answered(sweeping, said)
-    elif sweep.past:
+    elif sweep.past or sweeping.plan.remote:
         steps.append(unread_step(sweeping.model))
     prefix: Prefix | None = {"keep": True} if sweep.past else None
     return Inputs(pad(said.ids, pad_id=0), in_order(steps), prefix)

@@ -45,11 +45,12 @@ def effort_of(plan: Plan, name: str, conditions: Sequence[Changes], *, optimise:
         whole = batch_sweep(sweeping, batch, dict.fromkeys(range(len(conditions)), batch.rows))
         for sweep in sessions_of(whole, most=most_rows(plan, (), name)) if plan.remote else [whole]:
             clean = needs_clean(sweeping, sweep)
-            work = sweep.work(plan.model.shape.layers, batch.length, len(batch.rows))
-            again = "distribution" in sweeping.reads and not sweep.past
+            through = clean and (plan.remote or "distribution" in sweeping.reads)
+            size = plan.model.shape.layers, batch.length, len(batch.rows)
+            work = sweep.work(*size, through=through)
             rows = sum(len(part.rows) for pack in sweep.packs for part in pack.parts)
             result = once + each * rows
-            total += Effort(len(sweep.packs) + clean, work + again, 1, result)
+            total += Effort(len(sweep.packs) + clean, work, 1, result)
     return total
 
 

@@ -247,7 +247,8 @@ def _plain(inputs: Inputs | Relay) -> list[dict[str, Any]]:
         {
             "inputs": dict(one.tensors),
             "steps": one.steps,
-            "stop": _stops(one),
+            # After one that was stopped, NDIF's sandbox takes no further pass in a request.
+            "stop": _stops(one) and not leaves,
             "prefix": one.prefix,
             "begins": one.begins,
             "leaves": leaves,

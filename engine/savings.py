@@ -83,9 +83,12 @@ class Sweep:
         """Whether there must be a clean pass."""
         return bool(self.streams) or self.past
 
-    def work(self, layers: int, length: int, rows: int) -> float:
-        """Return how many whole passes of the batch all of this is worth, in layers of tokens."""
-        clean = layers if self.past else max(self.streams, default=0)
+    def work(self, layers: int, length: int, rows: int, *, through: bool = False) -> float:
+        """Return how many whole passes of the batch all of this is worth, in layers of tokens.
+
+        `through` says that the clean pass goes through all layers whatever it must leave.
+        """
+        clean = layers if self.past or through else max(self.streams, default=0)
         total = float(clean * rows * length)
         for pack in self.packs:
             tokens = max(part.tokens or length for part in pack.parts) if pack.past else length

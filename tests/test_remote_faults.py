@@ -109,6 +109,10 @@ def test_what_passes_is_tried_again(
             r"exceeded the execution timeout of 3600.0s. A smaller run.batch.tokens",
         ),
         (
+            {"fail": ["Request cancelled by operator."]},
+            r"http://127.0.0.1:\d+: Request cancelled by operator",
+        ),
+        (
             {"fail": ["Could not deploy this model. Repository Not Found"]},
             "does not hold the model: Could not deploy this model. Repository Not Found",
         ),

@@ -9,22 +9,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nnsight import CONFIG
 from test_backends import LENGTHS, TEXTS, TOKENS
+from test_remote import differences, written
+from test_remote_sessions import here
+from test_remote_sites import lens
 
 import remote
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.answers import ask
 from patchclamp.engine.backend import Backend
 from patchclamp.engine.batches import pad
+from patchclamp.engine.efforts import changed_effort
+from patchclamp.engine.plan import make_plan
 from patchclamp.engine.remote.backend import Ndif
 from patchclamp.engine.remote.jobs import Jobs
 from patchclamp.engine.remote.wire import Wire
+from patchclamp.engine.run import run
 from patchclamp.engine.steps import (
     in_order,
     leaf_step,
@@ -36,6 +44,7 @@ from patchclamp.engine.steps import (
 from patchclamp.engine.values import edit
 from patchclamp.registry.errors import RemoteError
 from patchclamp.specs.captures import Gradient
+from patchclamp.specs.load import loads
 from patchclamp.specs.spec import Retry
 
 PYTHON = os.environ.get("NDIF_PYTHON")
@@ -45,14 +54,47 @@ ROWS = [0, 1, 2]
 INPUTS = pad([TEXTS[row] for row in ROWS], pad_id=0)
 
 
+COMMIT = "c0ffee" + "0" * 34
+
+STUDY = """\
+patchclamp: 1
+name: study
+model: {id: tiny/llama, revision: COMMIT}
+stimuli:
+  words: {kind: items, text: "{text}", answer: {correct: " w1", foil: " w2"}, groups: none,
+    items: [{text: w1 w2 w3 w4 w5 w6 w7}, {text: w8 w9 w10 w11}, {text: w12 w13 w14 w15 w16}]}
+captures:
+  resid: {of: words, site: resid_post}
+  maps: {of: words, site: attn_pattern, positions: all}
+interventions:
+  zero: {kind: ablate, value: zero}
+  mean: {kind: ablate, value: {mean_over: words, per: position}}
+analyses:
+  heads: {kind: ablation, stimuli: words, with: zero, units: {site: z}, metric: logit_diff}
+  late: {kind: ablation, stimuli: words, with: mean, units: {site: z, positions: last}, metric: kl}
+  maps: {kind: ablation, stimuli: words, with: zero, units: {site: attn_pattern, layers: 1},
+    metric: logprob}
+run: {backend: BACKEND, retry: {attempts: 1, backoff: 5s, patience: 120s}, threads: 1}
+"""
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["trusted", "sandbox"])
 def hosting(
-    request: pytest.FixtureRequest, twin: Callable[[str], Any]
+    request: pytest.FixtureRequest,
+    twin: Callable[[str], Any],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[remote.Served, bool]]:
-    folder = str(twin("llama").folder)
-    how = {"models": {folder: folder}, "sandbox": request.param}
-    with remote.serving("ndif_real.py", python=PYTHON, **how) as served:
-        yield served, request.param
+    """A server that knows a model by its folder, and as one of the hub, where its sandbox looks."""
+    folder, home = str(twin("llama").folder), tmp_path_factory.mktemp("home")
+    snapshot = home / "hub" / "models--tiny--llama" / "snapshots" / COMMIT
+    shutil.copytree(folder, snapshot)
+    models = {folder: folder, "tiny/llama": str(snapshot)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(home))
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+        how = {"models": models, "sandbox": request.param}
+        with remote.serving("ndif_real.py", python=PYTHON, **how) as served:
+            yield served, request.param
 
 
 @pytest.fixture
@@ -96,6 +138,26 @@ def test_ablations_and_answers(twin: Callable[[str], Any], there: Ndif) -> None:
         steps = write_steps(source, [(Change("zero", site, 1, head), zero)])
         steps += read_answers_at(source, ask(TOKENS, ROWS), narrow=True)
         same(source.backends["nnsight"], there, steps, stop=False)
+
+
+def test_a_whole_study_differs_by_nothing(
+    hosting: tuple[remote.Served, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captures, maps, ablations, divergences: in sessions, which skip the blocks that are as they
+    were, and where the server trusts the key the tokens too."""
+    served, sandbox = hosting
+    monkeypatch.setenv("NDIF_HOST", served.url)
+    monkeypatch.setattr(CONFIG.API, "APIKEY", None)
+    backend = "ndif" if sandbox else "ndif_trusted"
+    text = STUDY.replace("COMMIT", f'"{COMMIT}"').replace("BACKEND", backend)
+    there = run(written(tmp_path, text), out=tmp_path / "there", cache=tmp_path / "there-cache")
+    assert differences(there, here(tmp_path, text, monkeypatch, backend)) == {}
+    plan = make_plan(loads(text))
+    assert changed_effort(plan).work < changed_effort(plan, optimise=False).work
+
+
+def test_blocks_are_skipped_as_a_logit_lens_does(twin: Callable[[str], Any], there: Ndif) -> None:
+    lens(twin("llama"), there)
 
 
 def test_what_the_sandbox_cannot_is_what_we_say_that_it_cannot(

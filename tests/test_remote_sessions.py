@@ -179,3 +179,29 @@ def test_memory_that_runs_out_in_a_session_halves_it(
     found = run(written(tmp_path, text), out=tmp_path, cache=tmp_path / "c2")
     assert max(sizes) > 2
     assert all(value < 1e-4 for value in differences(found, expected).values())
+
+
+def test_what_sessions_have_given_before_a_failure_is_kept(
+    server: remote.Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, done = Ndif.relay, []
+
+    def failing(self: Ndif, passes: Sequence[Pass]) -> Any:
+        if len(passes) > 1:
+            done.append(passes)
+            if len(done) == 2:
+                raise RemoteError("boom")
+        return relay(self, passes)
+
+    text = study("kl", "batch: {tokens: 200}, ")
+    with monkeypatch.context() as patch:
+        patch.setattr(Ndif, "relay", failing)
+        patch.setattr(Ndif, "send", lambda *_: None)
+        with pytest.raises(RemoteError, match="boom"):
+            run(written(tmp_path, text), out=tmp_path, cache=tmp_path / "c1")
+    before = len(server.log())
+    run(written(tmp_path, text), out=tmp_path, cache=tmp_path / "c1")
+    again = len(server.log())
+    run(written(tmp_path, text), out=tmp_path, cache=tmp_path / "c2")
+    assert changed_effort(make_plan(loads(text))).requests > 2
+    assert again - before < len(server.log()) - again

@@ -21,8 +21,10 @@ from patchclamp.engine.remote.wire import Wire
 from patchclamp.engine.steps import (
     answers_step,
     in_order,
+    keep_step,
     leaf_step,
     objective_step,
+    read_answers_at,
     read_step,
     write_steps,
 )
@@ -80,6 +82,46 @@ def test_a_server_gives_what_is_given_here(
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
             torch.testing.assert_close(theirs[key], value, rtol=0, atol=0, equal_nan=True, msg=key)
+
+
+def lens(source: Any, there: Ndif) -> None:
+    """Let each stream be the last in one session, and hold what is said against the modules."""
+    last, inputs = source.shape.layers, pad([TEXTS[row] for row in ROWS], pad_id=0)
+    said = ask(TOKENS, ROWS, reads=("distribution",))
+    path = source.architecture.places["resid_post"].path
+    every = {
+        "skip": [path.format(layer=layer) for layer in range(last)],
+        "rows": torch.arange(len(ROWS)),
+        "tokens": torch.arange(inputs["input_ids"].shape[1])[None].expand(len(ROWS), -1),
+        "pair": source.architecture.pair,
+        "layers": last,
+    }
+    one = {"inputs": inputs, "prefix": None, "stop": False, "begins": None, "leaves": False}
+    streams = [keep_step(source, layer) for layer in range(1, last)]
+    clean = {**one, "steps": in_order(streams), "leaves": True}
+    asked = in_order(read_answers_at(source, said, narrow=True))
+    seen = [
+        {**one, "steps": asked, "begins": {**every, "start": layer}} for layer in range(1, last)
+    ]
+    found = there.relay([clean, *seen])
+    kept = source.backends["hooks"].forward(inputs, in_order(streams), stop=True)
+    for layer, of in enumerate(found, start=1):
+        stream = kept[f"stream.{layer}"][range(len(ROWS)), LENGTHS[ROWS] - 1]
+        for name in source.architecture.unembed:
+            stream = source.module.get_submodule(name)(stream)
+        cap = getattr(source.config, "final_logit_softcapping", None)
+        stream = stream if cap is None else cap * torch.tanh(stream / cap)
+        torch.testing.assert_close(
+            of["answers.distribution"], stream.detach(), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in tiny.TWINS if name != "bert"])
+def test_blocks_are_skipped_as_a_logit_lens_does(
+    name: str, twin: Callable[[str], Any], connected: Callable[..., Ndif]
+) -> None:
+    source = twin(name)
+    lens(source, connected(source, "ndif"))
 
 
 def test_gradients_come_from_a_server_that_trusts_the_key_and_from_no_other(

@@ -182,6 +182,8 @@ class Jobs:
                 f"because versions of transformers differ ('patchclamp doctor --remote' says "
                 f"which): {said.splitlines()[0]}"
             )
+        if "cancelled by operator" in small:
+            raise RemoteError(f"{self.wire.name}: {line}")
         if "execution timeout" in small:
             raise RemoteError(
                 f"{self.wire.name}: {line} A smaller run.batch.tokens makes jobs short"
