@@ -192,7 +192,7 @@ DEEP = (
     ),
     Explanation(
         "P427",
-        what="A server would send more than 64 MiB for a capture, or more than the budget allows.",
+        what="A server would send more than 64 MiB for a capture, or more than is allowed.",
         why="""Whole activations come over a network that others use too, and mostly a reduction
         was meant, which the server does: the message names it, with its bytes.""",
         fix="capture fewer positions, reduce what is captured, or allow the bytes that are meant.",

@@ -131,6 +131,8 @@ class Server(ThreadingHTTPServer):
             faults["lose"] -= 1
             return
         for said in faults["queue"]:
+            if self.faults is not faults:
+                break  # it does not fail like that any more
             self.tell(request, job, Status.QUEUED, said)
             time.sleep(faults["delay"])
         self.tell(request, job, Status.RUNNING, "Your job has started running.")
