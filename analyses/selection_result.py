@@ -83,7 +83,7 @@ def selection_result(comparison: Comparison, outcomes: Outcomes) -> xr.Dataset:
 
     variables = (
         _scores(comparison, stack, dims)
-        | _differences(stack, dims)
+        | _differences(comparison, stack, dims)
         | _choices(comparison, stack, dims)
     )
     codes = design.codes
@@ -133,11 +133,19 @@ def _score_of(name: str, outcome: Outcome) -> Array:
     return outcome.scores[name]
 
 
-def _differences(stack: Stack, dims: tuple[str, ...]) -> Variables:
-    """Return by how much the accuracy of each method exceeds that of each other."""
+def _differences(comparison: Comparison, stack: Stack, dims: tuple[str, ...]) -> Variables:
+    """Return by how much the accuracy of each method exceeds that of each other.
+
+    Two methods of equal accuracy in every draw have an interval too: that no group tells them
+    apart bounds how many could.
+    """
     draws = stack(lambda o: o.scores["accuracy"])
     apart = draws[:, None] - draws[None]
     low, high = np.quantile(apart[..., 1:], [0.025, 0.975], axis=-1)
+    others = ~np.eye(len(apart), dtype=bool).reshape(*apart.shape[:2], *(1 for _ in dims))
+    alike = others & (apart == 0).all(axis=-1)
+    reach = beyond("accuracy", comparison.design)
+    low, high = np.where(alike, -reach, low), np.where(alike, reach, high)
     words = "accuracy of a method minus that of another, the same bootstrap draws for both"
     attrs = meaning("1", words, "accuracy_difference/1")
     both = ("chosen_by", "versus", *dims)

@@ -80,7 +80,7 @@ def summarise(data: xr.Dataset, *, top: int) -> Summary | None:
     for row in order:
         texts = {str(v): _text(str(v), frame, highest, row) for v in frame.data_vars}
         cells = [_cell(texts, v, ends.get(v)) for v in headline]
-        cells += [" to ".join(texts[end] for end in both) for both in ranges.values()]
+        cells += [" to ".join(dict.fromkeys(texts[e] for e in both)) for both in ranges.values()]
         rows.append((*(str(part) for part in frame["place"].to_numpy()[row]), *cells))
     return Summary((*map(str, dims), *head, *ranges), tuple(rows), len(dims), places)
 

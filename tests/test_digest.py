@@ -169,7 +169,7 @@ def test_a_resolved_spec_spells_every_default_out() -> None:
     assert plain["captures"]["resid"]["of"] == "words"
     assert plain["captures"]["resid"]["layers"] == [0, 1, 2]
     assert plain["captures"]["resid"]["positions"] == {"kind": "named", "at": ["last"]}
-    assert plain["run"]["batch"] == {"tokens": 8192}
+    assert plain["run"]["batch"] == {"tokens": 8192, "result": "64MiB"}
 
 
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)

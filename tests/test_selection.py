@@ -116,6 +116,17 @@ def test_differences_are_between_the_same_draws(result):
     assert not result["difference_high"].sel(itself).any()
 
 
+def test_methods_that_are_both_right_throughout_are_not_known_to_be_equal():
+    found = analyse(entry("differs", "sparse"), window(effect=20.0)).squeeze()
+    assert (found["accuracy"] == 1).all()
+    reach = 3.8415 / (30 + 3.8415)  # Wilson's, of 30 groups of which none tells them apart
+    np.testing.assert_allclose(found["accuracy_low"], 1 - reach)
+    assert not found["difference"].any()
+    apart = found.sel(chosen_by="differs")
+    assert apart["difference_high"].values.tolist() == [0, pytest.approx(reach)]
+    assert apart["difference_low"].values.tolist() == [0, pytest.approx(-reach)]
+
+
 def test_choices_in_folds_say_how_stable_they_are(result):
     assert result["chosen_in_fold"].dims == ("chosen_by", "fold", "layer", "rank")
     assert result["stability"].sel(chosen_by="differs").item() == 1
