@@ -27,6 +27,9 @@ from patchclamp.specs.walk import models_in
 PAIRED: tuple[type[BaseModel], ...] = (CategoryModel, Discriminative, Categorical)
 """What is about pairs of stimuli of one class."""
 
+QUOTED = 60
+"""Longest piece of a text that a message repeats."""
+
 Path = tuple[str | int, ...]
 Tables = Mapping[str, StimulusTable]
 
@@ -53,6 +56,9 @@ def check_classes(tables: Tables, problems: Problems) -> None:
         path = ("analyses", key)
         if isinstance(entry, Probe) and entry.test_on is not None:
             _check_both(entry, path, tables, problems)
+        if isinstance(entry, Probe | Selection):
+            sets = [tables[name] for name in sets_of(entry, problems) if name in tables]
+            _check_copies(path, sets, problems)
         for name in sets_of(entry, problems):
             if name in tables:
                 before = len(problems)
@@ -142,6 +148,26 @@ def _check_both(entry: Probe, path: Path, tables: Tables, problems: Problems) ->
             "classes"
         )
         problems.add((*path, "target"), "P420", message)
+
+
+def _check_copies(path: Path, sets: list[StimulusTable], problems: Problems) -> None:
+    """P417: no text is both learnt from and tested on, as it would be in two groups."""
+    seen: dict[str, dict[str, str]] = {}
+    for table in sets:
+        for id_, text, group in zip(table.ids, table.texts, table.groups or table.ids, strict=True):
+            seen.setdefault(text, {}).setdefault(group, id_)
+    copied = {text: ids for text, ids in seen.items() if len(ids) > 1}
+    if copied:
+        text, (first, second, *_) = next((t, tuple(ids.values())) for t, ids in copied.items())
+        several = "group" if sets[0].groups else "stimulus"
+        shown = text if len(text) <= QUOTED else text[:QUOTED] + "…"
+        problems.add(
+            path,
+            "P417",
+            f"the text {shown!r} is of more than one {several} ({first!r} and {second!r}; so many: "
+            f"{len(copied)}), and would be tested on where it was learnt: give copies one group, "
+            "or take each text once",
+        )
 
 
 def _check_factors(model: Contrast, path: Path, table: StimulusTable, problems: Problems) -> None:

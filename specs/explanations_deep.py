@@ -23,9 +23,10 @@ DEEP = (
     Explanation(
         "P417",
         what="There are fewer stimuli, groups or words than are to be taken or held out, or more "
-        "rows than can be made.",
+        "rows than can be made, or the same text in several groups of what is held out.",
         why="""With fewer groups than folds some fold would be empty; a class that lies in one
-        group is wholly held out with it, and then nothing was learnt about it.""",
+        group is wholly held out with it, and then nothing was learnt about it. A text that stands
+        in two groups is tested on where it was learnt.""",
         fix="use fewer folds, take fewer stimuli, or add some.",
         wrong="""
             stimuli:      # words.csv has three rows

@@ -247,8 +247,25 @@ def test_a_class_against_all_others_needs_groups_of_both_only(folder: Path) -> N
     assert [d[0] for d in found(folder, every)] == ["P417"]
 
 
+def test_no_text_is_learnt_and_tested_on(folder: Path) -> None:
+    def told(groups: str, more: str = "") -> list[str]:
+        text = SPEC.replace(HEADS, "").replace("groups: none", f"groups: {groups}")
+        return [d[3] for d in found(folder, text.replace("target: sort,", f"target: sort,{more}"))]
+
+    (folder / "words.csv").write_text(
+        WORDS.replace("w7 w8,y", "w1 w2 w3,x").replace(",w7,2", ",w2,2")
+    )
+    assert told("none")[0] == (
+        "the text 'w1 w2 w3' is of more than one stimulus ('a' and 'b'; so many: 1), and would be "
+        "tested on where it was learnt: give copies one group, or take each text once"
+    )
+    assert not [message for message in told("text") if "where it was learnt" in message]
+    (folder / "words.csv").write_text(WORDS)
+    assert told("none") == []
+
+
 def test_two_sets_have_the_same_classes(folder: Path) -> None:
-    (folder / "more.csv").write_text(WORDS.replace(",y,", ",z,"))
+    (folder / "more.csv").write_text(WORDS.replace(",y,", ",z,"))  # the same texts, and stimuli
     text = SPEC.replace("captures:", "  more: {kind: csv, path: more.csv, text: '{text}', "
                         "labels: [sort], groups: none}\ncaptures:", 1)  # fmt: skip
     text = text.replace(HEADS, "").replace("target: sort,", "target: sort, test_on: more,")
