@@ -30,6 +30,8 @@ _CHUNK = 4 << 20
 """Most bytes in a chunk; from 0.4 to 4 MB reading and writing are fastest."""
 _LEAST = 512 << 10
 """Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
+_CACHE = 1 << 20
+"""Bytes of chunks that the library keeps; they are written and read whole, each once."""
 _BLOCK = 8 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
@@ -215,6 +217,7 @@ def _write(
                 fill_value=np.nan if values.dtype.kind == "f" else None,
             )
             made.set_auto_mask(False)
+            made.set_var_chunk_cache(_CACHE)
         made[place] = values
     assert made is not None, "a capture of no stimulus is refused"
     return made
@@ -252,6 +255,7 @@ def _chunks(
 
 def _check(written: Any, blocks: Iterator[Block], path: Path) -> None:
     """Read every block back; a full disk can be swallowed on the way."""
+    written.set_var_chunk_cache(_CACHE)
     for place, values, _, _ in blocks:
         bits = f"i{values.dtype.itemsize}"  # bit by bit: NaN is NaN, and -0 is not 0
         if not np.array_equal(written[place].view(bits), values.view(bits)):

@@ -143,7 +143,9 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
     found = {f"{key}/bad": not_finite(tensor, there)}
     if not step["reduce"]:
         name = "gradient" if step["gradient"] else "activation"
-        found[f"{key}/{name}"] = torch.where(there, tensor, float("nan"))
+        full = step["index"] is None and int(step["lengths"].min()) == tensor.shape[-2]
+        kept = tensor.clone() if full and not step["map"] else tensor.where(there, float("nan"))
+        found[f"{key}/{name}"] = kept
     for how in step["reduce"]:
         for part, value in reduce(how, tensor, mask, {"index": index, "lengths": lengths}).items():
             found[f"{key}/{how['name']}{part and '_'}{part}"] = value

@@ -189,7 +189,7 @@ def content_of(capture: CapturePlan) -> dict[str, Any]:
         "layers": list(capture.layers),
         "heads": capture.heads and [list(of) for of in capture.heads],
         "named": capture.named,
-        "positions": digest_of([capture.chosen.rows, capture.chosen.index.tolist()]),
+        "positions": capture.chosen.digest,
         "reduce": [how.model_dump(exclude={"by"}) for how in capture.reduce],
         "classes": {name: digest_of(codes.tolist()) for name, codes in capture.codes.items()},
         "gradient": None if gradient is None else gradient.model_dump(),

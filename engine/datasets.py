@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     used = np.unique(ids[ids >= 0])
     data = xr.Dataset(
         {
-            "text": ("stimulus", np.asarray(table.texts)),
+            "text": ("stimulus", _texts(table.texts)),
             "n_tokens": ("stimulus", of_set.lengths.astype(np.int32)),
             "token_id": (("stimulus", "position"), ids),
             "token_text": ("token", np.asarray(_pieces(plan, used))),
@@ -47,7 +48,7 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     for part in ("correct", "foil"):
         texts, chosen = getattr(table, part), tokens.first_spelling(part)
         if texts is not None:
-            data[part] = ("stimulus", np.asarray(texts))
+            data[part] = ("stimulus", _texts(texts))
         if texts is not None and chosen is not None and all(len(one) == 1 for one in chosen):
             ids_of = np.asarray([one[0] for one in chosen], dtype=np.int32)
             data[f"{part}_id"] = ("stimulus", ids_of)
@@ -58,6 +59,11 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     data["token"].attrs = {"long_name": "token id in the model's vocabulary"}
     screened = {f"n_{what}": number for what, number in table.screened.items()}
     return data.assign_attrs(digest=table.digest, **screened)
+
+
+def _texts(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as they are: in an array of characters each would be as long as the longest."""
+    return np.array(texts, dtype=object)
 
 
 _STIMULI_MEANING = {
@@ -137,7 +143,7 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
         coords[place] = np.asarray(chosen.labels, dtype=np.int32)
         if chosen.names:
             coords["position_name"] = (place, np.asarray(chosen.names))
-        index = np.full((len(of_set.table), chosen.index.shape[1]), -1)
+        index = np.full((len(of_set.table), chosen.index.shape[1]), -1, dtype=np.int32)
         index[list(chosen.rows)] = chosen.index
         tokens = shared_tokens(plan, capture.stimuli, index)
         if (tokens != "").any():

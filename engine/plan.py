@@ -79,8 +79,8 @@ class Plan:
             "weights": self.weights,
             "dtype": self.model.choice.dtype,
             "tokenizer": self.model.tokenizer_digest(),
-            "texts": digest_of(of_set.table.texts),
-            "tokens": digest_of(of_set.tokens.ids),
+            "texts": of_set.texts_digest,
+            "tokens": of_set.tokens_digest,
         }
 
     def answers_digest(self, name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,15 @@ class Chosen:
     every: bool = False
     """Whether these are all tokens of all stimuli, in order."""
 
-    @property
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the tokens chosen, and of the stimuli that they are chosen in."""
+        content = hashlib.sha256(repr(self.index.shape).encode())
+        content.update(np.asarray(self.rows, dtype=np.int64).data)
+        content.update(np.ascontiguousarray(self.index, dtype=np.int64).data)
+        return content.hexdigest()
+
+    @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """Which places there are: (row, position)."""
         return self.index >= 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,16 @@ class SetPlan:
         """Tokens of each stimulus, special ones included."""
         return np.array([len(ids) for ids in self.tokens.ids])
 
+    @cached_property
+    def texts_digest(self) -> str:
+        """sha256 of the texts."""
+        return _digest(text.encode() for text in self.table.texts)
+
+    @cached_property
+    def tokens_digest(self) -> str:
+        """sha256 of the token ids."""
+        return _digest(np.asarray(ids, dtype=np.int64).tobytes() for ids in self.tokens.ids)
+
     def batches(
         self, rows: Sequence[int], tokens: int, most: int | None = None
     ) -> tuple[Batch, ...]:
@@ -41,6 +52,14 @@ class SetPlan:
         lengths = [int(self.lengths[row]) for row in rows]
         packed = pack(lengths, tokens // self.tokens.rows_each, most)
         return tuple(Batch(tuple(rows[i] for i in b.rows), b.length) for b in packed)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """Return the sha256 of parts, told apart by their lengths, one in memory at a time."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
 
 
 def locate(
@@ -57,7 +76,8 @@ def locate(
         return SetPlan(table, tokens, None)
     if isinstance(entry, Rows) and entry.spans and not table.spans:
         return SetPlan(table, tokens, None)  # told where the texts were read
-    found: list[dict[str, range]] = [{} for _ in table.ids]
+    # One object for all stimuli where no span has a name.
+    found: list[dict[str, range]] = [{} for _ in table.ids] if table.spans else [{}] * len(table)
     for name, places in table.spans.items():
         for row, id_ in enumerate(table.ids):
             text, offsets = encoded.texts[row], encoded.offsets[row]

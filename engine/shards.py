@@ -206,15 +206,16 @@ def open_shards(folder: Path, intact: set[State] | None = None) -> Shards:
     in several shards are taken from the first.
     """
     intact = set() if intact is None else intact
-    files, rows = [], []
-    seen: set[int] = set()
-    for file in sorted(folder.glob(f"*{SUFFIX}")):
-        held = _rows(file, intact)
-        if held is not None and seen.isdisjoint(held.tolist()):
-            seen.update(held.tolist())
+    found = [(file, _rows(file, intact)) for file in sorted(folder.glob(f"*{SUFFIX}"))]
+    there = [(file, rows) for file, rows in found if rows is not None]
+    seen = np.zeros(max((int(rows.max()) for _, rows in there), default=-1) + 1, dtype=bool)
+    files, kept = [], []
+    for file, rows in there:
+        if not seen[rows].any():
+            seen[rows] = True
             files.append(file)
-            rows.append(held)
-    return Shards(tuple(files), tuple(rows))
+            kept.append(rows)
+    return Shards(tuple(files), tuple(kept))
 
 
 def _rows(file: Path, intact: set[State]) -> NDArray[np.int64] | None:

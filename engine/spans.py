@@ -17,7 +17,7 @@ class PositionError(ValueError):
     """A position that a stimulus does not have."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stimulus:
     """A text as the model reads it: its tokens' places, its BOS tokens, and its spans' tokens."""
 

@@ -63,7 +63,12 @@ class StimulusTable:
     def digest(self) -> str:
         """sha256 over everything that enters the model or a label."""
         content = [self.ids, self.texts, dict(self.labels), self.groups, self.correct, self.foil]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(b"[")
+        for number, column in enumerate(content):  # one of them as text in memory at a time
+            text = json.dumps(column, sort_keys=True)
+            digest.update(f"{', ' if number else ''}{text}".encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
 
 def read_stimuli(
@@ -88,7 +93,13 @@ def read_stimuli(
             corrupted = _corrupted(name, tables[entry.of], (problems, seed, count))
             if corrupted is not None:
                 tables[name] = corrupted
-    return {name: tables[name] for name in entries if name in tables}
+    return {name: _without_rows(tables[name], entries[name]) for name in entries if name in tables}
+
+
+def _without_rows(table: StimulusTable, entry: Source | Corrupt) -> StimulusTable:
+    """Let go of the columns that a set was made from, unless `keep_if` still needs them."""
+    screened = not isinstance(entry, Corrupt) and entry.keep_if is not None
+    return table if screened else replace(table, rows=())
 
 
 def _read_source(

@@ -117,24 +117,31 @@ class Place:
         """Note every batch that is put through the model, from whatever process."""
         log = os.open(self.folder / f"{cache}.passes", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
-        def count(once: Callable[..., Iterator[object]]) -> Callable[..., Iterator[object]]:
+        def count(
+            way: str, once: Callable[..., Iterator[object]]
+        ) -> Callable[..., Iterator[object]]:
             def counted(passes: Passes, *given: object) -> Iterator[object]:
-                os.write(log, b"one\n")
+                os.write(log, f"{way}\n".encode())
                 yield from once(passes, *given)
 
             return counted
 
         for way in ("run", "run_pack"):
-            setattr(Passes, way, count(getattr(Passes, way)))
+            setattr(Passes, way, count(way, getattr(Passes, way)))
 
     def finish(self, child: int) -> int:
         """Wait for a run; returns its exit code, negative for a signal."""
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def passes(self, cache: str) -> int:
-        """Return how many batches runs with a cache have put through the model."""
+    def passes(self, cache: str, way: str = "") -> int:
+        """Return how many batches runs with a cache have put through the model.
+
+        By `run_pack` are those under interventions, by `run` others, the clean passes that
+        interventions begin with among them.
+        """
         log = self.folder / f"{cache}.passes"
-        return len(log.read_text().splitlines()) if log.exists() else 0
+        ways = log.read_text().splitlines() if log.exists() else []
+        return sum(way in ("", one) for one in ways)
 
     @property
     def said(self) -> str:
@@ -182,16 +189,18 @@ def kill(folder: Path, times: int, seed: int) -> str:
             break
         rounds += 1
         expect_same(place.result(cache), expected)
-        again = place.passes(cache) - due
-        expect(again <= kills - before, f"{again} batches lost by {kills - before} kills")
-        lost += max(again, 0)
+        for way in ("run", "run_pack"):
+            again = place.passes(cache, way) - place.passes("whole", way)
+            expect(again <= kills - before, f"{again} by {way} lost in {kills - before} kills")
+        lost += max(place.passes(cache) - due, 0)
         left = [file for file in (folder / cache).rglob("*") if file.suffix == ".tmp"]
         expect(not left, f"left behind: {left}")
         shards = list((folder / cache).rglob("*/shards/*"))
         expect(not shards, f"left behind: {shards}")
     return (
         f"{kills} kills in {rounds} runs of {due} batches: every result equal bit by bit to one "
-        f"that was not killed; {lost} batches were run again, at most one for each kill"
+        f"that was not killed; {lost} batches were run again, at most one for each kill, and what "
+        "it begins with"
     )
 
 
