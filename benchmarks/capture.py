@@ -43,7 +43,6 @@ from transformers import (
 )
 
 from patchclamp.engine.batches import pad
-from patchclamp.engine.heap import kept_heap
 from patchclamp.engine.measure import Measured, measure_clean
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.records import open_cache
@@ -121,7 +120,6 @@ def compare(name: str, lengths: str, rounds: int, lens: str | None) -> None:
         bench = Bench(name, lengths, Path(folder))
         contenders: dict[str, Callable[[], float]] = {
             "forward, nothing read": bench.forward,
-            "forward, its freed memory kept": bench.forward_with_heap,
             "forward, hooks kept in memory": bench.hooks,
             "nnsight, as its guide shows": bench.nnsight,
             "patchclamp, to disk": lambda: bench.patchclamp(answers=False),
@@ -192,8 +190,6 @@ def print_aims(times: dict[str, list[float]], name: str, lengths: str) -> None:
     if name == "gpt2-small":
         share = middle["patchclamp, to disk"] / middle["forward, nothing read"]
         aims.append(("streams to disk against a full forward", share, 0.8))
-        share = middle["patchclamp, to disk"] / middle["forward, its freed memory kept"]
-        aims.append(("the same against one whose freed memory is kept", share, 0.8))
     for words, found, bound in aims:
         print(f"  {words}: {found:.3f}, {'within' if found <= bound else 'OVER'} {bound}")
     if lengths == "mixed":
@@ -248,11 +244,6 @@ class Bench:
             for given in self.batches:
                 self.module(**given, use_cache=False)
         return process_time() - start
-
-    def forward_with_heap(self) -> float:
-        """The same with what patchclamp does to the C library, to tell its share apart."""
-        with kept_heap():
-            return self.forward()
 
     def hooks(self) -> float:
         return self._hooked(self.batches)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import xarray as xr
 from transformers import AutoModelForMaskedLM, BertForPreTraining, BertModel
 
 import tiny
-from patchclamp.engine.heap import kept_heap
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.run import run
 from patchclamp.engine.weights import load_weights
@@ -126,22 +123,3 @@ def test_an_encoder_answers_no_question(bert: Path, tmp_path: Path) -> None:
 def test_a_bound_on_scores_is_not_left_to_attention_that_ignores_it(twin: Any) -> None:
     assert twin("gemma2").module.config._attn_implementation == "eager"
     assert twin("llama").module.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library")
-def test_a_heap_is_kept_only_while_it_is_held() -> None:
-    def faults() -> int:
-        """Pages that the system had to map for a block of 32 MB, made and freed eight times."""
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(8):
-            torch.ones(8 << 20)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    each = faults()
-    if each < 8 * 1000:
-        pytest.skip("the system maps large pages")
-    with kept_heap():
-        with kept_heap():
-            faults()
-        assert faults() < each / 4
-    assert faults() > each / 8
