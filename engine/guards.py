@@ -210,7 +210,13 @@ def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict
 
 
 def deviation(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest absolute difference, relative to the largest absolute value of `b`."""
+    """Largest absolute difference, relative to the largest absolute value of `b`.
+
+    It is infinite where one of them has a number and the other has none: what has no token must
+    have none in both.
+    """
+    if (np.isnan(a) != np.isnan(b)).any():
+        return float("inf")
     scale = float(np.nanmax(np.abs(b)))
     difference = float(np.nanmax(np.abs(a - b)))
     return difference / scale if scale else difference

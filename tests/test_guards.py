@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from patchclamp.engine.guards import (
     check_answers,
     check_captures,
     check_identities,
+    deviation,
     note_precision,
 )
 from patchclamp.engine.passes import Passes
@@ -162,3 +164,11 @@ def test_numbers_that_are_not_finite_are_counted_where_there_is_a_token(dtype: t
     tensor[1, 1] = float("nan")  # padding
     assert not_finite(tensor, there).tolist() == [3, 0, 0]
     assert not_finite(torch.zeros(2, 0, 4, dtype=dtype), there[:2, :0]).tolist() == [0, 0]
+
+
+def test_a_number_where_alone_there_is_none_is_a_deviation() -> None:
+    """As where padding is taken for a token, or a token for padding."""
+    there, padded = np.array([1.0, -2.0, 3.0]), np.array([1.0, -2.0, np.nan])
+    assert deviation(there, padded) == deviation(padded, there) == float("inf")
+    assert deviation(padded, padded) == 0
+    assert deviation(padded + 0.5, padded) == 0.25
