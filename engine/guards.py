@@ -210,16 +210,10 @@ def _judge(guard: str, on: str, value: float, limit: float, why: str) -> Verdict
 
 
 def deviation(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest absolute difference, relative to the largest absolute value of `b`.
-
-    It is infinite where one of them has a number and the other has none: what has no token must
-    have none in both.
-    """
+    """Largest difference, relative to the largest of `b`; infinite where only one is a number."""
     if (np.isnan(a) != np.isnan(b)).any():
         return float("inf")
-    scale = float(np.nanmax(np.abs(b)))
-    difference = float(np.nanmax(np.abs(a - b)))
-    return difference / scale if scale else difference
+    return float(np.nanmax(np.abs(a - b))) / (float(np.nanmax(np.abs(b))) or 1.0)
 
 
 def _describe(changes: Changes) -> str:
