@@ -10,6 +10,7 @@ from patchclamp.analyses.readings import Change
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.conditions import Sweeping, batch_sweep, needs_clean
 from patchclamp.engine.plan import Plan
+from patchclamp.engine.recording import taken_along, to_screen
 from patchclamp.engine.savings import sessions_of
 from patchclamp.engine.sizes import most_rows, most_scored, result_bytes
 from patchclamp.engine.values import Values
@@ -70,10 +71,16 @@ def changed_effort(plan: Plan, *, optimise: bool | None = None) -> Effort:
 
 def clean_passes(plan: Plan) -> int:
     """Return the number of forward passes without changes, if nothing was measured before."""
-    clean = backward_passes(plan)
-    for name in plan.clean_sets():
+    clean, screening = backward_passes(plan), to_screen(plan)
+    for name in dict.fromkeys((*plan.clean_sets(), *screening)):
         of_set = [c for c in plan.captures if c.stimuli == name and c.gradient is None]
-        if name in plan.answered() or of_set:
+        answered = name in plan.answered()
+        if name in screening:
+            clean += plan.batches(name, most=most_rows(plan, (), name))
+            along = {capture.name for capture in taken_along(plan, name)}
+            of_set = [capture for capture in of_set if capture.name not in along]
+            answered &= not plan.loaded.spec.run.optimise
+        if answered or of_set:
             clean += plan.batches(name, most=most_rows(plan, of_set, name))
     return clean
 

@@ -66,7 +66,7 @@ def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache
         for part in by_objective([c for c in captures if c.stimuli == name]):
             found = passes.put_through(prepare(plan, Work(name, part, (row,)), alone))
             for capture in part:
-                tensors, rows = gather(plan, capture, (row,), found)
+                tensors, rows = gather(plan, capture, (row,), found, frozenset((row,)))
                 if rows:
                     compared += _recorded_is(plan, capture, (row, tensors), cache)
         if not compared:  # as where all is gathered over stimuli

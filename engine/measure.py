@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,11 @@ from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
 from patchclamp.engine.efforts import effort_of, score_passes
 from patchclamp.engine.guards import check_answers, check_captures
 from patchclamp.engine.metric_datasets import answers_dataset, metric_dataset
-from patchclamp.engine.plan import Plan, make_plan
-from patchclamp.engine.problems import Problems
+from patchclamp.engine.plan import Plan
 from patchclamp.engine.ratings import ratings_dataset
-from patchclamp.engine.recording import distinct, outstanding, record_clean
+from patchclamp.engine.recording import Work, distinct, outstanding, record_clean
 from patchclamp.engine.records import Cache
 from patchclamp.engine.rig import Rig, rig_of
-from patchclamp.engine.screen import screen, screened_sets
 from patchclamp.engine.sizes import most_rows
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
@@ -83,11 +81,17 @@ class Measured:
 
 
 def measure_clean(
-    rig: Rig, measured: Measured, answered: Iterable[str], more: Sequence[CapturePlan] = ()
+    rig: Rig,
+    measured: Measured,
+    answered: Iterable[str],
+    more: Sequence[CapturePlan] = (),
+    *,
+    also: Callable[[Work], Work] = lambda work: work,
 ) -> None:
     """Record every capture of the plan, and the clean answers of sets, that no record has.
 
-    `more` are captures that conditions need which were not known when the plan was made.
+    `more` are captures that conditions need which were not known when the plan was made; `also`
+    adds to a pass what it takes along (`engine.screening`).
     """
     plan, cache = rig.plan, rig.cache
     measured.internal += [
@@ -101,7 +105,7 @@ def measure_clean(
             work = outstanding(plan, cache, asked, captures)
             if work:
                 check_space(plan, cache)
-                record_clean(rig.open(), work, cache)
+                record_clean(rig.open(), [also(part) for part in work], cache)
             once = distinct(plan, captures)
             _finish_captures(rig, [c for c in once if cache.find(plan.record(c)) is None])
             for one in asked:
@@ -115,32 +119,7 @@ def measure_clean(
         measured.captures[capture.name] = cache.folder(record) / made["file"]
         measured.origins[f"captures.{capture.name}"] = origin_of(made)
     for one in asked:
-        _read_answers(rig, measured, one)
-
-
-def screen_stimuli(rig: Rig, measured: Measured) -> None:
-    """Ask the model about sets with `keep_if`, and plan anew with what stays of the stimuli.
-
-    Raises `SpecError` where nothing stays, or too little.
-    """
-    plan = rig.plan
-    problems = Problems(plan.loaded)
-    names = screened_sets(problems)
-    if not names:
-        return
-    asking_only = replace(plan, captures=(), readings={})
-    rig.turn_to(asking_only)
-    rig.total = sum(asking_only.batches(name) for name in names)
-    asked = Measured()
-    measure_clean(rig, asked, names)
-    tables = screen(
-        {name: of_set.table for name, of_set in plan.sets.items()},
-        {name: asked.answers[name, ()] for name in names},
-        problems,
-    )
-    problems.raise_if_any()
-    rig.turn_to(make_plan(plan.loaded, rig.cache, tables))
-    measured.origins |= {f"{name}, to screen it": made for name, made in asked.origins.items()}
+        read_answers(cache, measured, one)
 
 
 def measure_twin(rig: Rig, measured: Measured) -> None:
@@ -176,7 +155,7 @@ def measure_answers(
     rig: Rig, measured: Measured, conditions: Mapping[str, tuple[Changes, ...]]
 ) -> None:
     """Read the answers of sets under conditions that have not been measured yet."""
-    plan = rig.plan
+    plan, cache = rig.plan, rig.cache
     changes = dict.fromkeys(c for of in conditions.values() for some in of for c in some)
     held = measured.internal or [capture for capture in plan.captures if capture.internal]
     measure_clean(rig, measured, conditions, lacking(plan.loaded, plan.sets, changes, held))
@@ -186,12 +165,12 @@ def measure_answers(
         if not new:
             continue
         asked = asking(rig.plan, name, new, values)
-        if rig.cache.find(asked.record) is None:
-            with rig.cache.locked([asked.record], rig.wait):
-                if rig.cache.find(asked.record) is None:
-                    ask_all(rig.open(), asked, rig.cache)
+        if cache.find(asked.record) is None:
+            with cache.locked([asked.record], rig.wait):
+                if cache.find(asked.record) is None:
+                    ask_all(rig.open(), asked, cache)
                     _finish_answers(rig, asked, measured.answers[name, ()])
-        _read_answers(rig, measured, asked)
+        read_answers(cache, measured, asked)
 
 
 def _finish_answers(rig: Rig, asked: Asking, clean: Answers) -> None:
@@ -219,9 +198,10 @@ def measure_scores(rig: Rig, measured: Measured, readings: Iterable[Reading]) ->
             measured.origins[f"{record.name} ({record.key[:8]})"] = origin_of(made)
 
 
-def _read_answers(rig: Rig, measured: Measured, asked: Asking) -> None:
-    made = rig.cache.finished(asked.record)
-    for key, array in load_file(rig.cache.folder(asked.record) / made["file"]).items():
+def read_answers(cache: Cache, measured: Measured, asked: Asking) -> None:
+    """Add answers that have been recorded to what is measured."""
+    made = cache.finished(asked.record)
+    for key, array in load_file(cache.folder(asked.record) / made["file"]).items():
         number, _, name = key.partition("/")
         changes = asked.conditions[int(number)]
         measured.answers.setdefault((asked.stimuli, changes), {})[name] = array

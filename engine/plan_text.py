@@ -20,12 +20,11 @@ from patchclamp.engine.costs import (
 from patchclamp.engine.efforts import all_passes, backward_passes, changed_effort
 from patchclamp.engine.measure import passes_due
 from patchclamp.engine.plan import Plan, make_plan, of_kind
-from patchclamp.engine.problems import Problems
-from patchclamp.engine.recording import Work, prepare
+from patchclamp.engine.recording import Work, prepare, taken_along, to_screen
 from patchclamp.engine.records import Cache, open_cache
 from patchclamp.engine.remote.costs import check_remote, in_words
 from patchclamp.engine.rig import rig_of
-from patchclamp.engine.screen import screened_sets
+from patchclamp.engine.screening import as_screened
 from patchclamp.engine.sizes import capture_bytes, score_bytes, sizes
 from patchclamp.engine.token_table import token_table
 from patchclamp.specs.load import load
@@ -41,7 +40,7 @@ def plan_command(arguments: Namespace) -> int:
     for spec in arguments.spec:
         loaded = load(spec, arguments.set)
         for cell in loaded.cells:
-            plan = make_plan(loaded.at(cell), cache)
+            plan = as_screened(make_plan(loaded.at(cell), cache), cache)
             check_remote(plan)
             sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
             if arguments.time:
@@ -70,10 +69,7 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
             f"  stimuli.{name}: {len(of_set.table)} stimuli, {tokens} tokens, longest "
             f"{of_set.tokens.longest}, in {_count(plan.batches(name), 'batch', 'batches')}"
         )
-    screened = screened_sets(Problems(plan.loaded))
-    if screened:
-        of = ", ".join(screened)
-        lines.append(f"  'keep_if' decides first what stays of {of}: the rest is at most this")
+    lines += _screening(plan)
     for capture in plan.captures:
         lines += _capture(plan, capture, cache, why)
     for (name, _), reading in plan.metric_readings().items():
@@ -87,6 +83,27 @@ def describe_plan(plan: Plan, cache: Cache | None = None, *, why: bool = False) 
             f"  {written.stimuli} is continued by at most {most}, clean and under {conditions}"
         )
     return "\n".join([*lines, *_costs(plan, cache), *(in_words(plan) if plan.remote else ())])
+
+
+def _screening(plan: Plan) -> Iterator[str]:
+    """Yield what `keep_if` will decide, and what takes a pass of its own after that."""
+    names = to_screen(plan)
+    if names:
+        of = ", ".join(names)
+        yield f"  'keep_if' decides first what stays of {of}: the rest is at most this"
+    for name in names:
+        along = {plan.record(capture).key for capture in taken_along(plan, name)}
+        later = [
+            capture.name
+            for capture in plan.captures
+            if capture.stimuli == name and plan.record(capture).key not in along
+        ]
+        if later:
+            yield f"    the same pass cannot give {', '.join(later)}: measured after that"
+    for name, of_set in plan.given.items():
+        if of_set.table.screened:
+            counts = of_set.table.screened
+            yield f"  'keep_if' has kept {counts['kept']} of {counts['asked']} stimuli of {name}"
 
 
 def _capture(plan: Plan, capture: CapturePlan, cache: Cache, why: bool) -> Iterator[str]:
@@ -137,7 +154,7 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
     if backward:
         forward += f", {_count(backward, 'backward pass', 'backward passes')}"
     clean = _count(len(plan.clean_sets()), "set", "sets")
-    due = passes_due(plan, cache)
+    due = passes if to_screen(plan) else passes_due(plan, cache)
     plain, changed = all_passes(plan, optimise=False), changed_effort(plan)
     if distinct and plan.loaded.spec.run.optimise:
         whole = passes - changed.passes + changed.work

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from patchclamp.engine.answering import Asking, clean_answers, without_distribution
 from patchclamp.engine.answers import ask
@@ -13,7 +15,9 @@ from patchclamp.engine.batches import Batch
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.passes import Found, Inputs, Passes, whole
 from patchclamp.engine.plan import Plan
+from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache, Record
+from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.sizes import most_rows
 from patchclamp.engine.steps import (
@@ -26,15 +30,28 @@ from patchclamp.engine.steps import (
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import GuardError
 
+SCREENED = "screened"
+"""Sort of the records whose shards are of stimuli that meet what a set is screened for."""
+
 
 @dataclass(frozen=True)
 class Work:
-    """Stimuli of a set that have not given some captures, or their answers, yet."""
+    """Stimuli of a set that have not given some captures, or their answers, yet.
+
+    `holds` tells of a batch, by its answers, of which stimuli captures are kept at all: those that
+    a set is screened for.
+    """
 
     stimuli: str
     captures: tuple[CapturePlan, ...]
     rows: tuple[int, ...]
     asked: Asking | None = None
+    holds: Callable[[Mapping[str, torch.Tensor]], NDArray[np.bool_]] | None = None
+
+    def record(self, plan: Plan, capture: CapturePlan) -> Record:
+        """Return the record that shards of a capture belong to."""
+        record = plan.record(capture)
+        return record if self.holds is None else replace(record, sort=SCREENED)
 
 
 def outstanding(
@@ -74,6 +91,21 @@ def distinct(plan: Plan, captures: Sequence[CapturePlan]) -> list[CapturePlan]:
     return list(found.values())
 
 
+def to_screen(plan: Plan) -> tuple[str, ...]:
+    """Return the sets with `keep_if` of which it is not known yet what stays."""
+    names = screened_sets(Problems(plan.loaded))
+    return tuple(name for name in names if not plan.sets[name].table.screened)
+
+
+def taken_along(plan: Plan, name: str) -> tuple[CapturePlan, ...]:
+    """Return the captures that the pass that screens a set gives of what stays."""
+    if plan.remote or not plan.loaded.spec.run.optimise:
+        return ()
+    of_set = [c for c in plan.captures if c.stimuli == name and c.gradient is None]
+    alone = [c for c in of_set if not any(variable.partial for variable in c.variables())]
+    return tuple(distinct(plan, alone))
+
+
 def _done(record: Record, rows: frozenset[int], cache: Cache) -> frozenset[int]:
     return rows if cache.find(record) is not None else cache.open_shards(record).done
 
@@ -101,7 +133,7 @@ def by_objective(captures: Sequence[CapturePlan]) -> list[tuple[CapturePlan, ...
 def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
     """Run what is left of the clean passes; a batch is done when its shards are written."""
     for part in work:
-        folders = {c.name: cache.shards(passes.plan.record(c)) for c in part.captures}
+        folders = {c.name: cache.shards(part.record(passes.plan, c)) for c in part.captures}
 
         def steps(batch: Batch, part: Work = part) -> Inputs:
             return prepare(passes.plan, part, batch)
@@ -109,15 +141,27 @@ def record_clean(passes: Passes, work: Sequence[Work], cache: Cache) -> None:
         most = most_rows(passes.plan, part.captures, part.stimuli)
         for every in passes.batches(part.stimuli, part.rows, most=most, ahead=steps):
             for batch, found in passes.run(part.stimuli, every, steps):
+                answers = None
+                if part.asked is not None:
+                    answers = clean_answers(found, part.asked, batch.rows)
+                among = _among(part, batch.rows, answers)
                 for capture in part.captures:
-                    tensors, rows = gather(passes.plan, capture, batch.rows, found)
+                    tensors, rows = gather(passes.plan, capture, batch.rows, found, among)
                     if rows:
                         write_shard(folders[capture.name], rows, tensors, cache.intact)
-                if part.asked is not None:
+                if part.asked is not None and answers is not None:
                     folder = cache.shards(part.asked.record)
-                    answers = clean_answers(found, part.asked, batch.rows)
                     write_shard(folder, batch.rows, answers, cache.intact)
     passes.settle()
+
+
+def _among(
+    work: Work, rows: Sequence[int], answers: Mapping[str, torch.Tensor] | None
+) -> frozenset[int]:
+    """Return of which stimuli of a batch captures are kept."""
+    if work.holds is None or answers is None:
+        return frozenset(rows)
+    return frozenset(row for row, held in zip(rows, work.holds(answers), strict=True) if held)
 
 
 def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
@@ -149,14 +193,18 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
 
 
 def gather(
-    plan: Plan, capture: CapturePlan, rows: Sequence[int], found: Found
+    plan: Plan,
+    capture: CapturePlan,
+    rows: Sequence[int],
+    found: Found,
+    among: frozenset[int],
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Return what a pass found for a capture, as it is stored, and the rows that it is of.
+    """Return what a pass found for a capture, as it is stored, and the rows, `among` some, of it.
 
     Raises `GuardError` for the first stimulus that gives a number which is not finite.
     """
     keys = [f"{capture.name}/{layer}" for layer in capture.layers]
-    taking_part = set(capture.chosen.rows)
+    taking_part = among & set(capture.chosen.rows)
     held = [i for i, row in enumerate(rows) if row in taking_part]
     _check_finite(plan, capture, [rows[i] for i in held], [found[f"{k}/bad"][held] for k in keys])
     tensors: dict[str, torch.Tensor] = {}

@@ -26,7 +26,6 @@ from patchclamp.engine.measure import (
     measure_scores,
     measure_twin,
     passes_due,
-    screen_stimuli,
 )
 from patchclamp.engine.measure_texts import measure_written
 from patchclamp.engine.plan import Plan, conditions_of, make_plan
@@ -35,6 +34,7 @@ from patchclamp.engine.provenance import root_attributes, sweep_attributes
 from patchclamp.engine.records import Cache, digest_of, open_cache
 from patchclamp.engine.remote.costs import check_remote
 from patchclamp.engine.rig import Progress, Rig, leaving, rig_of
+from patchclamp.engine.screening import screen_stimuli
 from patchclamp.engine.sources import known
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
@@ -136,7 +136,7 @@ def _measure(plan: Plan, records: Cache, progress: Progress, *, detach: bool = F
         plan = rig.plan
         check_budget(plan, records)
         measure_twin(rig, measured)
-        rig.total = passes_due(plan, records)
+        rig.total += passes_due(plan, records)
         measure_clean(rig, measured, plan.answered())
         measure_answers(rig, measured, known(plan.loaded, plan.conditions()))
         analyses = _analyse(rig, measured)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ from patchclamp.engine.generate import vocabularies_of
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import as_text
 from patchclamp.engine.stimuli import StimulusTable
+from patchclamp.registry.errors import UndefinedError
 from patchclamp.specs.columns import SPLIT
-from patchclamp.specs.expression import ExpressionError, parse
+from patchclamp.specs.expression import Expression, ExpressionError, parse
 from patchclamp.specs.stimuli import Corrupt, KeepIf, Rows, Template
 
 Readings = Mapping[str, NDArray[np.float64]]
@@ -99,11 +101,8 @@ def decide(
     found = measures(readings)
     holds = np.zeros(len(table), dtype=bool)
     for number, id_ in enumerate(table.ids):
-        values: dict[str, object] = {name: float(values[number]) for name, values in found.items()}
-        values["correct"] = bool(found["correct"][number])
-        values["rank"] = int(found["rank"][number])
         try:
-            holds[number] = condition.evaluate_bool(values)
+            holds[number] = _met(condition, found, number)
         except ExpressionError as error:
             path = (*here, "keep_if", "holds")
             problems.add(path, "P416", f"stimulus {id_!r}: {error}")
@@ -120,6 +119,34 @@ def decide(
         problems.add((*here, "keep_if", "holds"), "P403", _none_left(table, found, alone, entry))
         return None
     return holds
+
+
+def met_alone(keep: KeepIf, readings: Readings) -> NDArray[np.bool_]:
+    """Return which of some stimuli meet a condition, whatever becomes of others: (stimulus,).
+
+    One that cannot be judged does not; `decide` says why.
+    """
+    condition = parse(keep.holds)
+    try:
+        found = measures(readings)
+    except UndefinedError:
+        return np.zeros(len(np.asarray(readings["rank"])), dtype=bool)
+
+    def met(number: int) -> bool:
+        try:
+            return _met(condition, found, number)
+        except ExpressionError:
+            return False
+
+    return np.array([met(number) for number in range(len(found["rank"]))], dtype=bool)
+
+
+def _met(condition: Expression, found: Mapping[str, NDArray[Any]], number: int) -> bool:
+    """Return whether a stimulus, by its number, meets a condition."""
+    values: dict[str, object] = {name: float(values[number]) for name, values in found.items()}
+    values["correct"] = bool(found["correct"][number])
+    values["rank"] = int(found["rank"][number])
+    return condition.evaluate_bool(values)
 
 
 def _tied(table: StimulusTable, keep: KeepIf, holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
