@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from patchclamp.engine.fetching import CLIENT_ERRORS, KEY, brief, reason
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, Rows, frozen, origin
 from patchclamp.specs.stimuli import Hub
@@ -19,7 +20,9 @@ from patchclamp.specs.stimuli import Hub
 BLOCK = 10_000
 """Rows that are turned into stimuli at a time; of a large dataset mostly the first will do."""
 
-_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""A name without an owner, such as `csv`, may be one of the package's own readers, which would take
+what lies in the working directory."""
 _PLAIN = ("string", "large_string", "bool", "int", "uint", "float")
 """Beginnings of the types of values that can stand in a text or a label."""
 
@@ -41,15 +44,21 @@ def read_hub(entry: Hub, here: tuple[str, ...], problems: Problems, *, fetch: bo
         message = f"{entry.dataset!r} is neither a folder ({folder}) nor an id, owner/name"
         problems.add(path, "P401", message)
         return None
+    if not local and Path(entry.dataset).exists():
+        message = (
+            f"the working directory holds {entry.dataset!r}, which would be read instead of the "
+            "hub's: run this from elsewhere, or name the folder as it stands to the spec"
+        )
+        problems.add(path, "P401", message)
+        return None
     try:
         table = _load(entry, folder if local else None)
     except ImportError:
         message = "stimuli of the hub need the package 'datasets': pip install 'patchclamp[hub]'"
         problems.add((*here, "kind"), "P401", message)
         return None
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        problems.add(path, "P401", f"cannot read {origin(entry)}: {reason}")
+    except (*CLIENT_ERRORS, ValueError, KeyError, RuntimeError) as error:
+        problems.add(path, "P401", f"cannot read {origin(entry)}: {reason(error)}")
         return None
     # A format of columns, which is saved with a dataset, would still name them as they were.
     flat = table.flatten().with_format(None)
@@ -59,6 +68,7 @@ def read_hub(entry: Hub, here: tuple[str, ...], problems: Problems, *, fetch: bo
 def _load(entry: Hub, folder: Path | None) -> Any:
     """Open a dataset of the hub, of files in a folder, or as the package saved it there."""
     import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     datasets.disable_progress_bars()
     if folder is not None and (folder / "dataset_info.json").is_file():
@@ -66,9 +76,17 @@ def _load(entry: Hub, folder: Path | None) -> Any:
     if folder is not None and (folder / "dataset_dict.json").is_file():
         return datasets.load_from_disk(str(folder))[entry.split_name]
     where = entry.dataset if folder is None else str(folder)
-    return datasets.load_dataset(
-        where, entry.config, split=entry.split_name, revision=entry.revision
-    )
+    try:
+        return datasets.load_dataset(
+            where, entry.config, split=entry.split_name, revision=entry.revision
+        )
+    except DatasetsError as error:
+        if isinstance(error, DatasetNotFoundError) and entry.revision is None:
+            raise ValueError(f"{brief(error).rstrip('.')}: check the name, or {KEY}") from None
+        if isinstance(error, OSError):
+            raise
+        # "An error occurred while generating the dataset": its cause says what it is.
+        raise ValueError(brief(error.__cause__ or error)) from error
 
 
 def _blocks(table: Any) -> Iterator[list[Row]]:

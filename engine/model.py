@@ -14,6 +14,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from patchclamp.analyses.readings import ModelShape
+from patchclamp.engine.fetching import CLIENT_ERRORS, brief, reason
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of, file_digest
 from patchclamp.registry import ARCHITECTURES, MODELS
@@ -131,7 +132,7 @@ def read_model(problems: Problems, *, weights: bool) -> tuple[Path, str, Any, An
         config = AutoConfig.from_pretrained(found[0], local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(found[0], local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        message = f"{choice.id!r} holds no readable model: {_brief(error)}"
+        message = f"{choice.id!r} holds no readable model: {brief(error)}"
         problems.add(("model", "id"), "P410", message)
         return None
     return (*found, config, tokenizer)
@@ -195,15 +196,19 @@ def _from_hub(choice: ModelChoice, problems: Problems, weights: bool) -> tuple[P
     close = _sibling(choice.id, folder)
     try:
         found = snapshot_download(choice.id, revision=choice.revision, allow_patterns=files)
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError)
+    except RevisionNotFoundError:
+        message = f"{choice.id!r} has no revision {choice.revision!r} on the hub"
+        problems.add(("model", "revision"), "P409", message)
+        return None
+    except (*CLIENT_ERRORS, ValueError) as error:
+        missing = isinstance(error, RepositoryNotFoundError)
         # What only lies out of reach is no mistake of the spec's; a name close to a folder's is.
         if not weights and not missing and close is None:
             problems.add(
                 ("model", "id"),
                 "P419",
                 f"{choice.id!r} cannot be checked here: it is not in the local cache, and the hub "
-                f"could not be asked ({_brief(error)})",
+                f"could not be asked ({reason(error)})",
                 severity="warning",
             )
             return None
@@ -211,7 +216,7 @@ def _from_hub(choice: ModelChoice, problems: Problems, weights: bool) -> tuple[P
             ("model", "id"),
             "P408",
             f"{choice.id!r} is no folder ({folder}) and could not be had from the hub: "
-            f"{_brief(error)}",
+            f"{reason(error)}",
             allowed=(*MODELS, "a folder", "a hub id such as EleutherAI/pythia-70m"),
             suggestion=close,
         )
@@ -224,11 +229,6 @@ def _sibling(given: str, folder: Path) -> str | None:
     beside = [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
     close = nearest(folder.name, beside)
     return None if close is None else str(Path(given).with_name(close))
-
-
-def _brief(error: Exception) -> str:
-    """Return the first line of a library's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def served(source: ModelSource) -> str:

@@ -45,6 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table.to_parquet(tmp_path / "data" / "train.parquet")
     table.save_to_disk(tmp_path / "saved")
     datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "parts")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "train.csv").write_text("question,n\n1,2\n3,4,5\n")
     return tmp_path
 
 
@@ -106,7 +108,8 @@ def test_a_row_is_named_by_its_number_in_the_whole_dataset(
         ({"DATA": "data\n    split_name: test"}, 'Unknown split "test". Should be one of'),
         ({"DATA": "data\n    config: de"}, "BuilderConfig 'de' not found. Available: ['default']"),
         ({"DATA": "parts\n    split_name: test"}, "'test'"),
-        ({"DATA": "owner/nowhere"}, "Couldn't reach 'owner/nowhere' on the Hub"),
+        ({"DATA": "owner/nowhere"}, "the local cache does not hold it, and HF_HUB_OFFLINE forbids"),
+        ({"DATA": "torn"}, "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_reason(
@@ -129,6 +132,28 @@ def test_a_path_that_is_no_folder_is_no_id_either(tmp_path: Path) -> None:
     assert code == "P401"
     assert told.startswith("'../nowhere' is neither a folder (")
     assert told.endswith("nowhere) nor an id, owner/name")
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "words"])
+def test_no_reader_of_the_package_takes_what_lies_in_the_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(folder / "torn")
+    _, ((code, _, told),) = read(folder, {"DATA": name})
+    assert code == "P401"
+    assert told.endswith("nor an id, owner/name")
+
+
+def test_no_folder_of_the_working_directory_is_taken_for_a_dataset_of_the_hub(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "elsewhere" / "owner" / "texts").mkdir(parents=True)
+    (folder / "elsewhere" / "owner" / "texts" / "train.csv").write_text("question,n\nq,1\n")
+    monkeypatch.chdir(folder / "elsewhere")
+    table, ((code, _, told),) = read(folder, {"DATA": "owner/texts"})
+    assert table is None
+    assert code == "P401"
+    assert told.startswith("the working directory holds 'owner/texts', which would be read instead")
 
 
 def test_without_the_extra_it_says_how_to_install_it(

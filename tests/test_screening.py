@@ -235,3 +235,14 @@ def test_a_plan_knows_what_has_been_kept(
     assert "decides first" not in told
     assert "0 due, the rest is recorded already" in told
     assert "recompute" not in told
+
+
+def test_a_server_is_asked_for_captures_of_what_stays_only(server: Any, tmp_path: Path) -> None:
+    remote = SPEC.replace("tokens: 256", "tokens: 2048").replace("run: {", "run: {backend: ndif, ")
+    before = len(server.log())
+    found, passes = run_in(tmp_path, remote)
+    screening = [job["down"] for job in server.log()[before : before + passes // 2]]
+    assert max(screening) < 10_000
+    assert sum(job["down"] for job in server.log()[before:]) > 1_000_000
+    here, _ = run_in(tmp_path, remote.replace("backend: ndif, ", ""), cache=tmp_path / "here")
+    assert_same(found, here)
