@@ -116,11 +116,7 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
         some = rows[start : start + step]
         for layer, name in enumerate(names):
             values = buffer[: len(some)]
-            for places, (part,) in shards.block([name], some):
-                if part.shape[1:] != shape:
-                    values[places] = none
-                within: Any = (places, *(slice(0, size) for size in part.shape[1:]))
-                values[within] = (part if variable.whole else part.float()).numpy()
+            shards.fill(values, name, some, none)
             place = (slice(start, start + len(some)), *((layer,) if layered else ()))
             block = Block(place, values, full, chunk)
             if ragged:
