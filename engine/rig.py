@@ -13,6 +13,7 @@ import torch
 
 from patchclamp.engine.backend import Backend, Pending, open_backend
 from patchclamp.engine.guards import Verdict, check_identities
+from patchclamp.engine.heap import kept_heap
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.provenance import versions
@@ -69,6 +70,8 @@ class Rig:
     def _load(self) -> Backend:
         run = self.plan.loaded.spec.run
         self.module = load_weights(self.plan.model, self.device)
+        if self.device == "cpu" and run.budget.memory is None:  # else none is to spare
+            self.closing.enter_context(kept_heap())
         self.threads = self.closing.enter_context(threads_for(self.module, run.threads))
         return open_backend(run.backend, self.module, self.plan.model.tokenizer)
 

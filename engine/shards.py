@@ -141,11 +141,11 @@ class Shard:
         size = math.prod(inner) * found.element_size()
         if not found.nbytes:
             return found
-        into = found.view(-1).view(torch.uint8).numpy().data
+        room = found.view(-1).view(torch.uint8).numpy().data
         breaks = np.flatnonzero(np.diff(entries) != 1) + 1
         for begin, end in zip([0, *breaks], [*breaks, len(entries)], strict=True):
             self.stream.seek(self.start + place["data_offsets"][0] + int(entries[begin]) * size)
-            if self.stream.readinto(into[begin * size : end * size]) != (end - begin) * size:
+            if self.stream.readinto(room[begin * size : end * size]) != (end - begin) * size:
                 raise StoreError(f"the shard {self.stream.name!r} was cut short while it was read")
         return found
 
@@ -204,7 +204,8 @@ class Shards:
             if tuple(inner) != values.shape[1:]:
                 values[places] = none
             part = shard.read(name, entries).to(whole.dtype).numpy()
-            values[(places, *(slice(0, size) for size in inner))] = part
+            within: Any = (places, *(slice(0, size) for size in inner))
+            values[within] = part
 
     def _holding(
         self, rows: Sequence[int]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +126,32 @@ def test_an_encoder_answers_no_question(bert: Path, tmp_path: Path) -> None:
 def test_a_bound_on_scores_is_not_left_to_attention_that_ignores_it(twin: Any) -> None:
     assert twin("gemma2").module.config._attn_implementation == "eager"
     assert twin("llama").module.config._attn_implementation == "sdpa"
+
+
+HEAP = """
+import resource
+from patchclamp.engine.heap import kept_heap
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        blocks = [b"x" * (24 << 20) for _ in range(6)]
+        blocks.clear()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults())
+with kept_heap():
+    with kept_heap():
+        faults()
+    print(faults())
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library")
+def test_a_heap_is_kept_only_while_it_is_held() -> None:
+    """Pages that the system maps for six blocks of 24 MiB, made and freed eight times."""
+    run = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=True)
+    before, held, after = map(int, run.stdout.split())
+    assert held < before / 10
+    assert after > before / 2
