@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from patchclamp.analyses.pairs import Weigh, pair_sums, same
+from patchclamp.analyses.pairs import Weigh, pair_sums, same, stimulus_sums
 from patchclamp.registry.errors import UndefinedError
 
 Kind = Literal["discriminative", "discriminative_target", "categorical"]
@@ -182,7 +182,12 @@ def set_sums(
     first = pair_sums(values, labellings, one.weigh)
     if other.weigh is None:
         return first, values.sum(axis=1)[:, None] - first
-    return first, pair_sums(values, labellings, other.weigh)
+    # Of all pairs that class 0 takes part in, those inside it come twice: no second look at pairs.
+    each = stimulus_sums(values)
+    across = each @ (labellings == 0).T.astype(np.float64) - 2 * first
+    if kind == "discriminative_target":
+        return first, across
+    return first, each.sum(axis=1)[:, None] / 2 - first - across
 
 
 def _of_given_pairs(

@@ -11,22 +11,25 @@ number but for rounding. Labels that are exchanged a thousand times need each pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchclamp.analyses.rdm import IDENTICAL, fisher_z
-from patchclamp.analyses.time_course import batch_of, course_dissimilarities, unit_courses
+from patchclamp.analyses.time_course import (
+    ROWS,
+    Courses,
+    batch_of,
+    course_dissimilarities,
+    unit_courses,
+)
 from patchclamp.registry.errors import UndefinedError
 
 NEAR = 1e-4
-"""A unit with a pair this close to |r| = 1 is done pair by pair: there 1 - r loses digits."""
-
-ROWS = 25
-"""Stimuli whose products with all others are done at a time. A product over them has factors of at
-most 2 / NEAR, so that it stays far from overflow, and it stays in the processor's cache."""
+"""A unit with a pair this close to |r| = 1 is done pair by pair: there 1 - r loses digits. Of
+others the factors, NEAR to 2, have a product over ROWS of them that stays far from overflow."""
 
 Array = NDArray[np.float64]
 
@@ -59,14 +62,13 @@ def course_sums(
     """
     units, n, positions = courses.shape
     order, count = np.argsort(cells, kind="stable"), int(cells.max()) + 1
+    ordered = courses if (order[1:] > order[:-1]).all() else Courses(courses, order)
     asked = np.ones((count, count), bool) if wanted is None else wanted
     result = np.zeros((units, count, count))
-    batch, ordered = batch_of(n, positions), bool((cells[1:] >= cells[:-1]).all())
+    batch, strips = batch_of(n, positions), _strips(cells[order], asked)
     own, room = np.empty((positions + 1) * batch * n), np.empty(ROWS * batch * n)
-    strips = [_strip(cells[order], start, asked) for start in range(0, n, ROWS)]
     for start in range(0, units, batch):
-        some = courses[start : start + batch]
-        some = some if ordered else some[:, order]
+        some = ordered[start : start + batch]
         try:
             unit, constant = unit_courses(some, own)
         except UndefinedError as error:
@@ -87,25 +89,28 @@ def course_sums(
 
 @dataclass(frozen=True)
 class _Strip:
-    """Rows `start` to `stop`, of which `cells` are wanted: (cell, first row, last row).
+    """Rows `start` to `stop`, all of one `cell`, and whether any of its sums is `wanted`.
 
-    `columns`: for each of them, where it and the later cells begin. Both count from the start.
+    `columns`: where this cell and each later one begin, counted from the first row.
     """
 
     start: int
     stop: int
-    cells: tuple[tuple[int, int, int], ...]
-    columns: Mapping[int, NDArray[np.intp]]
+    cell: int
+    wanted: bool
+    columns: NDArray[np.intp]
 
 
-def _strip(cells: NDArray[np.int64], start: int, wanted: NDArray[np.bool_]) -> _Strip:
-    stop = min(start + ROWS, len(cells))
-    own = [c for c in np.unique(cells[start:stop]).tolist() if wanted[c, c:].any()]
-    begins, ends = (
-        np.searchsorted(cells[start:stop], own, side=side) for side in ("left", "right")
-    )
-    columns = {c: np.searchsorted(cells[start:], np.arange(c, len(wanted))) for c in own}
-    return _Strip(start, stop, tuple(zip(own, begins, ends, strict=True)), columns)
+def _strips(cells: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[_Strip]:
+    """Return all rows in order, as few at a time as their products may have; `cells` are sorted."""
+    strips, ends = [], np.searchsorted(cells, np.arange(len(wanted)), side="right")
+    for cell, (begin, end) in enumerate(pairwise([0, *ends.tolist()])):
+        some = bool(wanted[cell, cell:].any())
+        bounds = np.linspace(begin, end, -(-(end - begin) // ROWS) + 1).astype(int).tolist()
+        for start, stop in pairwise(bounds):
+            columns = np.append(start, ends[cell:-1]) - start
+            strips.append(_Strip(start, stop, cell, some, columns))
+    return strips
 
 
 def _add_strip(out: Array, unit: Array, strip: _Strip, room: Array) -> NDArray[np.bool_]:
@@ -114,23 +119,30 @@ def _add_strip(out: Array, unit: Array, strip: _Strip, room: Array) -> NDArray[n
     `out` (unit, cell, cell); `unit` (position, unit, stimulus), in the order of cells.
     """
     rows, units, columns = strip.stop - strip.start, unit.shape[1], unit.shape[2] - strip.start
-    ratio = room[: rows * units * columns].reshape(rows, units, columns)
+    factor = room[: rows * units * columns].reshape(rows, units, columns)
     left, right = unit[:, :, strip.start : strip.stop], unit[:, :, strip.start :]
-    np.matmul(left.transpose(1, 2, 0), right.transpose(1, 0, 2), out=ratio.transpose(1, 0, 2))
-    own = np.arange(rows)
-    ratio[own, :, own] = 1.0  # no pair: r as if 0
+    np.matmul(left.transpose(1, 2, 0), right.transpose(1, 0, 2), out=factor.transpose(1, 0, 2))
+    np.einsum("iui->iu", factor[:, :, :rows])[...] = 1.0  # no pair: r as if 0
+    if not strip.wanted:
+        return _near(factor)
+    above = np.multiply.reduce(factor, axis=0)
+    below = np.multiply.reduce(np.subtract(2.0, factor, out=factor), axis=0)
     near = np.zeros(units, dtype=bool)
-    if ratio.max() > 2 - NEAR or ratio.min() < NEAR:
-        near = np.asarray((np.abs(ratio - 1) > 1 - NEAR).any(axis=(0, 2)))
-        ratio[:, near] = 1.0
-    for cell, begin, end in strip.cells:
-        part, columns = ratio[begin:end, :, begin:], strip.columns[cell] - begin
-        above = np.multiply.reduce(part, axis=0)
-        below = np.multiply.reduce(np.subtract(2.0, part, out=part), axis=0)
-        z = np.log(above / below) / 2
-        z[:, : end - begin] /= 2  # among themselves each pair came twice
-        out[:, cell, cell:] += np.add.reduceat(z, columns, axis=1)
+    # Products of 1 - r², each at most 1: where one is below 2 NEAR, so is the whole.
+    if (above * below).min() < 2 * NEAR:
+        near = _near(factor)
+        above[near] = below[near] = 1.0
+    z = np.log(np.divide(above, below, out=above), out=above)
+    z[:, :rows] /= 2  # among themselves each pair came twice
+    out[:, strip.cell, strip.cell :] += np.add.reduceat(z, strip.columns, axis=1) / 2
     return near
+
+
+def _near(factor: Array) -> NDArray[np.bool_]:
+    """Return which units have a pair near |r| = 1, from 1 + r or 1 - r: (row, unit, column)."""
+    if factor.max() <= 2 - NEAR and factor.min() >= NEAR:
+        return np.zeros(factor.shape[1], dtype=bool)
+    return np.asarray((np.abs(factor - 1) > 1 - NEAR).any(axis=(0, 2)))
 
 
 def _pair_by_pair(courses: NDArray[np.floating], cells: NDArray[np.int64], n: int) -> Array:

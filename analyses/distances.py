@@ -32,8 +32,11 @@ CANCELLED = 1e-4
 """A squared distance below this share of |y_i|² + |y_j|² is computed again; above it, the
 relative error of the Gram form stays under 1e-11."""
 
-CHUNK = 16
-"""Patterns prepared at a time, so that they stay in the processor's cache."""
+CHUNK = 32
+"""Patterns whose moments are taken at a time, so that they stay in the processor's cache."""
+
+FILLED = 64
+"""Rows of products that become distances, or of some units that are centred, at a time."""
 
 UNITS = 1024
 """Units that enter one matrix product: enough for its full speed, and few to make room for."""
@@ -190,8 +193,8 @@ def _centred(
         return result
     taken = np.stack([block.offset, block.length], axis=1)
     basis = np.stack([np.ones(len(reference[units])), reference[units]])
-    for start in range(0, len(result), 4 * CHUNK):
-        rows = slice(start, start + 4 * CHUNK)
+    for start in range(0, len(result), FILLED):
+        rows = slice(start, start + FILLED)
         np.matmul(taken[rows], basis, out=result[rows])
         np.subtract(values[rows], result[rows], out=result[rows])
     return result
@@ -214,21 +217,25 @@ def _fill(
     # What is added to each product: own + other, and what the means contribute, of rank 3.
     left = np.stack([own, np.ones(len(own)), 2 * factor * means / lengths[0]], axis=1)
     right = np.stack([np.ones(len(other)), other, second.offset / lengths[1]])
-    for start in range(0, len(gram), CHUNK):
+    for start in range(0, len(gram), FILLED):
         skip = start + 1 if second is first else 0
-        rows = slice(start, start + CHUNK)
+        rows = slice(start, start + FILLED)
         values = gram[rows, skip:]
-        values *= 1 / lengths[1][skip:]
-        values *= (-2 * factor / lengths[0][rows])[:, None]
+        values *= (-2 * factor / lengths[0][rows])[:, None] * (1 / lengths[1][skip:])
         values += left[rows] @ right[:, skip:]
         near = np.fmin.reduce(values, axis=1, initial=np.inf) <= CANCELLED * (own[rows] + widest)
         for row in np.flatnonzero(near).tolist():
-            again = np.flatnonzero(values[row] <= CANCELLED * (other[skip:] + own[start + row]))
-            values[row, again] = factor * _direct(first, start + row, second, skip + again)
-        for row in range(len(values)):
-            number, past = first.start + start + row, row if second is first else 0
-            begin = row_start(number, len(squared)) + second.start + skip + past - number - 1
-            result[begin : begin + values.shape[1] - past] = values[row, past:]
+            past = row if second is first else 0  # before it is what no product was written to
+            bound = CANCELLED * (other[skip + past :] + own[start + row])
+            again = past + np.flatnonzero(values[row, past:] <= bound)
+            if again.size:
+                values[row, again] = factor * _direct(first, start + row, second, skip + again)
+        number, n = first.start + start, len(squared)
+        begin = row_start(number, n) + second.start + skip - number - 1
+        for row, found in enumerate(values):
+            some = found[row:] if second is first else found
+            result[begin : begin + len(some)] = some
+            begin += n - number - row - 1 if second is first else n - number - row - 2
 
 
 def _direct(

@@ -100,6 +100,23 @@ def pair_sums(
     return result.reshape(*values.shape[:-1], drawn)
 
 
+def stimulus_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each stimulus the sum over the pairs that it is in.
+
+    `values`: (rdm, pair), any units; result: (rdm, stimulus), in the units of the values.
+
+    >>> stimulus_sums(np.array([[1.0, 2.0, 4.0]]))
+    array([[3., 5., 6.]])
+    """
+    n = stimuli_of(values.shape[1])
+    result = np.zeros((len(values), n))
+    for row in range(n - 1):
+        some = values[:, row_start(row, n) : row_start(row + 1, n)]
+        result[:, row] += some.sum(axis=1)
+        result[:, row + 1 :] += some
+    return result
+
+
 def same(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Weigh pairs of one code 1, others 0."""
     return np.asarray(first == second)

@@ -14,7 +14,7 @@ from patchclamp.analyses.places import at_place, places, size
 from patchclamp.analyses.precision import Noise, crossnobis, mahalanobis, shrunk_precision
 from patchclamp.analyses.rdm import Metric, dissimilarities
 from patchclamp.analyses.rsa_items import Items
-from patchclamp.analyses.time_course import course_dissimilarities
+from patchclamp.analyses.time_course import Courses, course_dissimilarities
 from patchclamp.registry.errors import AnalysisError
 from patchclamp.specs.rdms import Rdm
 
@@ -174,21 +174,22 @@ def course_rdms(items: Items, how: Rdm, *, memory: int) -> Iterator[Chunk]:
         most = min(HELD // max(1, pairs), memory // (8 * COPIES * positions * len(order)))
         for start in range(0, n_units, max(1, most)):
             some = place.values.isel({dim: slice(start, start + max(1, most))})
-            values = some.to_numpy()[order].transpose(2, 0, 1)
+            values = Courses(some.to_numpy().transpose(2, 0, 1), order)
             found = at_place(place, names, lambda v=values: _course_rdms(v, items, how))  # type: ignore[misc]
             labels = some[dim].values.tolist()
             yield Chunk(tuple({**place.at, dim: label} for label in labels), found)
 
 
-def _course_rdms(courses: NDArray[np.floating], items: Items, how: Rdm) -> NDArray[np.float64]:
+def _course_rdms(courses: Courses, items: Items, how: Rdm) -> NDArray[np.float64]:
     """Return RDMs (unit, pair) of courses (unit, stimulus, position)."""
     if items.averaged is not None:
         weights = np.zeros((len(items), len(items.member)))
         weights[items.member, np.arange(len(items.member))] = 1
-        courses = (weights / weights.sum(axis=1, keepdims=True)) @ courses.astype(np.float64)
+        means = (weights / weights.sum(axis=1, keepdims=True)) @ courses[:].astype(np.float64)
+        courses = Courses(means, np.arange(len(items)))
     leave_out = how.missing == "leave_out"
     if how.metric == "correlation":
         return course_dissimilarities(courses, leave_out=leave_out)
     assert how.metric not in ("mahalanobis", "crossnobis"), "the grammar refuses it"
     metric = cast("Metric", how.metric)
-    return np.stack([dissimilarities(c, metric=metric, leave_out=leave_out) for c in courses])
+    return np.stack([dissimilarities(c, metric=metric, leave_out=leave_out) for c in courses[:]])

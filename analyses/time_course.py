@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dger
 
 from patchclamp.analyses.distances import CANCELLED
 from patchclamp.analyses.moments import CONSTANT
@@ -17,9 +19,41 @@ CACHED = 3 * 2**16
 """Numbers in the courses, or products, of units that are done at a time: they stay in the
 processor's cache."""
 
+ROWS = 20
+"""Stimuli whose products with all others are done at a time."""
+
+
+BUFFER = 256
+"""Numbers in numpy's buffer while a row is broadcast."""
+
+
+@dataclass(frozen=True)
+class Courses:
+    """Time courses (unit, stimulus, position) with stimuli in an `order`, taken as they are read.
+
+    A capture has units last. Some units of it are read as they lie, before they are turned: each
+    line of the processor's cache is then fetched once.
+    """
+
+    values: NDArray[np.floating]
+    order: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of units, stimuli and positions."""
+        units, _, positions = self.values.shape
+        return units, len(self.order), positions
+
+    def __getitem__(self, units: slice) -> NDArray[np.floating]:
+        """Return the courses of some units."""
+        some = self.values[units]
+        if some.strides[0] < some.strides[2]:
+            return some.transpose(1, 2, 0)[self.order].transpose(2, 0, 1)
+        return some[:, self.order]
+
 
 def course_dissimilarities(
-    courses: NDArray[np.floating], *, leave_out: bool = False
+    courses: NDArray[np.floating] | Courses, *, leave_out: bool = False
 ) -> NDArray[np.float64]:
     """Return 1 - r of each pair of stimuli for each unit, r being Pearson's over positions.
 
@@ -31,11 +65,10 @@ def course_dissimilarities(
     units, n, positions = courses.shape
     result = np.empty((units, n * (n - 1) // 2))
     first, second = np.triu_indices(n, 1)
-    half = n // 2
-    place = _places(n, half)
+    place = _places(n)
     # Used again for every batch: fresh memory takes longer than what is done in it.
     batch = batch_of(n, positions)
-    own, room = np.empty(positions * batch * n), np.empty((batch, half * n + (n - half) ** 2))
+    own, room = np.empty(positions * batch * n), np.empty((batch, _before(n, n)))
     for start in range(0, units, batch):
         rows = slice(start, start + batch)
         unit, constant = unit_courses(courses[rows], own)
@@ -64,25 +97,32 @@ def batch_of(n: int, positions: int) -> int:
 
 
 def _products(unit: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return inner products of a first half of stimuli with all, and of the rest with themselves.
+    """Return inner products of some stimuli at a time with all from the first of them on.
 
-    So a quarter of the work is left out: what the rest has with the first half is known then.
+    So nearly half of the work is left out: what they have with those before is known then.
     """
     _, units, n = unit.shape
-    half = n // 2
-    above, below = room[:, : half * n], room[:, half * n :]
     left, right = unit.transpose(1, 2, 0), unit.transpose(1, 0, 2)
-    np.matmul(left[:, :half], right, out=above.reshape(units, half, n))
-    rest = below.reshape(units, n - half, n - half)
-    np.matmul(left[:, half:], right[:, :, half:], out=rest)
+    for start in range(0, n, ROWS):
+        stop = min(start + ROWS, n)
+        some = room[:, _before(start, n) : _before(stop, n)].reshape(units, stop - start, -1)
+        np.matmul(left[:, start:stop], right[:, :, start:], out=some)
     return room
 
 
-def _places(n: int, half: int) -> NDArray[np.intp]:
+def _before(row: int, n: int) -> int:
+    """Return how many products of n stimuli come before those of a row that begins some rows."""
+    return sum(min(ROWS, row - start) * (n - start) for start in range(0, row, ROWS))
+
+
+def _places(n: int) -> NDArray[np.intp]:
     """Return where `_products` has each pair of stimuli: (pair,)."""
     first, second = np.triu_indices(n, 1)
-    below = half * n + (first - half) * (n - half) + second - half
-    return np.where(first < half, first * n + second, below)
+    starts = np.arange(0, n, ROWS)
+    before = np.array([_before(start, n) for start in starts.tolist()])
+    strip = first // ROWS
+    start = starts[strip]
+    return np.asarray(before[strip] + (first - start) * (n - start) + second - start)
 
 
 def unit_courses(
@@ -99,14 +139,30 @@ def unit_courses(
     np.copyto(unit, courses.transpose(2, 0, 1))
     values = unit.reshape(positions, -1)
     mean = np.full(positions, 1 / positions) @ values
-    # By BLAS, which is twice as fast as a subtraction that is broadcast.
-    dger(-1.0, mean, np.ones(positions), a=values.T, overwrite_a=1)
+    with _short_buffer():
+        values -= mean
     length = np.sqrt(np.einsum("xc,xc->c", values, values))
-    if not np.isfinite(length).all():
+    if not np.isfinite(length.sum()):
         _refuse(~np.isfinite(length).reshape(shape), "{} with NaN or infinite values")
     constant = length <= CONSTANT * math.sqrt(positions) * np.abs(mean)
-    values *= np.divide(1, length, out=np.zeros(len(length)), where=~constant)
+    if constant.any():
+        length[constant] = np.inf
+    with _short_buffer():
+        values *= np.reciprocal(length, out=length)
     return unit, constant.reshape(shape)
+
+
+@contextmanager
+def _short_buffer() -> Iterator[None]:
+    """Keep numpy from copying what is broadcast into its buffer, which takes as long again.
+
+    It does so for rows of up to half of a buffer, which is 8,192 numbers unless it is set.
+    """
+    size = np.setbufsize(BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(size)
 
 
 def _refuse(wrong: NDArray[np.bool_], message: str) -> None:

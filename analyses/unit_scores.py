@@ -84,9 +84,7 @@ def _by_contrast(
     inside = np.stack([np.isin(np.arange(classes.shape[1]), part) for part in parts])
     cells, number = np.unique(np.concatenate([classes, inside]), axis=1, return_inverse=True)
     wanted = np.add(*cell_sets(cells[0], kind))
-    order = np.argsort(number, kind="stable")
-    sorted_courses = np.moveaxis(block.courses[order], -1, 0)
-    sums = course_sums(sorted_courses, number[order], wanted=wanted)
+    sums = course_sums(np.moveaxis(block.courses, -1, 0), number, wanted=wanted)
     of = np.bincount(number), cells[0]
     return [cell_contrast(sums, of, kind, taken > 0)[None] for taken in cells[1:]]
 

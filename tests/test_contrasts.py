@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
+from patchclamp.analyses import contrasts as module
 from patchclamp.analyses.contrasts import contrasts, pair_sets
 from patchclamp.registry.errors import UndefinedError
 
@@ -39,6 +40,13 @@ def loop(values, labels, kind):
     return np.nanmean(first) - np.nanmean(second)
 
 
+@pytest.fixture(params=["few labellings", "many"])
+def however_many(request, monkeypatch):
+    if request.param == "many":
+        monkeypatch.setattr(module, "FEW", 0)
+
+
+@pytest.mark.usefixtures("however_many")
 @pytest.mark.parametrize("kind", KINDS)
 def test_contrasts_are_those_of_a_loop_over_pairs(values, labellings, kind):
     labellings = labellings if kind == "discriminative" else (labellings > 0).astype(np.int64)
@@ -51,6 +59,7 @@ def test_contrasts_are_those_of_a_loop_over_pairs(values, labellings, kind):
     )
 
 
+@pytest.mark.usefixtures("however_many")
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs_without_a_value_are_left_out(values, labellings, kind):
     labellings = labellings if kind == "discriminative" else (labellings > 0).astype(np.int64)

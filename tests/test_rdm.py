@@ -65,6 +65,17 @@ def test_near_duplicates_lose_it_in_a_plain_gram_matrix():
     assert _largest_relative_error(plain, truth) > 1e-5
 
 
+def test_no_pair_is_recomputed_for_what_lay_in_memory_before(monkeypatch):
+    """The half of the products that nobody writes holds whatever was there."""
+    patterns = np.random.default_rng(0).normal(size=(90, 40))
+    expected, recomputed = rdm.dissimilarities(patterns), []
+    used = [np.full((90, 90), 1e6) for _ in range(50)]
+    del used
+    monkeypatch.setattr(distances, "_direct", lambda *args: recomputed.append(args))
+    np.testing.assert_array_equal(rdm.dissimilarities(patterns), expected)
+    assert not recomputed
+
+
 def test_pairs_are_recomputed_in_blocks_of_any_size(monkeypatch):
     patterns, _ = _near_duplicates()
     whole = rdm.dissimilarities(patterns)
