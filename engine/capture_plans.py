@@ -31,6 +31,9 @@ def plan_capture(
         layers = (0,)
     layers, heads, named = split_heads(entry.heads, layers)
     _check_kept(entry, (*here, "reduce"), model, problems)
+    for how in entry.reduce:
+        if how.by is not None:
+            _check_label(how.by, (*here, "reduce"), of_set, problems)
     if chosen is None or len(problems) > before:
         return None
     codes, classes = {}, {}
@@ -60,6 +63,17 @@ def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
     if label == "group" and of_set.table.groups is not None:
         return of_set.table.groups
     return of_set.table.labels[label]
+
+
+def _check_label(
+    label: str, path: tuple[str | int, ...], of_set: SetPlan, problems: Problems
+) -> None:
+    """P416: every stimulus has a value of a label that stimuli are put together by."""
+    for id_, value in zip(of_set.table.ids, _label(of_set, label), strict=True):
+        if not value.strip():
+            message = f"stimulus {id_!r} of {of_set.table.name!r} has no {label}"
+            problems.add(path, "P416", f"{message}: leave it out by 'where'")
+            return
 
 
 def _check_kept(

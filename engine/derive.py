@@ -14,6 +14,7 @@ from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.rows import Row, Vocabulary, as_text
 from patchclamp.registry.errors import UnknownNameError, nearest
+from patchclamp.specs.characters import UNHOLDABLE
 from patchclamp.specs.columns import COUNTS, NO_GROUPS
 from patchclamp.specs.expression import ExpressionError, parse
 from patchclamp.specs.stimuli import Source, Take
@@ -79,7 +80,19 @@ class Filler:
             except (TemplateError, ExpressionError, UnknownNameError) as error:
                 self.no_value(path, number, error)
                 return None
-        return tuple(filled)
+        return tuple(filled) if self.holdable(path, filled) else None
+
+    def holdable(self, path: Path, texts: Sequence[str]) -> bool:
+        """Return whether files and models can hold what each row gives; P407 for the first not."""
+        if not any(map(UNHOLDABLE.search, texts)):
+            return True
+        number = next(i for i, text in enumerate(texts) if UNHOLDABLE.search(text))
+        message = (
+            f"row {self.before + number + 1}: {texts[number]!r} holds NUL or half a surrogate "
+            "pair, which no tokenizer and no result file can hold; correct the source"
+        )
+        self.problems.add((*self.here, *path), "P407", message)
+        return False
 
     def no_value(self, path: Path, number: int, error: Exception) -> None:
         """P416: a row for which a template or condition has no value."""
@@ -141,6 +154,11 @@ def take(chosen: Take, rows: Sequence[Row], filler: Filler, seed: int) -> list[i
     for number, row in enumerate(rows):
         value = as_text(row[chosen.by]) if chosen.by is not None else ""
         sorts.setdefault(value, []).append(number)
+    if chosen.by is not None and "" in map(str.strip, sorts):
+        number = next(of[0] for value, of in sorts.items() if not value.strip())
+        message = f"row {filler.before + number + 1} has no {chosen.by}: leave it out by 'where'"
+        filler.problems.add((*filler.here, "take", "by"), "P416", message)
+        return None
     for value, numbers in sorts.items():
         if len(numbers) < chosen.n and not chosen.fewer:
             of = f" with {chosen.by} {value!r}" if chosen.by is not None else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from patchclamp.engine.derive import Filler
 from patchclamp.engine.rows import Row
-from patchclamp.engine.spans import SpanError, find
+from patchclamp.engine.spans import SpanError, find, occurrences
 from patchclamp.specs.columns import slots_of
 from patchclamp.specs.stimuli import Source
 from patchclamp.specs.template import filled, render
@@ -59,20 +58,16 @@ def find_slots(text: str, values: Sequence[str]) -> list[Place]:
     places: list[Place] = []
     at = 0
     for value in values:
-        found = _word(value).search(text, at)
+        found = next((place for place in occurrences(text, value) if place[0] >= at), None)
         if found is None:
             raise ValueError(f"slot value {value!r} does not stand in {text!r} after {at}")
-        places.append(found.span())
-        at = found.end()
+        places.append(found)
+        at = found[1]
     for value in dict.fromkeys(values):
-        stands = len(_word(value).findall(text))
+        stands = len(occurrences(text, value))
         if stands != list(values).count(value):
             raise ValueError(f"slot value {value!r} stands {stands} times in {text!r}: ambiguous")
     return places
-
-
-def _word(value: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
 
 
 def replace_slots(text: str, places: Places, values: Sequence[str]) -> str:

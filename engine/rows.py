@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[
             else problems.loaded.folder_of((*here, where)) / entry.path
         )
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = path.read_bytes().decode("utf-8-sig")  # its own ends of lines, in cells too
             rows = _jsonl(text) if isinstance(entry, Jsonl) else parse_csv(text)
         except (OSError, UnicodeDecodeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -92,13 +93,18 @@ def parse_csv(text: str) -> list[Row]:
 def _jsonl(text: str) -> list[Row]:
     """Parse one JSON object a line; of its lists those stay that every line has."""
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Lines end where JSON Lines says, not at every separator that may stand in a text.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(
+                line, object_pairs_hook=_object, parse_constant=_number, parse_float=_number
+            )
         except json.JSONDecodeError as error:
             raise ValueError(f"line {number} is not JSON: {error.msg}") from error
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number} is not a JSON object")
         records.append(dict(_flat(record)))
@@ -111,6 +117,24 @@ def _jsonl(text: str) -> list[Row]:
         {k: v for k, v in record.items() if isinstance(v, str | int | float) or k in lists}
         for record in records
     ]
+
+
+def _object(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of which no member stands twice."""
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
+def _number(text: str) -> float:
+    """Return a number of JSON, which has neither NaN nor infinity."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"{text} is no number that JSON has; leave it out, or put it into quotes")
+    return found
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,11 +37,8 @@ def find(text: str, said: str, occurrence: str = "only") -> tuple[int, int]:
     >>> find("in May, not Mayor", "May"), find("1 11 1", "1", "last")
     ((3, 6), (5, 6))
     """
-    # A word of a span is a word of the text: '1' is not found in '11', nor ' 1' before '2'.
-    before = r"(?<!\w)" if re.match(r"\w", said) else ""
-    after = r"(?!\w)" if re.search(r"\w\Z", said) else ""
-    found = [m.span() for m in re.finditer(before + re.escape(said) + after, text)]
-    if not said or not found:
+    found = occurrences(text, said)
+    if not found:
         raise SpanError(f"{said!r} does not stand in {text!r}")
     if occurrence == "only" and len(found) > 1:
         raise SpanError(
@@ -48,6 +46,47 @@ def find(text: str, said: str, occurrence: str = "only") -> tuple[int, int]:
             "'occurrence: first' or 'last'"
         )
     return found[-1 if occurrence == "last" else 0]
+
+
+def occurrences(text: str, said: str) -> list[tuple[int, int]]:
+    """Return every place where a text says something, whole words only; they may overlap.
+
+    A word of a span is a word of the text: '1' is not found in '11', nor ' 1' before '2'.
+
+    >>> occurrences("1 11 1 1 1", "1 1")
+    [(5, 8), (7, 10)]
+    """
+    starts = (m.start() for m in re.finditer(f"(?={re.escape(said)})", text)) if said else ()
+    places = ((start, start + len(said)) for start in starts)
+    return [place for place in places if not any(_cuts(text, edge) for edge in place)]
+
+
+def _cuts(text: str, at: int) -> bool:
+    """Return whether a word, or one character that is written as several, goes on at a place.
+
+    >>> _cuts("cafe\u0301", 4), _cuts("to be", 2)
+    (True, False)
+    """
+    if not 0 < at < len(text):
+        return False
+    before, after = text[at - 1], text[at]
+    return _extends(after) or before == _JOINER or (_in_word(before) and _in_word(after))
+
+
+def _in_word(character: str) -> bool:
+    """Return whether words are made of it: letters, digits, and the marks that stand on them."""
+    return character.isalnum() or character == "_" or _extends(character)
+
+
+def _extends(character: str) -> bool:
+    """Return whether it belongs to the character before it: accents, vowel signs, skin tones."""
+    marks = unicodedata.category(character).startswith("M")
+    return marks or character in _JOINERS or "\U0001f3fb" <= character <= "\U0001f3ff"
+
+
+_JOINER = "\u200d"
+_JOINERS = (_JOINER, "\u200c")
+"""They stand inside of words, and between the parts of an emoji."""
 
 
 def tokens_of(text: str, place: tuple[int, int], offsets: tuple[tuple[int, int], ...]) -> range:

@@ -210,7 +210,9 @@ def _render(
         return None
     column = entry.id or ("id" if "id" in rows[0] else None)
     ids = tuple(numbers) if column is None else _column(rows, column)
-    if not _unique(ids, column, filler) or texts is None:
+    labels = {label: _column(rows, label) for label in entry.labels}
+    groups = _column(rows, str(entry.groups)) if grouped else None
+    if not (_unique(ids, column, filler) and _whole(ids, labels, groups, filler) and texts):
         return None
     values = tuple(tuple(as_text(row[slot]) for slot in slots) for row in rows)
     places = slot_places(entry, (ids, rows, values), filler)
@@ -220,8 +222,8 @@ def _render(
         name=filler.here[-1],
         ids=ids,
         texts=texts,
-        labels={label: _column(rows, label) for label in entry.labels},
-        groups=_column(rows, str(entry.groups)) if grouped else None,
+        labels=labels,
+        groups=groups,
         correct=correct or None,
         foil=foil or None,
         slots=values,
@@ -229,6 +231,30 @@ def _render(
         places=places,
         rows=tuple(rows),
     )
+
+
+def _whole(
+    ids: tuple[str, ...],
+    labels: Mapping[str, tuple[str, ...]],
+    groups: tuple[str, ...] | None,
+    filler: Filler,
+) -> bool:
+    """P404, P407, P416: files can hold each label, and every stimulus has an id and its group."""
+    problems, here, before = filler.problems, filler.here, len(filler.problems)
+    filler.holdable(("id",), ids)
+    filler.holdable(("groups",), groups or ())
+    for values in labels.values():
+        filler.holdable(("labels",), values)
+    for number, id_ in enumerate(ids):
+        if not id_.strip():
+            message = f"stimulus {number + 1} of {here[-1]!r} has no id, {id_!r}"
+            problems.add((*here, "id"), "P404", message)
+            break
+        if groups is not None and not groups[number].strip():
+            message = f"stimulus {id_!r} of {here[-1]!r} has no group: leave it out by 'where'"
+            problems.add((*here, "groups"), "P416", message)
+            break
+    return len(problems) == before
 
 
 def _column(rows: Sequence[Row], name: str) -> tuple[str, ...]:

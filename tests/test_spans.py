@@ -29,6 +29,20 @@ from patchclamp.specs.positions import Window
         ("1 11 1", "11", "only", (2, 4)),
         ("a (b) c", "(b)", "only", (2, 5)),
         ("Mayor May", " May", "only", (5, 9)),
+        ("1 1 1", "1 1", "last", (2, 5)),
+        ("11 1 1", "1 1", "only", (3, 6)),
+        # Accents, vowel signs and the parts of an emoji do not stand alone.
+        ("cafe\u0301 cafe", "cafe", "only", (6, 10)),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940 \u0939\u093f\u0928",
+            "\u0939\u093f\u0928",
+            "only",
+            (7, 10),
+        ),
+        ("\U0001f468\u200d\U0001f467 \U0001f468", "\U0001f468", "only", (4, 5)),
+        ("\U0001f44d\U0001f3fd \U0001f44d", "\U0001f44d", "only", (3, 4)),
+        ("a\r\nb\r\n", "b", "only", (3, 4)),
+        ("\u6211\u7231 \u4f60", "\u4f60", "only", (3, 4)),
     ],
 )
 def test_a_span_is_whole_words(
@@ -43,6 +57,11 @@ def test_a_span_is_whole_words(
         ("Mayor", "May", "'May' does not stand in 'Mayor'"),
         ("a a", "a", "'a' stands 2 times in 'a a'; say which with 'occurrence: first' or 'last'"),
         ("a", "", "'' does not stand in 'a'"),
+        (
+            "1 1 1",
+            "1 1",
+            "'1 1' stands 2 times in '1 1 1'; say which with 'occurrence: first' or 'last'",
+        ),
     ],
 )
 def test_a_span_that_is_not_there_once(text: str, said: str, message: str) -> None:
