@@ -72,25 +72,34 @@ class _Best:
 
 
 def choose(
-    blocks: Iterable[Block], score: Score, labellings: Labellings, parts: Sequence[Rows], k: int
-) -> Chosen:
-    """Return the k best units of every training part and labelling.
+    blocks: Iterable[Block],
+    scores: Sequence[Score],
+    labellings: Labellings,
+    parts: Sequence[Rows],
+    k: int,
+) -> list[Chosen]:
+    """Return the k best units of every training part and labelling, by each of some scores.
 
     `blocks`: all units in order; `labellings`: (labelling, stimulus), 1 in the target class;
     `parts`: rows to train on. Of equal scores the unit with the lower number is taken for a
     permuted labelling; for the true one, the first, a tie between the last unit chosen and the
     next raises `AnalysisError`, and so do fewer than k units that can be scored.
     """
-    best = [_Best() for _ in parts]
+    best = [[_Best() for _ in parts] for _ in scores]
     start = 0
-    for block in blocks:
-        for found, scores in zip(best, score(block, labellings, parts), strict=True):
-            found.add(scores, start, k + 1)
+    for block in blocks:  # each is read once: its scores share what they are made of
+        for score, of_parts in zip(scores, best, strict=True):
+            for found, values in zip(of_parts, score(block, labellings, parts), strict=True):
+                found.add(values, start, k + 1)
         start += block.courses.shape[-1]
+    return [_chosen(of_parts, start, k) for of_parts in best]
+
+
+def _chosen(best: Sequence[_Best], n_units: int, k: int) -> Chosen:
     for found in best:
-        if start - found.undefined < k:
+        if n_units - found.undefined < k:
             raise AnalysisError(
-                f"{start - found.undefined} of {start} units can be scored, and {k} are to be "
+                f"{n_units - found.undefined} of {n_units} units can be scored, and {k} are to be "
                 "chosen: a constant unit has no score, and no time course to compare where it is "
                 "constant for a stimulus, or the same for two, as in windows of the same tokens; "
                 "choose fewer, or give longer windows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchclamp.analyses.choosing import Chosen, choose, choose_l1, choose_random
+from patchclamp.analyses.contrasts import Kind
 from patchclamp.analyses.patterns import Capture
 from patchclamp.analyses.places import SHARE, Place, places, size
 from patchclamp.analyses.seeds import Seeds
@@ -20,8 +21,11 @@ from patchclamp.registry.errors import AnalysisError, UndefinedError
 ROWS = ("stimulus", "position")
 """What units are scored over; what else a capture has are its windows."""
 
-COURSES = ("discriminative", "categorical")
-"""Kinds that compare time courses."""
+COURSES: Mapping[str, Kind] = {
+    "discriminative": "discriminative_target",
+    "categorical": "categorical",
+}
+"""Kinds that compare time courses, and the contrast of each."""
 
 
 @dataclass(frozen=True)
@@ -40,39 +44,53 @@ def windows(capture: Capture, memory: int) -> Iterator[Place]:
 
 
 def choose_at(
-    way: Way,
+    ways: Sequence[Way],
     window: Place,
     labellings: NDArray[np.int64],
     parts: Sequence[Rows],
     how: tuple[Seeds, int],
-) -> tuple[Chosen, Array]:
+) -> tuple[list[Chosen], Array]:
     """Return the units chosen at a window in every training part, and all means over positions.
 
-    `labellings`: (labelling, stimulus), 1 in the class that units are to stand for; `how`: seeds,
-    and bytes that may be held. Means: (stimulus, unit). As `choose` and `choose_l1`; a window
-    that does not fit, and one too short for time courses, raise `AnalysisError`.
+    `ways` choose the same number of units; `labellings`: (labelling, stimulus), 1 in the class
+    that units are to stand for; `how`: seeds, and bytes that may be held. Means: (stimulus, unit).
+    As `choose` and `choose_l1`; a window that does not fit, and one too short for time courses,
+    raise `AnalysisError`.
     """
     (seeds, memory), n = how, labellings.shape[1]
     _need_memory(window, n, memory)
-    blocks = partial(_blocks, window, n, len(labellings), memory)
+    for way in ways:
+        if way.kind in COURSES:
+            _need_positions(way, window, n)
+    kinds = tuple(COURSES[way.kind] for way in ways if way.kind in COURSES)
+    blocks = partial(_blocks, window, (n, len(labellings)), kinds, memory)
     means = np.concatenate([block.means for block in blocks()], axis=1)
-    if way.kind == "random":
-        rng = seeds.generator(f"random.{way.name}.{window.words}")
-        return choose_random(means.shape[1], len(parts), way.k, rng), means
-    if way.kind == "l1":
-        return choose_l1(means, labellings, parts, way.k), means
-    if way.kind in COURSES:
-        _need_positions(way, window, n)
-    return choose(blocks(), SCORES[way.kind], labellings, parts, way.k), means
+    scored = [way for way in ways if way.kind in SCORES]
+    scores = [SCORES[way.kind] for way in scored]
+    best = choose(blocks(), scores, labellings, parts, ways[0].k) if scored else []
+    found = dict(zip(scored, best, strict=True))
+    for way in ways:
+        if way.kind == "random":
+            rng = seeds.generator(f"random.{way.name}.{window.words}")
+            found[way] = choose_random(means.shape[1], len(parts), way.k, rng)
+        elif way.kind == "l1":
+            found[way] = choose_l1(means, labellings, parts, way.k)
+    return [found[way] for way in ways], means
 
 
-def _blocks(window: Place, n: int, n_labellings: int, memory: int) -> Iterator[Block]:
-    """Yield blocks of units with their time courses, of one position if there is one."""
+def _blocks(
+    window: Place, count: tuple[int, int], kinds: tuple[Kind, ...], memory: int
+) -> Iterator[Block]:
+    """Yield blocks of units with their time courses, of one position if there is one.
+
+    `count`: numbers of stimuli and of labellings.
+    """
     rows, units = window.shape
+    n, n_labellings = count
     step = max(1, memory // (8 * SHARE * max(rows, n * n, n_labellings)))
     for start in range(0, units, step):
         values = window[:, start : start + step]
-        block = Block(values.reshape(n, rows // n, -1))
+        block = Block(values.reshape(n, rows // n, -1), kinds)
         wrong = np.flatnonzero(~np.isfinite(block.courses).all(axis=(1, 2)))
         if wrong.size:
             raise UndefinedError(

@@ -62,7 +62,7 @@ def course_sums(
     """
     units, n, positions = courses.shape
     order, count = np.argsort(cells, kind="stable"), int(cells.max()) + 1
-    ordered = courses if (order[1:] > order[:-1]).all() else Courses(courses, order)
+    ordered = Courses(courses, order)
     asked = np.ones((count, count), bool) if wanted is None else wanted
     result = np.zeros((units, count, count))
     batch, strips = batch_of(n, positions), _strips(cells[order], asked)

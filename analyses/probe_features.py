@@ -70,8 +70,8 @@ class Chooser:
         inside = (labellings == question.design.classes.index(target)).astype(np.int64)
         parts = [*(fold.train for fold in question.folds), question.whole.train]
         how, window = (question.context.seeds, question.context.memory), self.window
-        chosen, _ = at_place(
-            window, question.design.ids, lambda: choose_at(way, window, inside, parts, how)
+        (chosen,), _ = at_place(
+            window, question.design.ids, lambda: choose_at((way,), window, inside, parts, how)
         )
         self.last = labellings, chosen
         return chosen

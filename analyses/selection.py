@@ -7,7 +7,7 @@ permuted labelling too, and the test part is used for nothing but the test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from patchclamp.analyses.bootstrap import group_weights
-from patchclamp.analyses.choosing import held_out_chosen
+from patchclamp.analyses.choosing import Chosen, held_out_chosen
 from patchclamp.analyses.choosing_at import ROWS, Way, choose_at, windows
 from patchclamp.analyses.context import Context
 from patchclamp.analyses.decoding import Estimator, Fold, direction
@@ -27,6 +27,7 @@ from patchclamp.analyses.probe_folds import fold_numbers, make_folds
 from patchclamp.analyses.readings import CaptureReading, ModelShape, Readings
 from patchclamp.analyses.scores import balanced_accuracy, scores
 from patchclamp.analyses.selection_result import Comparison, Outcome, selection_result
+from patchclamp.analyses.splits import Array
 from patchclamp.registry.errors import AnalysisError, hint
 from patchclamp.specs.analyses_representation import Selection
 
@@ -78,15 +79,21 @@ def analyse(entry: Selection, data: Mapping[str, xr.Dataset], context: Context) 
     """
     captures = {name: checked_capture(data[f"methods.{name}"]) for name in entry.methods}
     comparison = _comparison(entry, captures, context)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in captures}
     with threadpool_limits(limits=1):  # same rounding and no contention on any number of cores
-        outcomes = {
-            name: [
-                at_place(place, capture.ids, partial(_outcome, comparison, name, place))
-                for place in windows(capture, context.memory)
-            ]
-            for name, capture in captures.items()
-        }
+        for names in _sharing(entry):
+            capture = captures[names[0]]
+            for place in windows(capture, context.memory):
+                found = at_place(place, capture.ids, partial(_outcomes, comparison, names, place))
+                for name, outcome in zip(names, found, strict=True):
+                    outcomes[name].append(outcome)
     return selection_result(comparison, outcomes)
+
+
+def _sharing(entry: Selection) -> list[list[str]]:
+    """Return the names of methods by the capture whose units they score."""
+    of = {name: method.of for name, method in entry.methods.items()}
+    return [[name for name in of if of[name] == capture] for capture in dict.fromkeys(of.values())]
 
 
 def _comparison(entry: Selection, captures: Mapping[str, Capture], context: Context) -> Comparison:
@@ -157,14 +164,20 @@ def _said(labels: Mapping[str, list[object]]) -> str:
     return ", ".join(f"{dim} {', '.join(map(str, of))}" for dim, of in labels.items()) or "no layer"
 
 
-def _outcome(comparison: Comparison, name: str, place: Place) -> Outcome:
-    """Return what one method chooses at one place, and what can be read out of it."""
+def _outcomes(comparison: Comparison, names: Sequence[str], place: Place) -> list[Outcome]:
+    """Return what each of some methods chooses at one place, and what can be read out of it."""
     entry, design, folds = comparison.entry, comparison.design, comparison.folds
-    context, way = comparison.context, Way(name, entry.methods[name].kind, entry.k)
+    context = comparison.context
+    ways = [Way(name, entry.methods[name].kind, entry.k) for name in names]
     parts = [*(fold.train for fold in folds), np.arange(len(design.codes))]
-    chosen, means = choose_at(
-        way, place, comparison.labellings, parts, (context.seeds, context.memory)
+    found, means = choose_at(
+        ways, place, comparison.labellings, parts, (context.seeds, context.memory)
     )
+    return [_outcome(comparison, chosen, means) for chosen in found]
+
+
+def _outcome(comparison: Comparison, chosen: Chosen, means: Array) -> Outcome:
+    design, folds = comparison.design, comparison.folds
     held = held_out_chosen(means, comparison.labellings, folds, ESTIMATOR, chosen)
     final = chosen.of(len(folds), 0)
     every = np.arange(len(design.codes))

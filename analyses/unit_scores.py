@@ -29,9 +29,13 @@ LEAST_POSITIONS = 3
 
 @dataclass(frozen=True)
 class Block:
-    """Some units: their time courses (stimulus, position, unit), any units of measurement."""
+    """Some units: their time courses (stimulus, position, unit), any units of measurement.
+
+    `kinds`: the contrasts that are asked of them; what these share is computed once.
+    """
 
     courses: NDArray[np.floating]
+    kinds: tuple[Kind, ...] = ("discriminative_target", "categorical")
 
     @cached_property
     def means(self) -> Array:
@@ -42,6 +46,22 @@ class Block:
     def similarities(self) -> Array:
         """Fisher z of each pair of stimuli by the time course of each unit: (unit, pair)."""
         return course_similarities(np.moveaxis(self.courses, -1, 0))
+
+    def sums(self, number: NDArray[np.int64], classes: NDArray[np.int64]) -> Array:
+        """Return what `kinds` need of sums of Fisher z over cells: (unit, cell, cell).
+
+        `number`: the cell of each stimulus, `classes`: that of each cell.
+        """
+        key = number.tobytes() + classes.tobytes()
+        if key not in self._sums:
+            wanted = np.any([np.add(*cell_sets(classes, kind)) for kind in self.kinds], axis=0)
+            courses = np.moveaxis(self.courses, -1, 0)
+            self._sums[key] = course_sums(courses, number, wanted=wanted)
+        return self._sums[key]
+
+    @cached_property
+    def _sums(self) -> dict[bytes, Array]:
+        return {}
 
 
 Score = Callable[[Block, Labellings, Sequence[Rows]], list[Array]]
@@ -83,9 +103,7 @@ def _by_contrast(
         return [_of_pairs(block.similarities, classes, part, kind) for part in parts]
     inside = np.stack([np.isin(np.arange(classes.shape[1]), part) for part in parts])
     cells, number = np.unique(np.concatenate([classes, inside]), axis=1, return_inverse=True)
-    wanted = np.add(*cell_sets(cells[0], kind))
-    sums = course_sums(np.moveaxis(block.courses, -1, 0), number, wanted=wanted)
-    of = np.bincount(number), cells[0]
+    sums, of = block.sums(number, cells[0]), (np.bincount(number), cells[0])
     return [cell_contrast(sums, of, kind, taken > 0)[None] for taken in cells[1:]]
 
 

@@ -29,15 +29,17 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare
 from scipy.stats import ttest_ind
 
 from patchclamp.analyses.comparators import COMPARATORS
-from patchclamp.analyses.contrasts import Kind, cell_contrast, cell_sets, contrasts
-from patchclamp.analyses.course_sums import course_sums
+from patchclamp.analyses.contrasts import Kind, contrasts
 from patchclamp.analyses.feature_study import study_t
 from patchclamp.analyses.noise_ceilings import ceiling_draws
 from patchclamp.analyses.permutation import p_largest, permuted_labels
 from patchclamp.analyses.precision import crossnobis, shrunk_precision
-from patchclamp.analyses.rdm import dissimilarities, fisher_z
+from patchclamp.analyses.rdm import dissimilarities
+from patchclamp.analyses.rsa_questions import Contrast
+from patchclamp.analyses.rsa_rdms import Chunk
 from patchclamp.analyses.similarity import Comparison
-from patchclamp.analyses.time_course import course_dissimilarities
+from patchclamp.analyses.time_course import Courses, course_dissimilarities
+from patchclamp.analyses.unit_scores import SCORES, Block
 
 warnings.simplefilter("ignore")  # of rsatoolbox
 
@@ -224,36 +226,32 @@ def courses() -> None:
 
 def _courses(n: int, features: int, tried: int) -> None:
     """Of 50,000 features a part. What the study takes for a feature hardly depends on n."""
-    values = np.random.default_rng(0).normal(size=(features, n, 50)).astype(np.float32)
+    # As a capture has them: (stimulus, position, feature).
+    values = np.random.default_rng(0).normal(size=(n, 50, features)).astype(np.float32)
     codes = np.repeat([0, 1], n // 2)
     both: Kinds = ("discriminative_target", "categorical")
-    _equal_courses(values[:tried], codes, both)
+    _equal_courses(values[..., :tried], codes, both)
+    drawn = permuted_labels(codes, None, 1000, np.random.default_rng(0))
+    labellings = np.concatenate([codes[None], drawn])
 
     def study(kinds: Kinds) -> list[list[float]]:
-        return [study_of_one(one, kinds) for one in values[:tried].astype(float)]
+        return [study_of_one(values[..., f].astype(float), kinds) for f in range(tried)]
 
-    def ours(kinds: Kinds) -> list[np.ndarray]:
-        return scores_by_sums(values, codes, kinds)
+    def score(kinds: Kinds) -> list[np.ndarray]:
+        return scores_of_selection(values, codes, kinds)
 
-    def pairs(kinds: Kinds) -> list[np.ndarray]:
-        return [
-            each
-            for s in range(0, features, 64)
-            for each in _by_pairs(values[s:][:64], codes, kinds)
-        ]
+    def contrast(kinds: Kinds) -> list[np.ndarray]:
+        return contrasts_of_rsa(values, codes[None], kinds)
 
-    def product(kinds: Kinds) -> None:
-        unit = values[:16].astype(float)
-        turned, room = np.ascontiguousarray(unit.transpose(0, 2, 1)), np.empty((16, n, n))
-        for _ in range(features // 16):
-            np.matmul(unit, turned, out=room)
+    def permuted(kinds: Kinds) -> list[np.ndarray]:
+        return contrasts_of_rsa(values, labellings, kinds)
 
     told_as = {
-        ours: "",
-        pairs: "  with z of every pair, for permuted labels",
-        product: "  (the bare products, all n x n)",
+        score: "",
+        contrast: "  as `rsa` does: with z of every pair, and each contrast alone",
+        permuted: "  the same with 1,000 permutations, which the study has none of",
     }
-    for what, kinds in (("one contrast", both[:1]), ("both", both)):
+    for what, kinds in (("both contrasts", both), ("one", both[:1])):
         times: dict[Any, list[float]] = {}
         for _ in range(7):
             for work in (study, *told_as):
@@ -263,22 +261,25 @@ def _courses(n: int, features: int, tried: int) -> None:
         for work, words in told_as.items():
             name = f"time courses, 50,000 features x {n} stimuli x 50, {what}"
             how = f"(both from a part: {features:,}, {tried}; best of 7)"
-            told(words or name, per[work], per[study], 40 if work is ours else None, how)
+            told(words or name, per[work], per[study], 40 if work is score else None, how)
 
 
-def scores_by_sums(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> list[np.ndarray]:
-    """As `selection` scores features without a test."""
-    classes = np.array([0, 1])
-    wanted = np.any([np.add(*cell_sets(classes, kind)) for kind in kinds], axis=0)
-    sums = course_sums(values, codes, wanted=wanted)
-    cells = np.bincount(codes), classes
-    return [cell_contrast(sums, cells, kind, np.ones(2, bool)) for kind in kinds]
+def scores_of_selection(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> list[np.ndarray]:
+    """As `selection` scores features by one or two methods, from all stimuli, without a test."""
+    by = {"discriminative_target": "discriminative", "categorical": "categorical"}
+    block, parts = Block(values, kinds), [np.arange(len(codes))]
+    return [SCORES[by[kind]](block, 1 - codes[None], parts)[0][0] for kind in kinds]
 
 
-def _by_pairs(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> list[np.ndarray]:
-    d = course_dissimilarities(values)
-    z = fisher_z(dissimilarity=d, out=d)
-    return [contrasts(z, codes[None], kind)[:, 0] for kind in kinds]
+def contrasts_of_rsa(values: np.ndarray, labellings: np.ndarray, kinds: Kinds) -> list[np.ndarray]:
+    """As `rsa` with `pattern: positions` does, an entry for each contrast."""
+    found = []
+    for kind in kinds:
+        courses = Courses(values.transpose(2, 0, 1), np.arange(len(values)))
+        chunk = Chunk((), course_dissimilarities(courses))
+        question = Contrast(kind, labellings, fisher=True)
+        found.append(question.scores(chunk, question.prepared(chunk.values))[:, 0])
+    return found
 
 
 def study_of_one(course: np.ndarray, kinds: Kinds, *, published: bool = True) -> list[float]:
@@ -301,10 +302,10 @@ def study_of_one(course: np.ndarray, kinds: Kinds, *, published: bool = True) ->
 
 def _equal_courses(values: np.ndarray, codes: np.ndarray, kinds: Kinds) -> None:
     """Hold our contrasts to a loop, to each other, and our study's t to its own steps."""
-    exact = values.astype(float)
+    exact = values.transpose(2, 0, 1).astype(float)
     loop = np.transpose([study_of_one(one, kinds, published=False) for one in exact])
-    equal(scores_by_sums(values, codes, kinds), loop)
-    equal(_by_pairs(values, codes, kinds), loop)
+    equal(scores_of_selection(values, codes, kinds), loop)
+    equal(contrasts_of_rsa(values, codes[None], kinds), loop)
     rdms = course_dissimilarities(exact)
     t = [study_t(rdms, codes[None], kind)[:, 0] for kind in kinds]
     np.testing.assert_allclose(

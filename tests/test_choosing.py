@@ -100,7 +100,7 @@ def test_a_class_without_a_pair_is_refused(kind, n):
 def test_the_best_are_chosen_whatever_the_blocks(kind, size):
     values, drawn = courses(), labellings()
     blocks = [Block(values[..., start : start + size]) for start in range(0, 12, size)]
-    chosen = choose(blocks, SCORES[kind], drawn, PARTS, 3)
+    chosen = choose(blocks, list(SCORES.values()), drawn, PARTS, 3)[list(SCORES).index(kind)]
     for number, part in enumerate(PARTS):
         scores = SCORES[kind](Block(values), drawn, [part])[0]
         for row, labels in enumerate(drawn):
@@ -116,8 +116,9 @@ def test_held_out_stimuli_do_not_change_what_is_chosen():
     values, drawn = courses(), labellings()
     changed = values.copy()
     changed[1] = 50.0 * np.random.default_rng(5).normal(size=changed[1].shape)
-    for score in SCORES.values():
-        first, second = (choose([Block(v)], score, drawn, [TRAIN], 3) for v in (values, changed))
+    scores = list(SCORES.values())
+    found = [choose([Block(v)], scores, drawn, [TRAIN], 3) for v in (values, changed)]
+    for first, second in zip(*found, strict=True):
         np.testing.assert_array_equal(first.units, second.units)
     first, second = (choose_l1(v.mean(axis=1), drawn, [TRAIN], 3) for v in (values, changed))
     np.testing.assert_array_equal(first.units, second.units)
@@ -126,12 +127,12 @@ def test_held_out_stimuli_do_not_change_what_is_chosen():
 @pytest.mark.parametrize("kind", sorted(SCORES))
 def test_a_tie_at_the_border_is_an_error_and_one_above_it_is_none(kind):
     values, drawn = courses(), labellings()
-    order = choose([Block(values)], SCORES[kind], drawn, [TRAIN], 4).of(0, 0)
+    order = choose([Block(values)], [SCORES[kind]], drawn, [TRAIN], 4)[0].of(0, 0)
     values[..., order[2]] = values[..., order[1]]
     text = f"units {min(order[1:3])} and {max(order[1:3])} are tied at the border of the 2"
     with pytest.raises(AnalysisError, match=text):
-        choose([Block(values)], SCORES[kind], drawn, [TRAIN], 2)
-    chosen = choose([Block(values)], SCORES[kind], drawn, [TRAIN], 3).of(0, 0)
+        choose([Block(values)], [SCORES[kind]], drawn, [TRAIN], 2)
+    chosen = choose([Block(values)], [SCORES[kind]], drawn, [TRAIN], 3)[0].of(0, 0)
     assert set(chosen) == {order[0], order[1], order[2]}
 
 
@@ -147,7 +148,7 @@ def test_too_few_units_are_an_error():
     values, drawn = courses(units=4), labellings()
     values[0, :, 1] = 0.0
     with pytest.raises(AnalysisError, match="3 of 4 units can be scored, and 4 are to be chosen"):
-        choose([Block(values)], SCORES["discriminative"], drawn, [TRAIN], 4)
+        choose([Block(values)], [SCORES["discriminative"]], drawn, [TRAIN], 4)
     means = np.repeat(values.mean(axis=1)[:, :1], 4, axis=1)
     with pytest.raises(AnalysisError, match="1 of 4 units ever enter an L1 path, and 2 are"):
         choose_l1(means + 0.0, drawn, [TRAIN], 2)
@@ -159,7 +160,7 @@ def test_a_labelling_without_pairs_is_refused():
     drawn = np.zeros((1, 14), dtype=int)
     drawn[0, 0] = 1
     with pytest.raises(UndefinedError, match="leave no pair of stimuli within the target class"):
-        choose([Block(courses())], SCORES["discriminative"], drawn, [TRAIN], 2)
+        choose([Block(courses())], [SCORES["discriminative"]], drawn, [TRAIN], 2)
 
 
 def test_random_units_are_drawn_anew_for_each_part_and_twice_none():
@@ -180,7 +181,7 @@ def test_read_outs_of_chosen_units_are_those_of_a_nested_loop():
         for f in range(3)
     ]
     parts = [fold.train for fold in folds]
-    chosen = choose([Block(means[:, None])], SCORES["contrast"], drawn, parts, 4)
+    chosen = choose([Block(means[:, None])], [SCORES["contrast"]], drawn, parts, 4)[0]
     found = held_out_chosen(means, drawn, folds, Estimator("ridge", (1.0,)), chosen)
     for row, labels in enumerate(drawn):
         for fold in folds:
@@ -210,7 +211,7 @@ def test_choosing_on_all_stimuli_reads_a_label_out_of_noise():
             (naive, [np.arange(100)] * 5),
             (nested, [fold.train for fold in folds]),
         ):
-            chosen = choose([Block(means[:, None])], SCORES["contrast"], codes, parts, 8)
+            chosen = choose([Block(means[:, None])], [SCORES["contrast"]], codes, parts, 8)[0]
             held = held_out_chosen(means, codes, folds, Estimator("ridge", (1.0,)), chosen)
             found.append((held.predicted == codes).mean())
     assert np.mean(naive) > 0.8

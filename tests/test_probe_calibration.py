@@ -96,7 +96,7 @@ def test_where_units_are_chosen(nested):
         folds = folds_of(rng, group_folds(np.arange(40), 4, rng))
         parts = [fold.train if nested else np.arange(40) for fold in folds]
         by = labellings if nested else labellings[:1]
-        chosen = choose([Block(x[:, None])], SCORES["contrast"], by, parts, 4)
+        chosen = choose([Block(x[:, None])], [SCORES["contrast"]], by, parts, 4)[0]
         held = held_out_chosen(x, labellings, folds, Estimator("ridge", (10.0,)), chosen)
         scores = balanced_accuracy(held.predicted, labellings, 2)
         found.append(p_value(scores[0], scores[1:]) <= 0.05)
