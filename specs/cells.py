@@ -73,7 +73,7 @@ def judge(
     if version is not None:
         return (), (composed.document.locate(version),)
     steps = composed.cells.steps
-    judge = _Judge(composed, frozenset(told), Shared(several=len(steps) > 1))
+    judge = _Judge(composed, frozenset(told), Shared(composed.sets))
     found = {step: cell for step in _novel_first(steps) if (cell := judge.cell(step))}
     if not judge.failing:
         cells = tuple(found[step] for step in steps)
@@ -123,15 +123,12 @@ class _Judge:
 
     def valid(self, step: tuple[int, ...]) -> tuple[Spec, Sections] | None:
         """Return a cell's resolved spec and its entries, if nothing is wrong with it."""
-        spec = self.shared.validate(self.composed.value(step))
-        if spec is None:
+        valid = self.shared.cell(self.composed.value(step))
+        if valid is None:
             return None
-        sections = self.shared.resolve(spec)
-        if sections is None or any(check_claims(sections, dict(enumerate(spec.expect)))):
-            return None
-        if any(check_backend(spec)):
-            return None
-        return spec.model_copy(update=dict(sections.entries)), sections
+        spec, sections = valid
+        amiss = any(check_claims(sections, dict(enumerate(spec.expect))))
+        return None if amiss or any(check_backend(spec)) else valid
 
     def note(self, step: tuple[int, ...]) -> None:
         self.failing += 1

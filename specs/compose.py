@@ -48,6 +48,11 @@ class Composed(NamedTuple):
     whole: bool = True
     """Whether all bases and overrides are in it; what is wrong with them is told."""
 
+    @property
+    def sets(self) -> frozenset[Path]:
+        """Where cells set something: in an entry, by its place, or in all of a section."""
+        return frozenset(path[:2] for path in self.paths)
+
     def value(self, step: tuple[int, ...]) -> dict[str, Any]:
         """Return a cell as plain data; cells share what they do not set, and entries that they set
         to the same."""

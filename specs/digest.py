@@ -31,21 +31,27 @@ def digest(spec: Spec, written: dict[int, str] | None = None) -> str:
     `description` and `run` do not enter. The order of a list does: it is science. What equals
     its default is left out, so that a field which the grammar gains keeps older digests.
 
-    `written` keeps what entries look like, by what they are in memory: cells share most of them.
+    `written` keeps what parts look like, by what they are in memory: cells share most of them.
     """
     written = {} if written is None else written
     parts = {key: _written(value) for key, value in _plain(spec, include=_ALONE).items()}
+    parts["model"] = _once(spec.model, written)
     for section in SECTIONS:
         members = getattr(spec, section)
-        for entry in members.values():
-            if id(entry) not in written:
-                written[id(entry)] = _written(_plain(entry))
+        if members and id(members) not in written:
+            written[id(members)] = _mapping({name: _once(e, written) for name, e in members.items()})
         if members:
-            parts[section] = _mapping({name: written[id(e)] for name, e in members.items()})
+            parts[section] = written[id(members)]
     return hashlib.sha256(f"{ALGORITHM}\n{_mapping(parts)}".encode("ascii")).hexdigest()
 
 
-_ALONE = set(SCIENCE_KEYS) - set(SECTIONS)
+_ALONE = set(SCIENCE_KEYS) - {"model", *SECTIONS}
+
+
+def _once(part: BaseModel, written: dict[int, str]) -> str:
+    if id(part) not in written:
+        written[id(part)] = _written(_plain(part))
+    return written[id(part)]
 
 
 def _plain(model: BaseModel, include: set[str] | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from patchclamp.specs.rdms import CategoryModel
 from patchclamp.specs.references import Sections
 from patchclamp.specs.stimuli import Hub
 from patchclamp.specs.subject import Subject
-from patchclamp.specs.walk import Named
+from patchclamp.specs.walk import Named, models_in
 
 HALF: Mapping[str, str] = {"float16": "3 digits", "bfloat16": "2 digits"}
 """Precision -> how many decimal digits it keeps: 11 and 8 bits."""
@@ -46,8 +46,7 @@ def heads(subject: Subject) -> Iterator[Problem]:
     """P602: head 3 of one layer, or of one model, has nothing to do with head 3 of another."""
     several = sorted({"model", "model.id"} & subject.swept)
     for path, entry in subject.entries.items():
-        for inside, part in subject.sections.walks.inside(entry):
-            here = (*path, *inside)
+        for here, part in models_in(entry, path, _has_heads):
             layers, heads = vars(part).get("layers", "all"), vars(part).get("heads", "all")
             if heads == "all":
                 continue
@@ -60,6 +59,10 @@ def heads(subject: Subject) -> Iterator[Problem]:
                     "numbered anew in each layer; give layers by number, or take all heads"
                 )
                 yield Problem((*here, "heads"), "P602", message)
+
+
+def _has_heads(model: type[BaseModel]) -> bool:
+    return "heads" in model.model_fields
 
 
 def choice_of_units(subject: Subject) -> Iterator[Problem]:
@@ -87,14 +90,16 @@ def choice_of_units(subject: Subject) -> Iterator[Problem]:
 def _chosen_to_act_on(subject: Subject) -> Iterator[Problem]:
     """P603: units that move these stimuli by accident were chosen for it, and will do so again."""
     for path, entry in subject.entries.items():
-        named = subject.sections.named(entry, path, Ref)
-        sources = [subject.sections.source(r.name) for r in named if _section(r) == "stimuli"]
-        measured = {source[0] for source in sources if source}
-        for reference in named if path[0] == "analyses" else ():
+        named = subject.sections.named(entry, path, Ref) if path[0] == "analyses" else ()
+        for reference in named:
+            if _section(reference) != "interventions":
+                continue
             acting = subject.sections.get("interventions", reference.name)
             selection = subject.sections.get("analyses", getattr(acting, "chosen_by", None))
-            if _section(reference) != "interventions" or not isinstance(selection, Selection):
+            if not isinstance(selection, Selection):
                 continue
+            sources = [subject.sections.source(r.name) for r in named if _section(r) == "stimuli"]
+            measured = {source[0] for source in sources if source}
             shared = measured & _sets(subject.sections, selection)
             if shared:
                 message = (

@@ -36,6 +36,8 @@ class Sections:
     entries: Entries
     broken: Mapping[str, frozenset[str]]
     walks: Walks = field(default_factory=Walks, compare=False, repr=False)
+    still: Mapping[Path, int] = field(default_factory=dict, compare=False, repr=False)
+    """Identities that are known: those of entries that are the same in all cells."""
 
     def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> tuple[Named, ...]:
         """Return every field of an entry and below it that names an entry, or a label."""
@@ -47,9 +49,10 @@ class Sections:
 
         Where two of these are the same, so is all that references lead to.
         """
-        known: dict[Path, int] = {}
+        known = dict(self.still)
         for place, entry in entries(self):
-            _identify(self, place, entry, known)
+            if place not in known:
+                _identify(self, place, entry, known)
         return known
 
     def names(self, section: str) -> tuple[str, ...]:
@@ -76,9 +79,9 @@ def entries(sections: Sections) -> Iterator[tuple[Path, BaseModel]]:
             yield (section, name), entry
 
 
-def sections_of(spec: Spec, walks: Walks | None = None) -> Sections:
+def sections_of(spec: Spec) -> Sections:
     """Return the named entries of a valid spec."""
-    return Sections({name: getattr(spec, name) for name in SECTIONS}, {}, walks or Walks())
+    return Sections({name: getattr(spec, name) for name in SECTIONS}, {})
 
 
 def analyses_in_order(spec: Spec) -> tuple[str, ...]:
@@ -152,12 +155,12 @@ def fill(sections: Sections) -> Sections:
     return Sections(filled, sections.broken, sections.walks)
 
 
-def outline(sections: Sections) -> Hashable:
-    """Return all that a check may ask of entries without being led to them by a reference: their
-    names and kinds, and which stimulus sets have answers."""
+def outline(members: Mapping[str, BaseModel]) -> Hashable:
+    """Return all that a check may ask of a section's entries without being led to them by a
+    reference: their names and kinds, and which stimulus sets have answers."""
     return tuple(
-        (place, type(entry), is_source(entry) and entry.answer is not None)
-        for place, entry in entries(sections)
+        (name, type(entry), is_source(entry) and entry.answer is not None)
+        for name, entry in members.items()
     )
 
 

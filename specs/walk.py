@@ -6,7 +6,7 @@ to the grammar, by a plugin too, is known without being told of here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
@@ -20,6 +20,10 @@ from patchclamp.specs.fields import Label, Ref
 FILLED = ("of", "stimuli", "with", "clean")
 """Keys of references that may be left out where there is one candidate; any other reference that
 is left out means none."""
+
+
+Asked = Callable[[type[BaseModel]], Any]
+"""Says what of a model is looked for; nothing, or what is empty, where it is not."""
 
 
 class Named(NamedTuple):
@@ -43,20 +47,12 @@ class Walks:
     of another.
     """
 
-    models: dict[int, tuple[tuple[Path, BaseModel], ...]] = field(default_factory=dict)
-    """Every model in an entry, itself the first, with their paths inside it."""
-    marks: dict[int, dict[type, tuple[Named, ...]]] = field(default_factory=dict)
-    """The marked fields in an entry by the sort of their mark, with their paths inside it."""
+    marks: dict[int, tuple[BaseModel, dict[type, tuple[Named, ...]]]] = field(default_factory=dict)
+    """An entry, and the marked fields in it by the sort of their mark, with their paths inside."""
     found: dict[tuple[int, Path, type], tuple[Named, ...]] = field(default_factory=dict)
     leads: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     numbers: dict[tuple[int, ...], int] = field(default_factory=dict)
     """Numbers of entries with what they refer to (`Sections.identities`)."""
-
-    def inside(self, entry: BaseModel) -> tuple[tuple[Path, BaseModel], ...]:
-        """Return an entry and every model in it, with their paths inside the entry."""
-        if id(entry) not in self.models:
-            self.models[id(entry)] = tuple(models_in(entry, ()))
-        return self.models[id(entry)]
 
     def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> tuple[Named, ...]:
         """Return every field of an entry and below it that bears a mark of one sort."""
@@ -81,28 +77,35 @@ class Walks:
     def _marked_in(self, entry: BaseModel) -> dict[type, tuple[Named, ...]]:
         if id(entry) not in self.marks:
             by_sort: dict[type, tuple[Named, ...]] = {}
-            for named in self._named_in(entry):
+            for named in _named_in(entry, ()):
                 sort = type(named.mark)
                 by_sort[sort] = (*by_sort.get(sort, ()), named)
-            self.marks[id(entry)] = by_sort
-        return self.marks[id(entry)]
-
-    def _named_in(self, entry: BaseModel) -> Iterator[Named]:
-        for path, model in self.inside(entry):
-            for key, (attribute, mark) in marked(type(model)).items():
-                at, value = (*path, key), getattr(model, attribute)
-                if isinstance(value, tuple):
-                    yield from (Named((*at, i), mark, name) for i, name in enumerate(value))
-                else:
-                    yield Named(at, mark, value)
+            self.marks[id(entry)] = entry, by_sort
+        return self.marks[id(entry)][1]
 
 
-def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
-    """Yield a model and every model inside it, with their paths."""
+def _named_in(entry: BaseModel, path: Path) -> Iterator[Named]:
+    for inside, model in models_in(entry, path, marked):
+        for key, (attribute, mark) in marked(type(model)).items():
+            at, value = (*inside, key), getattr(model, attribute)
+            if isinstance(value, tuple):
+                yield from (Named((*at, i), mark, name) for i, name in enumerate(value))
+            else:
+                yield Named(at, mark, value)
+
+
+def models_in(
+    value: Any, path: Path, asked: Asked | None = None
+) -> Iterator[tuple[Path, BaseModel]]:
+    """Yield a model and every model inside it, with their paths.
+
+    Models of which `asked` says nothing, and which hold none of which it does, may be left out.
+    """
     members: Iterable[tuple[Any, Any]]
     if isinstance(value, BaseModel):
         yield path, value
-        members = [(key, getattr(value, name)) for key, name in _holders(type(value)).items()]
+        holders = _holders(type(value), asked)
+        members = [(key, getattr(value, name)) for key, name in holders.items()]
     elif isinstance(value, tuple):
         members = enumerate(value)
     elif isinstance(value, Mapping):
@@ -112,24 +115,29 @@ def models_in(value: Any, path: Path) -> Iterator[tuple[Path, BaseModel]]:
     for key, member in members:
         # Most members are plain, and asking whether they are models takes three times as long.
         if member is not None and not isinstance(member, str | int | float):
-            yield from models_in(member, (*path, key))
+            yield from models_in(member, (*path, key), asked)
 
 
 @cache
-def _holders(model: type[BaseModel]) -> dict[str, str]:
-    """Return the attribute of each key of a model whose value may hold models."""
+def _holders(model: type[BaseModel], asked: Asked | None) -> dict[str, str]:
+    """Return the attribute of each key of a model whose value may hold models asked for."""
     return {
         info.alias or name: name
         for name, info in model.model_fields.items()
-        if _holds_models(info.annotation)
+        if _holds(info.annotation, asked, (model,))
     }
 
 
-def _holds_models(annotation: Any) -> bool:
-    """Return whether a model stands anywhere in an annotation; `Any` may be one."""
-    if annotation is Any or grammar.as_model(annotation) is not None:
-        return True
-    return any(_holds_models(argument) for argument in get_args(annotation))
+def _holds(annotation: Any, asked: Asked | None, above: tuple[type[BaseModel], ...]) -> bool:
+    """Return whether a model asked for may stand anywhere in an annotation; `Any` may be one."""
+    model = grammar.as_model(annotation)
+    if model in above:
+        return False
+    if model is not None:
+        inside = (info.annotation for info in model.model_fields.values())
+        found = asked is None or asked(model)
+        return bool(found) or any(_holds(one, asked, (*above, model)) for one in inside)
+    return annotation is Any or any(_holds(part, asked, above) for part in get_args(annotation))
 
 
 @cache
