@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import core_schema
 
 from patchclamp.registry.errors import hint
 from patchclamp.registry.table import Table
@@ -90,11 +90,35 @@ class NotAmongError(ValueError):
         super().__init__(f"unknown {sort} {given!r}{hint(str(given), self.allowed)}")
 
 
-@dataclass(frozen=True, eq=False)
+class written(NamedTuple):  # noqa: N801 - it reads as what it says, where a type is declared
+    """Says how a spec writes a type: what reads it, as what an editor knows it, what writes it.
+
+    Pydantic's own validators and serializers say the same, and build a second and a third
+    validator of each such field to learn what is known here.
+    """
+
+    read: Callable[[Any], Any]
+    """From what a spec says to the value; `ValueError` where it cannot be read."""
+    json_schema_input_type: Any
+    write: Callable[[Any], Any] | None = None
+    """From the value to plain data; None leaves it as it is."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Tell pydantic how a value is read and written."""
+        return core_schema.no_info_plain_validator_function(
+            self.read,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.write)
+            if self.write
+            else None,
+            json_schema_input_schema=handler.generate_schema(self.json_schema_input_type),
+        )
+
+
 class one_of:  # noqa: N801 - it reads as what it does, where a field is declared
     """Accepts the names of a table as it is when a spec is checked, and proposes the nearest."""
 
-    table: Table[Any]
+    def __init__(self, table: Table[Any]) -> None:
+        self.table = table
 
     @property
     def json_schema_input_type(self) -> Any:
@@ -109,7 +133,7 @@ class one_of:  # noqa: N801 - it reads as what it does, where a field is declare
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Tell pydantic how a value is checked."""
-        return PlainValidator(self.check).__get_pydantic_core_schema__(source, handler)
+        return core_schema.no_info_plain_validator_function(self.check)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         """Return the names that the table has now, with what each of them means."""

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from patchclamp.specs.fields import KINDLESS, Model
+from patchclamp.specs.fields import KINDLESS, Model, written
 
 FIXED = ("first", "last", "all", "answer")
 """Positions that every stimulus has; `answer` is where the answer is read, the last token."""
@@ -25,11 +25,7 @@ def _parse_anchor(value: Any) -> str | int:
 
 Anchor = Annotated[
     str | int,
-    PlainValidator(
-        _parse_anchor,
-        json_schema_input_type=Literal[FIXED] | Annotated[str, Field(pattern=_NAME)] | int,
-    ),
-    PlainSerializer(lambda v: v),
+    written(_parse_anchor, Literal[FIXED] | Annotated[str, Field(pattern=_NAME)] | int),
 ]
 """`first`, `last`, `all`, `answer`, a number counted from the first token (negative: from the
 last), or a span: `name`, `name.first`, `name.last`, `name.all`."""

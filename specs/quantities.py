@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, JsonValue, PlainSerializer, PlainValidator
+from pydantic import Field, JsonValue
+
+from patchclamp.specs.fields import written
 
 LARGEST = 2**63 - 1
 """The most bytes or things that are counted; a file holds no larger whole number."""
@@ -257,38 +259,37 @@ def _example(sort: _Sort) -> dict[str, JsonValue]:
 
 Duration = Annotated[
     float,
-    PlainValidator(
+    written(
         parse_duration,
-        json_schema_input_type=Annotated[
+        Annotated[
             str, Field(pattern=rf"^({_NUMBER}[smhd])+$", json_schema_extra=_example(_DURATION))
         ],
+        write_duration,
     ),
-    PlainSerializer(write_duration, return_type=str),
 ]
 """Seconds; written with units, such as 20m or 1h30m."""
 
 Size = Annotated[
     int,
-    PlainValidator(
+    written(
         parse_size,
-        json_schema_input_type=Annotated[
+        Annotated[
             str,
             Field(
                 pattern=rf"^{_NUMBER}(B|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$",
                 json_schema_extra=_example(_SIZE),
             ),
         ],
+        write_size,
     ),
-    PlainSerializer(write_size, return_type=str),
 ]
 """Bytes; written with a unit, such as 8GiB."""
 
 Count = Annotated[
     int,
-    PlainValidator(
+    written(
         parse_count,
-        json_schema_input_type=Annotated[int, Field(ge=0)]
-        | Annotated[str, Field(pattern=rf"^{_NUMBER}[kMG]$")],
+        Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=rf"^{_NUMBER}[kMG]$")],
     ),
 ]
 """A whole number, which may be written such as 50M; serialised as the number itself."""

@@ -11,8 +11,9 @@ from fractions import Fraction
 from math import floor
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field
 
+from patchclamp.specs.fields import written
 from patchclamp.specs.quantities import percentage, write_percent
 
 Layers = tuple[int | str, ...] | Literal["all", "last"]
@@ -209,7 +210,7 @@ def _said(value: Any) -> str:
     return text if len(text) <= _QUOTED else text[:_QUOTED] + "..."
 
 
-def _written(choice: Layers | Heads) -> Any:
+def _listed(choice: Layers | Heads) -> Any:
     return choice if isinstance(choice, str) else list(choice)
 
 
@@ -222,18 +223,11 @@ _HeadsText = (
 )
 
 LayerChoice = Annotated[
-    Layers,
-    PlainValidator(
-        parse_layers,
-        json_schema_input_type=_LayersText | int | list[_LayersText | int],
-    ),
-    PlainSerializer(_written),
+    Layers, written(parse_layers, _LayersText | int | list[_LayersText | int], _listed)
 ]
 """A layer choice as a field of a spec."""
 
 HeadChoice = Annotated[
-    Heads,
-    PlainValidator(parse_heads, json_schema_input_type=_HeadsText | int | list[_HeadsText | int]),
-    PlainSerializer(_written),
+    Heads, written(parse_heads, _HeadsText | int | list[_HeadsText | int], _listed)
 ]
 """A head choice as a field of a spec."""
