@@ -88,7 +88,7 @@ def _check_corrupt(sections: Sections, asked: Asked) -> Iterator[Problem]:
         if not isinstance(entry, Corrupt) or entry.of is None:
             continue
         path, origin = (section, name, "of"), sections.get("stimuli", entry.of)
-        names = tuple(str(p[-1]) for p, _ in _sources(dict(entries(sections))))
+        names = tuple(name for name, of in sections.entries["stimuli"].items() if is_source(of))
         if entry.of == name:
             yield Problem(path, "P303", "a set cannot be a corruption of itself", names)
         elif isinstance(origin, Corrupt):
@@ -152,8 +152,9 @@ def _check_labels(sections: Sections, asked: Asked) -> Iterator[Problem]:
     """P307: what an entry calls a label is one; a column used in several places is told once."""
     told = set()
     for place, entry in asked.items():
-        sets = _sets_of(sections, place, entry)
-        for reference in sections.named(entry, place, Label):
+        labels = sections.named(entry, place, Label)
+        sets = _sets_of(sections, place, entry) if labels else {}
+        for reference in labels:
             column = reference.name
             if column is None or not sets:
                 continue

@@ -22,26 +22,26 @@ def check_references(sections: Sections, asked: Mapping[Path, BaseModel]) -> Ite
         for reference in sections.named(entry, place, Ref):
             mark = reference.mark
             assert isinstance(mark, Ref)
-            known = sections.names(mark.section)
-            if reference.name is None:
-                if reference.filled and not sections.broken.get(mark.section):
-                    found = candidates(mark, sections)
-                    count = f"there are {len(found)}" if found else "there is none"
-                    message = f"left out, which needs exactly one {what(mark)}; {count}"
-                    yield Problem(reference.path, "P302", message, found)
-            elif reference.name not in known:
-                message = f"no entry {reference.name!r} in {mark.section!r}"
-                close = nearest(reference.name, known)
-                yield Problem(reference.path, "P301", message, known, close)
-            else:
-                yield from _check_kind(sections, reference, mark)
+            entry = sections.get(mark.section, reference.name)
+            if entry is not None:
+                yield from _check_kind(sections, reference, mark) if mark.kind else ()
+            elif reference.name is not None:
+                known = sections.names(mark.section)
+                if reference.name not in known:
+                    message = f"no entry {reference.name!r} in {mark.section!r}"
+                    close = nearest(reference.name, known)
+                    yield Problem(reference.path, "P301", message, known, close)
+            elif reference.filled and not sections.broken.get(mark.section):
+                found = candidates(mark, sections)
+                count = f"there are {len(found)}" if found else "there is none"
+                message = f"left out, which needs exactly one {what(mark)}; {count}"
+                yield Problem(reference.path, "P302", message, found)
 
 
 def _check_kind(sections: Sections, reference: Named, mark: Ref) -> Iterator[Problem]:
     """P301: where an entry of one kind is needed, it is of that kind."""
-    entry = sections.get(mark.section, reference.name)
-    kind = vars(entry).get("kind") if entry else None
-    if mark.kind is not None and entry is not None and kind != mark.kind:
+    kind = vars(sections.get(mark.section, reference.name)).get("kind")
+    if kind != mark.kind:
         fitting = candidates(mark, sections)
         message = f"{mark.section}.{reference.name} is of kind {kind!r}; {mark.kind!r} is needed"
         yield Problem(reference.path, "P301", message, fitting)
@@ -77,34 +77,26 @@ def check_claims(sections: Sections, expect: Mapping[int, Expectation]) -> Itera
 
 def check_circles(sections: Sections, asked: Mapping[Path, BaseModel]) -> Iterator[Problem]:
     """P314: no entry needs itself, by way of others."""
-    told: set[Path] = set()
+    done: set[Path] = set()
     for start in asked:
-        way = _circle(sections, start)
-        if way and not told.intersection(way):
-            told.update(way)
-            message = " needs ".join(dotted(place) for place in (*way, start))
-            yield Problem(start, "P314", f"a circle: {message}")
+        if start not in done:
+            yield from _circles(sections, (start,), done)
 
 
-def _circle(sections: Sections, start: Path) -> tuple[Path, ...]:
-    """Return the way from an entry back to itself; empty if there is none."""
-    stack: list[tuple[Path, ...]] = [(start,)]
-    seen: set[Path] = set()
-    while stack:
-        way = stack.pop()
-        for following in _needs(sections, way[-1]):
-            if following == start:
-                return way
-            if following not in seen:
-                seen.add(following)
-                stack.append((*way, following))
-    return ()
+def _circles(sections: Sections, way: tuple[Path, ...], done: set[Path]) -> Iterator[Problem]:
+    """Yield the circles that going on leads into; what was gone on from is `done`."""
+    for following in _needs(sections, way[-1]):
+        if following in way:
+            circle = (*way[way.index(following) :], following)
+            message = " needs ".join(dotted(place) for place in circle)
+            yield Problem(following, "P314", f"a circle: {message}")
+        elif following not in done:
+            yield from _circles(sections, (*way, following), done)
+    done.add(way[-1])
 
 
-def _needs(sections: Sections, place: Path) -> Iterator[Path]:
-    """Yield the entries that one names; a corrupt set of itself is told as such."""
+def _needs(sections: Sections, place: Path) -> tuple[Path, ...]:
+    """Return the entries that one names; a corrupt set of itself is told as such."""
     section, name = place
     entry = sections.get(str(section), str(name))
-    if entry is None or isinstance(entry, Corrupt):
-        return
-    yield from sections.walks.needed(entry)
+    return () if entry is None or isinstance(entry, Corrupt) else sections.walks.needed(entry)
