@@ -44,7 +44,8 @@ class Subject(NamedTuple):
 def valid_subject(sections: Sections, value: Mapping[str, Any], swept: frozenset[str]) -> Subject:
     """Return what lints look at in a spec that is not valid: those of its parts that are."""
     claims = value.get("expect")
-    given = {i: _valid(Expectation, c) for i, c in enumerate(claims if claims else ())}
+    listed = claims if isinstance(claims, tuple) else ()
+    given = {i: _valid(Expectation, c) for i, c in enumerate(listed)}
     expect = {i: claim for i, claim in given.items() if claim is not None}
     model = _valid(ModelChoice, expand_model(value.get("model")))
     filled = fill(sections)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchclamp.registry.errors import SpecError, UnreadableSpecError
-from patchclamp.specs import Loaded, load, loads
+from patchclamp.specs import Loaded, Spec, load, loads
 from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.fields import PATTERNS
 from patchclamp.specs.grammar import fields, models_by_path
@@ -366,3 +366,10 @@ def test_any_value_at_any_place_loads_or_is_refused(data: st.DataObject) -> None
     for start, end in sorted(chosen, reverse=True):
         text = text[:start] + data.draw(st.sampled_from(VALUES)) + text[end:]
     loads_or_refuses(text)
+
+
+@pytest.mark.parametrize("key", [*Spec.model_fields, "zz"])
+def test_any_value_of_a_key_of_the_root_loads_or_is_refused(key: str) -> None:
+    others = re.sub(rf"(?m)^{key}:.*\n(?:[ ].*\n)*", "", GOOD)
+    for value in VALUES:
+        loads_or_refuses(f"{others}{key}: {value}\n")
