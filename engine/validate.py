@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -38,6 +39,7 @@ of them garbage; looking at them all again and again takes a tenth of the time."
 def validate_command(args: Namespace) -> int:
     """Check every spec and report in the format asked for; with `--fix`, mend first."""
     gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # else Python looks for garbage in all that dies with it anyway
     if args.format not in FORMATS:
         raise UsageError(f"unknown format {args.format!r}{hint(args.format, FORMATS)}")
     specs = _once(spec for given in args.path for spec in specs_of(given))

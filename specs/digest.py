@@ -38,10 +38,12 @@ def digest(spec: Spec, written: dict[int, str] | None = None) -> str:
     parts["model"] = _once(spec.model, written)
     for section in SECTIONS:
         members = getattr(spec, section)
-        if members and id(members) not in written:
-            written[id(members)] = _mapping({name: _once(e, written) for name, e in members.items()})
-        if members:
-            parts[section] = written[id(members)]
+        if not members:
+            continue
+        if id(members) not in written:
+            entries = {name: _once(entry, written) for name, entry in members.items()}
+            written[id(members)] = _mapping(entries)
+        parts[section] = written[id(members)]
     return hashlib.sha256(f"{ALGORITHM}\n{_mapping(parts)}".encode("ascii")).hexdigest()
 
 

@@ -22,6 +22,9 @@ FILLED = ("of", "stimuli", "with", "clean")
 is left out means none."""
 
 
+_PLAIN = (str, int, float, type(None))
+"""What holds no model."""
+
 Asked = Callable[[type[BaseModel]], Any]
 """Says what of a model is looked for; nothing, or what is empty, where it is not."""
 
@@ -114,7 +117,7 @@ def models_in(
         return
     for key, member in members:
         # Most members are plain, and asking whether they are models takes three times as long.
-        if member is not None and not isinstance(member, str | int | float):
+        if not isinstance(member, _PLAIN):
             yield from models_in(member, (*path, key), asked)
 
 
