@@ -22,8 +22,8 @@ def check_references(sections: Sections, asked: Mapping[Path, BaseModel]) -> Ite
         for reference in sections.named(entry, place, Ref):
             mark = reference.mark
             assert isinstance(mark, Ref)
-            entry = sections.get(mark.section, reference.name)
-            if entry is not None:
+            named = sections.get(mark.section, reference.name)
+            if named is not None:
                 yield from _check_kind(sections, reference, mark) if mark.kind else ()
             elif reference.name is not None:
                 known = sections.names(mark.section)

@@ -85,8 +85,9 @@ class Shared:
         if checked is None:
             return self._first(shape, sections)
         same = sections.identities
-        new = [place for place in checked.moving if (place, same[place]) not in checked.fine]
-        if new and check_entries(sections, {place: members[place[0]][place[1]] for place in new}):
+        moving = {place: members[str(place[0])][str(place[1])] for place in checked.moving}
+        new = {p: entry for p, entry in moving.items() if (p, same[p]) not in checked.fine}
+        if new and check_entries(sections, new):
             return None
         checked.fine.update((place, same[place]) for place in new)
         return sections
