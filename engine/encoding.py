@@ -80,6 +80,31 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
     return Encoded(tuple(texts), tuple(ids), tuple(places) if tokenizer.is_fast else None)
 
 
+def lacks_token(model: ModelSource, ids: Sequence[int], text: str) -> bool:
+    """Return whether a tokenizer has no token for some part of a text, and says so by one."""
+    tokenizer = model.tokenizer
+    # Where it is the mark of an end, too, it may stand for that.
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    unknown = tokenizer.unk_token_id
+    return unknown in ids and unknown not in marks and tokenizer.unk_token not in text
+
+
+def tell_unknown(
+    model: ModelSource,
+    ids: Sequence[tuple[int, ...]],
+    of: tuple[str, Sequence[str], Sequence[str]],
+    problems: Problems,
+) -> None:
+    """P407, a warning: texts of a set, given with their ids, that a tokenizer has no token for."""
+    name, names, texts = of
+    read = zip(names, ids, texts, strict=True)
+    lacking = [id_ for id_, tokens, text in read if lacks_token(model, tokens, text)]
+    if lacking:
+        what = f"{len(lacking)} of {len(ids)} texts, {lacking[0]!r} first, hold what the tokenizer"
+        message = f"{what} does not know: the model reads {model.tokenizer.unk_token!r} there"
+        problems.add(("stimuli", name, "text"), "P407", message, severity="warning")
+
+
 def _as_user(model: ModelSource, text: str) -> str:
     message = [{"role": "user", "content": text}]
     made = model.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

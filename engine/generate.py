@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from math import prod
 from typing import Any
@@ -48,6 +48,7 @@ def generate(
     if size > MOST:
         message = f"these loops make {size:,} rows; at most {MOST:,} are allowed"
         problems.add((*here, "for"), "P417", message)
+    _check_names(entry, loops, here, problems)
     if len(problems) > before:
         return None
     sources: Mapping[str, tuple[Any, ...]] = {**vocabularies_of(entry), **lists}
@@ -65,6 +66,37 @@ def generate(
         }
         rows.append({**row, **drawn})
     return rows
+
+
+def _check_names(
+    entry: Template,
+    loops: Mapping[str, tuple[Any, ...]],
+    here: tuple[str, ...],
+    problems: Problems,
+) -> None:
+    """P416: a name means one thing, and no loop has a value twice."""
+    for key, names in (("for", entry.for_), ("draw", entry.draw)):
+        others = {"vocabularies": entry.vocabularies, **({} if key == "for" else {"for": loops})}
+        for name in names:
+            where = next((other for other, of in others.items() if name in of), None)
+            if where is not None:
+                message = f"{name!r} stands under '{where}' too; give one of them another name"
+                problems.add((*here, key, name), "P416", message)
+    for name, values in loops.items():
+        twice = _twice(values)
+        if twice is not None:
+            message = f"the loop {name!r} has {twice!r} twice, which would repeat stimuli"
+            problems.add((*here, "for", name), "P416", message)
+
+
+def _twice(values: Sequence[Any]) -> str | None:
+    """Return a value that comes twice, as text; None for none."""
+    seen: set[str] = set()
+    for text in map(as_text, values):
+        if text in seen:
+            return text
+        seen.add(text)
+    return None
 
 
 def _loop(entry: Template, name: str, here: tuple[str, ...], problems: Problems) -> tuple[Any, ...]:
@@ -139,6 +171,10 @@ def _check_draw(
                 allowed=tuple(entry.for_),
                 suggestion=close,
             )
+    twice = None if draw.replace or draw.n == 1 else _twice(sources[draw.source])
+    if twice is not None:
+        message = f"{draw.source!r} has {twice!r} twice, which could come twice in one stimulus"
+        problems.add((*path, "source"), "P417", message)
     there = len(sources[draw.source])
     if there < (1 if draw.replace else draw.n):
         message = f"{draw.n} words are to be drawn from {draw.source!r}, which has {there}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from patchclamp.engine.encoding import Encoded, encode
+from patchclamp.engine.encoding import Encoded, encode, lacks_token, tell_unknown
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
@@ -128,6 +128,7 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
         _check_collisions(table, spellings, (model, answer, problems))
     if len(problems) > before:
         return None
+    tell_unknown(model, encoded.ids, (table.name, table.ids, table.texts), problems)
     if answer is None:
         return TokenTable(encoded.ids, encoded=encoded)
     key = [0] * len(table)
@@ -211,6 +212,8 @@ def _answer_tokens(
         elif len(tail) != 1 and not (several and tail):
             pieces = model.tokenizer.convert_ids_to_tokens(list(tail))
             trouble = f"is {len(tail)} tokens after the text: {' '.join(map(repr, pieces))}"
+        elif lacks_token(model, tail, text):
+            trouble = f"holds what the tokenizer does not know: {model.tokenizer.unk_token!r}"
         elif len(before) <= model.context < len(after) - 1:
             trouble = (
                 f"needs {len(after) - 1} tokens with its text, the model reads {model.context}"

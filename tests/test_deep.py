@@ -105,9 +105,8 @@ BAD = [
      'correct: "{right}", options: [w4, w9], variants: [" {x}", "  {x}"]', "P406", 11, '"  {x}"',
      "stimulus 'a': the spellings ' w4' and '  w4' of one answer are the same token, 'w4': it "
      "would count twice"),
-    ('correct: " {right}", foil: " {wrong}"', 'correct: "x9", options: [x9, x8], variants: '
-     '[" {x}"]', "P406", 11, 'x8',
-     "stimulus 'a': the options 'x9' and 'x8' are the same token, '<unk>'"),
+    ('correct: " {right}"', 'correct: " x9"', "P406", 11, '" x9"',
+     "stimulus 'a': the correct answer ' x9' holds what the tokenizer does not know: '<unk>'"),
     ("{item}", "w2", "P418", 12, '"w2"', "stimulus 'b': 'w2' does not stand in 'w7 w8'"),
     ('text: "{text}"', 'text: "{text} {text}"', "P418", 12, '"{item}"',
      "stimulus 'a': 'w2' stands 2 times in 'w1 w2 w3 w1 w2 w3'; say which with 'occurrence: first' "

@@ -1,4 +1,4 @@
-"""Stimulus files as they come: what would be read in two ways, or could not be kept, is told."""
+"""Stimuli as they come: what would be read in two ways, repeated, or not be kept, is told."""
 
 from __future__ import annotations
 
@@ -114,3 +114,47 @@ def test_stimuli_are_not_put_together_by_a_label_that_some_lack(tmp_path: Path) 
     (told,) = problems.found
     assert told.code == "P416"
     assert told.message == "stimulus '1' of 'a' has no l: leave it out by 'where'"
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "message"),
+    [
+        ("for: {i: [1, 2, '1']}", "P416", "the loop 'i' has '1' twice, which would repeat stimuli"),
+        ("for: {v: [a]}", "P416", "'v' stands under 'vocabularies' too; give one of them another"),
+        (
+            "for: {i: [1]}, draw: {i: {source: v}}",
+            "P416",
+            "'i' stands under 'for' too; give one of them another name",
+        ),
+        (
+            "for: {i: [1]}, words: {w: [a, b, a]}, draw: {d: {source: w, n: 2}}",
+            "P417",
+            "'w' has 'a' twice, which could come twice in one stimulus",
+        ),
+    ],
+)
+def test_nothing_is_repeated_without_being_asked_for(
+    tmp_path: Path, made: str, code: str, message: str
+) -> None:
+    entry = f"kind: template, text: x, vocabularies: {{v: [a, b]}}, {made}"
+    text = SPEC.replace('kind: SORT, path: data, text: "{t}"MORE', entry)
+    problems = Problems(loads(text, "t.yaml", tmp_path))
+    assert not read_stimuli(problems, 0)
+    ((told, said),) = [(one.code, one.message) for one in problems.found]
+    assert told == code
+    assert message in said
+
+
+def test_texts_that_a_tokenizer_has_no_token_for_are_warned_of(tmp_path: Path) -> None:
+    import tiny
+    from patchclamp.engine.deep import check_deep
+
+    tiny.make("llama", tmp_path / "llama")
+    (tmp_path / "data").write_text("t\nw1 w2\nw1 zebra\nw3 <unk>\n")
+    text = SPEC.replace("bundled:sequences", "./llama").replace("SORT", "csv").replace("MORE", "")
+    (told,) = check_deep(loads(text, "t.yaml", tmp_path)).diagnostics
+    assert (told.code, told.severity) == ("P407", "warning")
+    assert told.message == (
+        "1 of 3 texts, '1' first, hold what the tokenizer does not know: the model reads '<unk>' "
+        "there"
+    )
