@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -38,6 +39,7 @@ class NumberError(ValueError):
     """A plain scalar that looks like a number and cannot be held as one."""
 
 
+@lru_cache(maxsize=4096)
 def read_plain(text: str) -> Scalar:
     """Return the value of a plain (unquoted) scalar.
 

@@ -59,9 +59,11 @@ class Walks:
 
     def named(self, entry: BaseModel, path: Path, mark: type[Ref | Label]) -> tuple[Named, ...]:
         """Return every field of an entry and below it that bears a mark of one sort."""
+        inside = self._marked_in(entry).get(mark, ())
+        if not path or not inside:
+            return inside
         key = (id(entry), path, mark)
         if key not in self.found:
-            inside = self._marked_in(entry).get(mark, ())
             self.found[key] = tuple(
                 Named((*path, *here), said, name) for here, said, name in inside
             )
