@@ -44,7 +44,12 @@ class Cheaper:
 
 
 def cheaper(plan: Plan, capture: CapturePlan) -> Iterator[Cheaper]:
-    """Yield what a large capture could ask for instead, the most telling first."""
+    """Yield what a large capture could ask for instead that is smaller, the most telling first."""
+    size = capture_bytes(plan, capture)
+    yield from (option for option in _others(plan, capture) if option.bytes < size)
+
+
+def _others(plan: Plan, capture: CapturePlan) -> Iterator[Cheaper]:
     if capture.chosen.every and capture.gradient is None and not capture.reduce:
         lengths = plan.sets[capture.stimuli].lengths[list(capture.chosen.rows)]
         index = (lengths[:, None] - 1).astype(np.int32)
