@@ -89,6 +89,15 @@ def lacks_token(model: ModelSource, ids: Sequence[int], text: str) -> bool:
     return unknown in ids and unknown not in marks and tokenizer.unk_token not in text
 
 
+def beyond(model: ModelSource, ids: Sequence[int]) -> str:
+    """Say that a text holds a token that the model has not: the tokenizer is of another one."""
+    (piece,) = model.tokenizer.convert_ids_to_tokens([max(ids)])
+    return (
+        f"holds {piece!r}, token {max(ids)} of the tokenizer, and the model has "
+        f"{model.config.vocab_size:,}: they do not belong together"
+    )
+
+
 def tell_unknown(
     model: ModelSource,
     ids: Sequence[tuple[int, ...]],

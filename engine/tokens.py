@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from patchclamp.engine.encoding import Encoded, encode, lacks_token, tell_unknown
+from patchclamp.engine.encoding import Encoded, beyond, encode, lacks_token, tell_unknown
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
@@ -179,6 +179,8 @@ def _check_texts(
                 f"stimulus {id_!r} has {len(tokens)} tokens, the model reads {model.context}; "
                 "nothing is truncated silently",
             )
+        elif max(tokens) >= model.config.vocab_size:
+            problems.add(path, "P407", f"stimulus {id_!r} {beyond(model, tokens)}")
         elif bos is not None and tokens[:2] == (bos, bos):
             problems.add(
                 path,
@@ -212,6 +214,8 @@ def _answer_tokens(
         elif len(tail) != 1 and not (several and tail):
             pieces = model.tokenizer.convert_ids_to_tokens(list(tail))
             trouble = f"is {len(tail)} tokens after the text: {' '.join(map(repr, pieces))}"
+        elif max(tail) >= model.config.vocab_size:
+            trouble = beyond(model, tail)
         elif lacks_token(model, tail, text):
             trouble = f"holds what the tokenizer does not know: {model.tokenizer.unk_token!r}"
         elif len(before) <= model.context < len(after) - 1:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from patchclamp.analyses.seeds import Seeds
+from patchclamp.engine.fetching import brief
 from patchclamp.engine.model import ModelSource, weight_files
 from patchclamp.registry.errors import ModelError
 
@@ -73,14 +75,21 @@ def load_weights(source: ModelSource, device: str) -> torch.nn.Module:
             model = family.from_config(source.config, **how).to(dtype)
     else:
         weight_files(source.folder)
-        model, info = family.from_pretrained(
-            source.folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **how,
-        )
+        try:
+            model, info = family.from_pretrained(
+                source.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, with all else that does not fit
+                **how,
+            )
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"the weights in {source.folder} cannot be read: {brief(error)}; copy or fetch "
+                "them again"
+            ) from error
         found = {kind: sorted(str(key) for key in info[kind]) for kind in info}
         wrong = {
             kind: keys

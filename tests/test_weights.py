@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import xarray as xr
-from transformers import AutoModelForMaskedLM, BertForPreTraining, BertModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForPreTraining, BertModel
 
 import tiny
 from patchclamp.engine.plan import make_plan
@@ -87,8 +90,6 @@ def test_logits_of_an_encoder_without_a_head_are_refused(bert: Path, tmp_path: P
 
 
 def test_a_weight_that_a_site_needs_must_be_there(bert: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(bert / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
@@ -155,3 +156,59 @@ def test_a_heap_is_kept_only_while_it_is_held() -> None:
     before, held, after = map(int, run.stdout.split())
     assert held < before / 10
     assert after > before / 2
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def another_shape(file: Path) -> None:
+    weights = load_file(file)
+    weights["model.norm.weight"] = torch.zeros(3)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def a_part_missing(file: Path) -> None:
+    names = dict.fromkeys(load_file(file), "model-00001-of-00002.safetensors")
+    names["model.norm.weight"] = "model-00002-of-00002.safetensors"
+    file.rename(file.with_name("model-00001-of-00002.safetensors"))
+    index = {"metadata": {}, "weight_map": names}
+    file.with_name("model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, r"cannot be read: .*file not fully covered; copy or fetch them again"),
+        (another_shape, r"do not fit the config: \{'mismatched_keys': .*model\.norm\.weight"),
+        (a_part_missing, r"cannot be read: .*model-00002-of-00002.*; copy or fetch them again"),
+    ],
+)
+def test_damaged_weights_are_told(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = tiny.make("llama", tmp_path / "model")
+    damage(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=message):
+        load_weights(plan_of(tmp_path, model="model").model, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("w1", "zebra"), "'0' holds 'zebra', token 62 of the tokenizer, and the model has 62: th"),
+        (
+            ("labels: [sort]", 'answer: {{correct: " zebra", foil: " w2"}}\n    labels: [sort]'),
+            "the correct answer ' zebra' holds 'zebra', token 62 of the tokenizer, and the model",
+        ),
+    ],
+)
+def test_a_tokenizer_of_another_model_is_told(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    folder = tiny.make("llama", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(SpecError, match=message):
+        plan_of(tmp_path, SPEC.replace(*change, 1), model="model")
