@@ -24,6 +24,13 @@ class Encoded:
     texts: tuple[str, ...]
     ids: tuple[tuple[int, ...], ...]
     offsets: tuple[tuple[tuple[int, int], ...], ...] | None
+    before: int = 0
+    """Characters that a chat template puts before each text."""
+
+    def start(self, row: int, text: str) -> int:
+        """Return where a text begins in what the chat template made of it."""
+        made = self.texts[row]
+        return self.before if made.startswith(text, self.before) else max(0, made.find(text))
 
 
 def check_tokenizer(model: ModelSource, problems: Problems) -> bool:
@@ -77,7 +84,8 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
         lacking = [row for row, tokens in enumerate(ids) if tokens[:1] != (bos,)]
         for row in lacking:
             ids[row], places[row] = (bos, *ids[row]), ((0, 0), *places[row])
-    return Encoded(tuple(texts), tuple(ids), tuple(places) if tokenizer.is_fast else None)
+    before = 0 if choice.chat == "none" else max(0, _as_user(model, _SIGN).find(_SIGN))
+    return Encoded(tuple(texts), tuple(ids), tuple(places) if tokenizer.is_fast else None, before)
 
 
 def lacks_token(model: ModelSource, ids: Sequence[int], text: str) -> bool:
@@ -112,6 +120,10 @@ def tell_unknown(
         what = f"{len(lacking)} of {len(ids)} texts, {lacking[0]!r} first, hold what the tokenizer"
         message = f"{what} does not know: the model reads {model.tokenizer.unk_token!r} there"
         problems.add(("stimuli", name, "text"), "P407", message, severity="warning")
+
+
+_SIGN = "0x5ce2f1a7"
+"""A text that no chat template says."""
 
 
 def _as_user(model: ModelSource, text: str) -> str:

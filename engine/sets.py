@@ -82,7 +82,7 @@ def locate(
         for row, id_ in enumerate(table.ids):
             text, offsets = encoded.texts[row], encoded.offsets[row]
             # A chat template stands around the text, and may say the same.
-            start = max(0, text.find(table.texts[row]))
+            start = encoded.start(row, table.texts[row])
             try:
                 a, b = places[row]
                 found[row][name] = tokens_of(text, (start + a, start + b), offsets)
