@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from patchclamp.analyses.logistic import fit_logistic
 from patchclamp.analyses.ridge import fit_ridge
 from patchclamp.analyses.splits import Array, Split
+from patchclamp.analyses.support_vectors import support_vectors
 from patchclamp.registry.errors import AnalysisError
 
 Labellings = NDArray[np.int64]
@@ -114,11 +115,14 @@ def _logistic(
 
 def _svm(split: Split, labellings: Labellings, n_classes: int, strength: float) -> Linear:
     """Support vector machines with hinge loss, one class against the rest."""
-    from sklearn.svm import SVC  # here, because to plan a probe should not take a second
-
     gram = split.gram()
 
     def fit(target: NDArray[np.bool_]) -> tuple[Array, float]:
+        found = support_vectors(gram, target, strength)
+        if found.violation <= SVM_TOLERANCE:
+            return split.toward(found.rows), found.intercept
+        from sklearn.svm import SVC  # here, because to plan a probe should not take a second
+
         machine = SVC(C=strength, kernel="precomputed", tol=SVM_TOLERANCE).fit(gram, target)
         rows = np.zeros(len(gram))
         rows[machine.support_] = machine.dual_coef_[0]
