@@ -30,6 +30,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from patchclamp.analyses.decoding import Estimator, Fold, held_out
 from patchclamp.analyses.folds import group_folds
@@ -155,6 +156,18 @@ def logistic_null(what: str, strength: float, problem: tuple[Array, Array, list[
     line("  against refits that have converged", None, slow * n, slow * n / ours, more)
 
 
+def svm_null(what: str, x: Array, labellings: Array, folds: list[Fold]) -> None:
+    """Time a twentieth of the labellings by support vector machines; of these nothing is asked."""
+    svm, exact, some = Estimator("svm", (1.0,)), x.astype(np.float64), labellings[::20]
+    held_out(x, some[:1], folds, svm)
+    ours, _ = timed(lambda: held_out(x, some, folds, svm))
+    each, found = refits(exact, labellings[20:21], folds, SVC(C=1.0, kernel="linear"))
+    apart = np.abs(alone(x, labellings[20:21], folds, svm) - found).max() / np.abs(found).mean()
+    theirs = each * len(some) * len(folds)
+    more = f"of {len(some)} labellings; theirs from 1 labelling, apart by {apart:.1e}"
+    line(f"SVM null, C = 1, {what}", ours, theirs, theirs / ours, more)
+
+
 def main() -> None:
     """Print a table of CPU seconds and ratios."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -169,6 +182,7 @@ def main() -> None:
         ridge_null(what, *made)
         for strength in (1.0, 1e-3):
             logistic_null(what, strength, made)
+        svm_null(what, *made)
 
 
 if __name__ == "__main__":
