@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,13 @@ REMARKS = ("position_token",)
 
 MEANINGS = ("units", "estimand")
 """Attributes that say which quantity a variable is; joined variables must agree on them."""
+
+
+COUNTS = {
+    "n_asked": "stimuli that the model was asked about",
+    "n_kept": "stimuli that it kept",
+}
+"""Attributes that become variables where parts differ on one of them, by what they mean."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ def join(parts: Sequence[Part], *, shared: bool = False) -> xr.Dataset:
     do not fit.
     """
     new = tuple(dict.fromkeys(str(dim) for part in parts for dim in part.place))
+    parts = _counted(parts)
     expanded = [_placed(part, new) for part in parts]
     known = dict.fromkeys(dim for one in expanded for dim in one.dims)
     dims = {dim: _united(dim, expanded) for dim in known}
@@ -56,6 +64,24 @@ def join(parts: Sequence[Part], *, shared: bool = False) -> xr.Dataset:
     for dim in dims:
         joined[dim].attrs = _told([e[dim].attrs for e in expanded if dim in e.dims])
     return joined.assign_attrs(_common(one.attrs for one in expanded))
+
+
+def _counted(parts: Sequence[Part]) -> Sequence[Part]:
+    """Return parts whose counts are variables, if they are not the same in all of them."""
+    if all(len({part.data.attrs.get(name) for part in parts}) == 1 for name in COUNTS):
+        return parts
+
+    def of(part: Part) -> Part:
+        data = part.data
+        made = {
+            name: ((), data.attrs[name], {"units": "stimulus", "long_name": said})
+            for name, said in COUNTS.items()
+            if name in data.attrs
+        }
+        kept = {name: value for name, value in data.attrs.items() if name not in made}
+        return replace(part, data=data.assign(made).drop_attrs(deep=False).assign_attrs(kept))
+
+    return [of(part) for part in parts]
 
 
 def _placed(part: Part, new: tuple[str, ...]) -> xr.Dataset:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -133,11 +135,18 @@ def show(result: Result, console: Console) -> None:
 def _screened(result: Result) -> Iterator[str]:
     """Yield what `keep_if` left of each set."""
     for group, data in result.groups.items():
-        if group.startswith("/stimuli/") and "n_asked" in data.attrs:
-            name, taken = group.removeprefix("/stimuli/"), data.sizes["stimulus"]
-            kept = f"{data.attrs['n_kept']} of {data.attrs['n_asked']} stimuli kept"
-            part = f", {taken} taken" if taken < data.attrs["n_kept"] else ""
-            yield f"{name}  {kept} by what the model says{part}"
+        name, counts = group.removeprefix("/stimuli/"), {**data.attrs, **data.data_vars}
+        if name == group or "n_kept" not in counts:
+            continue
+        kept, asked = (np.unique(np.asarray(counts[of])) for of in ("n_kept", "n_asked"))
+        taken = data.sizes["stimulus"]
+        part = f", {taken} taken" if len(kept) == 1 and taken < kept[0] else ""
+        yield f"{name}  {_span(kept)} of {_span(asked)} stimuli kept by what the model says{part}"
+
+
+def _span(counts: NDArray[np.int64]) -> str:
+    """Return counts of one or several cells, sorted, in words."""
+    return " to ".join(str(int(count)) for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def summary_table(data: xr.Dataset) -> tuple[Table, list[str]]:

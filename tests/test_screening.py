@@ -246,3 +246,24 @@ def test_a_server_is_asked_for_captures_of_what_stays_only(server: Any, tmp_path
     assert sum(job["down"] for job in server.log()[before:]) > 1_000_000
     here, _ = run_in(tmp_path, remote.replace("backend: ndif, ", ""), cache=tmp_path / "here")
     assert_same(found, here)
+
+
+def test_cells_that_keep_other_stimuli_say_how_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SPEC.replace("@step80", "").split("captures:")[0]
+    text += "analyses:\n  asked: {kind: choice, stimuli: words}\n"
+    text += "matrix: {grid: {model.revision: [step80, main]}}\n"
+    (tmp_path / "t.yaml").write_text(text)
+    assert main(["run", str(tmp_path / "t.yaml"), "--out", str(tmp_path / "runs")]) == 0
+    (path,) = tmp_path.glob("runs/*/*/result.nc")
+    with xr.open_dataset(path, group="/stimuli/words") as data:
+        counts = data["n_kept"].to_series().to_dict()
+        assert data["n_asked"].item() == 96
+    assert counts["step80"] == 65
+    assert counts["main"] > 65
+    told = f"words  65 to {counts['main']} of 96 stimuli kept by what the model says"
+    assert told in capsys.readouterr().out
+    with xr.open_dataset(path, group="/analyses/asked") as data:
+        each = data["p_right"].notnull().sum("stimulus").to_series().to_dict()
+    assert each == counts
