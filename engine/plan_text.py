@@ -99,7 +99,7 @@ def _screening(plan: Plan) -> Iterator[str]:
             if capture.stimuli == name and plan.record(capture).key not in along
         ]
         if later:
-            yield f"    the same pass cannot give {', '.join(later)}: measured after that"
+            yield f"    the same pass does not give {', '.join(later)}: measured after that"
     for name, of_set in plan.given.items():
         if of_set.table.screened:
             counts = of_set.table.screened

@@ -17,6 +17,7 @@ from patchclamp.engine.passes import Found, Inputs, Passes, whole
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import Cache, Record
+from patchclamp.engine.rows import as_text
 from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.sizes import most_rows
@@ -29,6 +30,7 @@ from patchclamp.engine.steps import (
 )
 from patchclamp.registry import METRICS
 from patchclamp.registry.errors import GuardError
+from patchclamp.specs.stimuli import Rows
 
 SCREENED = "screened"
 """Sort of the records whose shards are of stimuli that meet what a set is screened for."""
@@ -98,9 +100,18 @@ def to_screen(plan: Plan) -> tuple[str, ...]:
 
 
 def taken_along(plan: Plan, name: str) -> tuple[CapturePlan, ...]:
-    """Return the captures that the pass that screens a set gives of what stays."""
+    """Return the captures that the pass that screens a set gives of what stays.
+
+    Where less than half of a set can be taken, writing all that might be costs more than it saves.
+    """
     if plan.remote or not plan.loaded.spec.run.optimise:
         return ()
+    entry, table = plan.loaded.spec.stimuli[name], plan.sets[name].table
+    if isinstance(entry, Rows) and entry.take is not None:
+        by = entry.take.by
+        sorts = 1 if by is None else len({as_text(row[by]) for row in table.rows})
+        if 2 * entry.take.n * sorts < len(table):
+            return ()
     of_set = [c for c in plan.captures if c.stimuli == name and c.gradient is None]
     alone = [c for c in of_set if not any(variable.partial for variable in c.variables())]
     return tuple(distinct(plan, alone))

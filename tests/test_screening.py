@@ -13,6 +13,7 @@ from patchclamp.engine import Result, run
 from patchclamp.engine.cli import main
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.plan_text import describe_plan
+from patchclamp.engine.recording import taken_along
 from patchclamp.engine.records import Cache
 from patchclamp.engine.shards import open_shards
 from patchclamp.specs.load import load
@@ -197,7 +198,7 @@ def test_what_a_pass_gathers_over_stimuli_is_measured_of_what_stays(tmp_path: Pa
     plan = make_plan(load_text(tmp_path, text))
     said = describe_plan(plan, Cache(tmp_path / "cache"))
     assert "'keep_if' decides first what stays of words: the rest is at most this" in said
-    assert "    the same pass cannot give mean: measured after that" in said
+    assert "    the same pass does not give mean: measured after that" in said
     assert f"  {2 * plan.batches('words')} forward passes: 1 set clean" in said
     found, passes = run_in(tmp_path, text)
     assert plan.batches("words") < passes < 2 * plan.batches("words")
@@ -205,6 +206,18 @@ def test_what_a_pass_gathers_over_stimuli_is_measured_of_what_stays(tmp_path: Pa
     mean = found.groups["/captures/mean"]["mean_over_stimulus"]
     expected = whole.isel(head=0).to_numpy()
     assert mean.isel(layer=0, head=1).to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "along"),
+    [("n: 47", False), ("n: 48", True), ("n: 24, by: category", True), ("n: 23, by: form", False)],
+)
+def test_of_a_set_of_which_little_is_taken_little_is_captured(
+    tmp_path: Path, part: str, along: bool
+) -> None:
+    text = SPEC.replace("captures:\n", f"    take: {{{part}, fewer: true}}\ncaptures:\n")
+    plan = make_plan(load_text(tmp_path, text.replace("labels: [", "labels: [form, ")))
+    assert bool(taken_along(plan, "words")) == along
 
 
 def load_text(folder: Path, text: str) -> Any:
