@@ -175,19 +175,28 @@ def set_sums(
     """Return the sums of pair values over both sets of a contrast: (rdm, labelling) each."""
     one, other = _SETS[kind]
     assert one.weigh is not None
-    if len(labellings) * values.shape[1] <= FEW:  # both at once: one look at every value
-        sets = [np.stack(pair_sets(codes, kind), axis=1) for codes in labellings]
-        sums = values @ np.concatenate(sets, axis=1).astype(np.float64)
-        return sums[:, ::2], sums[:, 1::2]
+    if len(labellings) * values.shape[1] <= FEW:
+        return _at_once(values, labellings, kind)
     first = pair_sums(values, labellings, one.weigh)
     if other.weigh is None:
         return first, values.sum(axis=1)[:, None] - first
     # Of all pairs that class 0 takes part in, those inside it come twice: no second look at pairs.
     each = stimulus_sums(values)
-    across = each @ (labellings == 0).T.astype(np.float64) - 2 * first
-    if kind == "discriminative_target":
-        return first, across
-    return first, each.sum(axis=1)[:, None] / 2 - first - across
+    second = each @ (labellings == 0).T.astype(np.float64) - 2 * first
+    if kind == "categorical":
+        second = each.sum(axis=1)[:, None] / 2 - first - second
+    # What is observed is added up itself: of classes far apart a difference leaves few digits.
+    first[:, :1], second[:, :1] = _at_once(values, labellings[:1], kind)
+    return first, second
+
+
+def _at_once(
+    values: NDArray[np.float64], labellings: NDArray[np.int64], kind: Kind
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums over both sets of a few labellings, with one look at every value."""
+    sets = [np.stack(pair_sets(codes, kind), axis=1) for codes in labellings]
+    sums = values @ np.concatenate(sets, axis=1).astype(np.float64)
+    return sums[:, ::2], sums[:, 1::2]
 
 
 def _of_given_pairs(

@@ -96,6 +96,19 @@ def test_a_shift_of_all_values_leaves_contrasts(values, labellings, kind):
     np.testing.assert_allclose(after, before, atol=1e-12)
 
 
+@pytest.mark.usefixtures("however_many")
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_that_are_far_apart_cost_what_is_observed_no_digits(values, labellings, kind):
+    labels = np.repeat([0, 1], [5, 6])
+    two = np.concatenate([labels[None], (labellings > 0).astype(np.int64)])
+    i, j = np.triu_indices(11, 1)
+    far = np.where(labels[i] != labels[j], 1e12, 1.0) * values
+    found = contrasts(far, two, kind)
+    expected = [[loop(row, codes, kind) for codes in two] for row in far]
+    np.testing.assert_allclose(found[:, 0], np.array(expected)[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_a_labelling_that_empties_a_class_is_refused():
     labellings = np.array([[0, 0, 1, 1], [0, 1, 1, 1]])
     text = "1 of 2 labellings leave no pair of stimuli within the first class"

@@ -179,6 +179,16 @@ def test_methods_may_have_captures_of_their_own(data):
     np.testing.assert_allclose(*found["accuracy"].values)
 
 
+@pytest.mark.parametrize("test", [None, {"permute": "kind", "n": 99}])
+def test_methods_that_share_a_capture_choose_what_each_chooses_alone(data, test):
+    found = analyse(entry(test=test), data)
+    for name in ("coheres", "separates", "differs", "chance"):
+        alone = analyse(entry(name, test=test), data)
+        for number in ("chosen", "score", "chosen_in_fold", "accuracy"):
+            one = found[number].sel(chosen_by=name)
+            xr.testing.assert_allclose(one, alone[number].sel(chosen_by=name), rtol=1e-12)
+
+
 def test_layers_are_places(data):
     two = window(effect=1.0, layers=(2, 7))
     found = analyse(entry("differs", "chance"), two)
