@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -67,8 +68,8 @@ _KINDS = "fiubUSO"
 """Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
 
 
-_PART = 16 << 20
-"""Bytes that are compared at once."""
+_PART = 4 << 20
+"""Bytes of a variable that are written and compared at once."""
 
 
 def sweep_dims(dims: Iterable[Hashable]) -> tuple[str, ...]:
@@ -121,10 +122,15 @@ def write_tree(
     for group, data in groups.items():
         check_schema(group, data, axes)
     tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
+    large = {group: _large(data) for group, data in groups.items()}
+    small = {group: data.drop_vars(large[group]) for group, data in groups.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # A group opened alone has no parent, so it must carry its own coordinates.
-        tree.to_netcdf(temporary, engine=ENGINE, write_inherited_coords=True)
+        bare = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **small})
+        bare.to_netcdf(temporary, engine=ENGINE, write_inherited_coords=True)
+        for group, names in large.items():
+            _write_parts(groups[group][names], temporary, group)
         _check_written(tree, temporary)
         sync(temporary)
         temporary.replace(path)
@@ -133,6 +139,38 @@ def write_tree(
         raise StoreError(f"cannot write {path}: {error}; nothing there was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _large(data: xr.Dataset) -> list[str]:
+    """Return the names of numeric variables that are not to be in memory whole."""
+    return [
+        str(name)
+        for name, variable in data.data_vars.items()
+        if variable.ndim and variable.dtype.kind in "fiu" and variable.nbytes > _PART
+    ]
+
+
+def _write_parts(data: xr.Dataset, path: Path, group: str) -> None:
+    """Add variables to a file that has their coordinates, part by part along their first dim."""
+    if not data.data_vars:
+        return
+    with netCDF4.Dataset(path, "a") as file:
+        for name, variable in data.data_vars.items():
+            fill = np.nan if variable.dtype.kind == "f" else None
+            made = file[group].createVariable(
+                str(name), variable.dtype, variable.dims, fill_value=fill
+            )
+            made.set_auto_maskandscale(False)
+            made.setncatts(variable.attrs)
+            for part in _parts(variable.variable):
+                made[part] = variable.variable[part].values
+
+
+def _parts(variable: xr.Variable) -> Iterator[slice]:
+    """Yield stretches of the first dim of a variable."""
+    step = max(1, _PART * variable.shape[0] // max(1, variable.nbytes))
+    for at in range(0, variable.shape[0], step):
+        yield slice(at, at + step)
 
 
 def _check_written(tree: xr.DataTree, path: Path) -> None:
@@ -149,11 +187,7 @@ def _equal(a: xr.Variable, b: xr.Variable) -> bool:
     """Compare variables, part by part along their first dim: a capture is not read whole again."""
     if not a.ndim:
         return _same(a.values, b.values)
-    step = max(1, _PART * a.shape[0] // max(1, a.nbytes))
-    return all(
-        _same(a[at : at + step].values, b[at : at + step].values)
-        for at in range(0, a.shape[0], step)
-    )
+    return all(_same(a[part].values, b[part].values) for part in _parts(a))
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -135,3 +135,27 @@ def test_a_write_killed_midway_leaves_no_result(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
     assert any(left.suffix == ".tmp" for left in tmp_path.iterdir())
+
+
+def test_a_variable_that_is_written_in_parts_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, meaning = np.random.default_rng(0), {"units": "1", "long_name": "a"}
+    values = rng.normal(size=(50, 3)).astype(np.float32)
+    values[7, 1] = np.nan
+    data = xr.Dataset(
+        {
+            "activation": (("stimulus", "layer"), values, meaning),
+            "order": (("stimulus", "layer"), rng.integers(0, 9, (50, 3)), meaning),
+        },
+        coords={
+            "stimulus": [f"s{i}" for i in range(50)],
+            "layer": [0, 1, 2],
+            "kind": ("stimulus", ["a", "b"] * 25),
+            "mask": (("stimulus", "layer"), values > 0),
+        },
+    )
+    monkeypatch.setattr(sys.modules["patchclamp.engine.store"], "_PART", 100)
+    write_tree({"/captures/x": data}, tmp_path / "parts.nc", {"title": "t"})
+    with xr.open_dataset(tmp_path / "parts.nc", group="/captures/x", engine="netcdf4") as parts:
+        xr.testing.assert_identical(parts.load(), data)
