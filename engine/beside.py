@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from patchclamp.engine.store import ENGINE, sync
+from patchclamp.engine.store import open_data, sync
 from patchclamp.registry.errors import StoreError
 
 LARGE = 64 << 20
@@ -72,7 +72,7 @@ def with_data(labels: xr.Dataset, result: Path) -> xr.Dataset:
     if not file.exists():
         return labels
     try:
-        data = xr.open_dataset(file, engine=ENGINE, cache=False, decode_times=False)
+        data = open_data(file)
     except (OSError, RuntimeError) as error:
         raise StoreError(f"cannot read {str(file)!r}, which a result refers to: {error}") from error
     return data.assign_coords(labels.coords).assign_attrs(labels.attrs)

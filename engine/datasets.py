@@ -12,7 +12,7 @@ import xarray as xr
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.sets import SetPlan
-from patchclamp.engine.store import ENGINE
+from patchclamp.engine.store import open_data
 
 
 def stimulus_coords(of_set: SetPlan) -> dict[str, tuple[str, np.ndarray]]:
@@ -109,7 +109,7 @@ def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
 
     A variable is read when it is asked for, and only the part that is asked for: `isel` first.
     """
-    bare = xr.open_dataset(file, engine=ENGINE, cache=False, decode_times=False)
+    bare = open_data(file)
     if "every" in bare.dims:
         bare = bare.isel(every=0)
     data = bare.assign_coords(capture_coords(plan, capture, dict(bare.sizes)))
