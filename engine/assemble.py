@@ -32,7 +32,7 @@ _LEAST = 512 << 10
 """Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
 _CACHE = 1 << 20
 """Bytes of chunks that the library keeps; they are written and read whole, each once."""
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
 """Stimuli in a chunk, unless they are small."""

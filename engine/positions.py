@@ -27,7 +27,7 @@ class Chosen:
     it lists several.
     """
 
-    rows: tuple[int, ...]
+    rows: Sequence[int]
     index: NDArray[np.int32]
     labels: tuple[int, ...]
     anchor: str
@@ -136,8 +136,8 @@ def _window(window: Window, stimuli: Sequence[Stimulus]) -> Chosen:
     return Chosen(tuple(rows), _padded(ranges, size), labels, anchor)
 
 
-def _all_rows(stimuli: Sequence[Stimulus]) -> tuple[int, ...]:
-    return tuple(range(len(stimuli)))
+def _all_rows(stimuli: Sequence[Stimulus]) -> Sequence[int]:
+    return range(len(stimuli))
 
 
 def _padded(ranges: Sequence[Sequence[int]], size: int) -> NDArray[np.int32]:

@@ -207,6 +207,7 @@ def _answer_tokens(
     several = answer is not None and answer.tokens == "teacher_forced"
     joined = encode(model, table.texts, answers).ids
     result = []
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}  # one object, however many texts it follows
     for id_, before, after, text in zip(table.ids, ids, joined, answers, strict=True):
         tail = after[len(before) :]
         if after[: len(before)] != before:
@@ -226,7 +227,7 @@ def _answer_tokens(
                 f"needs {len(after) - 1} tokens with its text, the model reads {model.context}"
             )
         else:
-            result.append(tail)
+            result.append(known.setdefault(tail, tail))
             continue
         wanted = "" if several or len(tail) == 1 else "; it must be one token"
         what = f"the {part} answer" if part in ("correct", "foil") else f"the option {part!r}, as"
