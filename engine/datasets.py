@@ -96,7 +96,7 @@ def shared_tokens(plan: Plan, name: str, index: np.ndarray) -> np.ndarray:
     return np.asarray([p if s else "" for p, s in zip(pieces, shared, strict=True)])
 
 
-def _padded(ids: tuple[tuple[int, ...], ...]) -> np.ndarray:
+def _padded(ids: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Return token ids (stimulus, position), -1 where a stimulus has no such token."""
     padded = np.full((len(ids), max(map(len, ids))), -1, dtype=np.int32)
     for row, sequence in enumerate(ids):

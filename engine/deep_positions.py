@@ -117,7 +117,7 @@ def _first_failing(
 
 
 def _failing(
-    look: Callable[[Stimulus], Sequence[int]], stimuli: tuple[Stimulus, ...]
+    look: Callable[[Stimulus], Sequence[int]], stimuli: Sequence[Stimulus]
 ) -> list[tuple[int, str]]:
     found = []
     for row, stimulus in enumerate(stimuli):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged
 
 _AT_ONCE = 1000
 """Texts that the tokenizer is given at once: what it says of each is several times their size."""
@@ -16,14 +18,14 @@ _AT_ONCE = 1000
 class Encoded:
     """Texts as the model reads them: token ids and, where the tokenizer tells, their places.
 
-    `offsets` are the first and one past the last character of each token in `texts`; a token
-    that is in no text, such as BOS, has an empty place. `texts` are what the chat template, if
-    there is one, makes of them.
+    `places` are the first and one past the last character of each token in `texts`, in turn; a
+    token that is in no text, such as BOS, has an empty place. `texts` are what the chat template,
+    if there is one, makes of them.
     """
 
     texts: tuple[str, ...]
-    ids: tuple[tuple[int, ...], ...]
-    offsets: tuple[tuple[tuple[int, int], ...], ...] | None
+    ids: Ragged
+    places: Ragged | None
     before: int = 0
     """Characters that a chat template puts before each text."""
 
@@ -31,6 +33,12 @@ class Encoded:
         """Return where a text begins in what the chat template made of it."""
         made = self.texts[row]
         return self.before if made.startswith(text, self.before) else max(0, made.find(text))
+
+    def offsets(self, row: int) -> tuple[tuple[int, int], ...]:
+        """Return the places of a text's tokens in pairs."""
+        assert self.places is not None, "asked of a tokenizer that tells them"
+        flat = self.places[row]
+        return tuple(zip(flat[::2], flat[1::2], strict=True))
 
 
 def check_tokenizer(model: ModelSource, problems: Problems) -> bool:
@@ -56,14 +64,11 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
     if tails:
         texts = [text + tail for text, tail in zip(texts, tails, strict=True)]
     if not texts:
-        return Encoded((), (), ())
+        return Encoded((), Ragged(), Ragged())
     # A chat template writes its own special tokens.
     special = choice.bos != "never" and choice.chat == "none"
-    ids: list[tuple[int, ...]] = []
-    places: list[tuple[tuple[int, int], ...]] = []
-    # One object for each id and each place, whatever number of texts has it.
-    known: dict[int, int] = {}
-    seen: dict[tuple[int, int], tuple[int, int]] = {}
+    ids, places = Ragged(), Ragged()
+    bos = tokenizer.bos_token_id
     for at in range(0, len(texts), _AT_ONCE):
         # What is longer than the model reads is for the caller to refuse; the library would log.
         batch = tokenizer(
@@ -72,20 +77,14 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
             return_offsets_mapping=tokenizer.is_fast,
             verbose=False,
         )
-        some = [tuple(known.setdefault(id_, id_) for id_ in row) for row in batch["input_ids"]]
-        ids += some
-        if tokenizer.is_fast:
-            spans = batch["offset_mapping"]
-            places += [tuple(seen.setdefault(pair, pair) for pair in row) for row in spans]
-        else:
-            places += [((0, 0),) * len(row) for row in some]
-    bos = tokenizer.bos_token_id
-    if choice.bos == "always":
-        lacking = [row for row, tokens in enumerate(ids) if tokens[:1] != (bos,)]
-        for row in lacking:
-            ids[row], places[row] = (bos, *ids[row]), ((0, 0), *places[row])
+        for number, row in enumerate(batch["input_ids"]):
+            lacks = choice.bos == "always" and row[:1] != [bos]
+            ids.append([bos, *row] if lacks else row)
+            if tokenizer.is_fast:
+                pairs = batch["offset_mapping"][number]
+                places.append(chain.from_iterable([(0, 0), *pairs] if lacks else pairs))
     before = 0 if choice.chat == "none" else max(0, _as_user(model, _SIGN).find(_SIGN))
-    return Encoded(tuple(texts), tuple(ids), tuple(places) if tokenizer.is_fast else None, before)
+    return Encoded(tuple(texts), ids, places if tokenizer.is_fast else None, before)
 
 
 def lacks_token(model: ModelSource, ids: Sequence[int], text: str) -> bool:

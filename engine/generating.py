@@ -61,7 +61,7 @@ def writing(plan: Plan, reading: GenerationReading, values: Values) -> Writing:
     parts: dict[str, Any] = {
         **plan.identity(name),
         "tokens": reading.tokens,
-        "texts_tokens": digest_of(plan.sets[name].tokens.ids),
+        "texts_tokens": digest_of(tuple(plan.sets[name].tokens.ids)),
         "temperature": reading.temperature,
         "ends": list(ends_of(plan)),
         "seed": [plan.loaded.spec.seed, list(plan.sets[name].table.ids)]

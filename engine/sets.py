@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchclamp.engine.batches import Batch, pack
+from patchclamp.engine.encoding import Encoded
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.spans import SpanError, Stimulus, tokens_of
 from patchclamp.engine.stimuli import StimulusTable
@@ -19,12 +21,34 @@ from patchclamp.specs.stimuli import Rows
 
 
 @dataclass(frozen=True)
+class Stimuli(Sequence[Stimulus]):
+    """The stimuli of a set, each made when it is asked for; `spans` are those of each."""
+
+    encoded: Encoded
+    spans: Sequence[dict[str, range]]
+    bos: int | None
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    @overload
+    def __getitem__(self, at: int) -> Stimulus: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Stimulus, ...]: ...
+    def __getitem__(self, at: int | slice) -> Stimulus | tuple[Stimulus, ...]:
+        if isinstance(at, slice):
+            return tuple(self[row] for row in range(*at.indices(len(self))))
+        lead = int(self.bos is not None and self.encoded.ids[at][:1] == (self.bos,))
+        return Stimulus(self.encoded.texts[at], self.encoded.offsets(at), lead, self.spans[at])
+
+
+@dataclass(frozen=True)
 class SetPlan:
     """A stimulus set with its tokens and, where spans were found, each stimulus's places."""
 
     table: StimulusTable
     tokens: TokenTable
-    stimuli: tuple[Stimulus, ...] | None
+    stimuli: Sequence[Stimulus] | None
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -69,7 +93,7 @@ def locate(
     encoded = tokens.encoded
     assert encoded is not None, "made by tokenise"
     entry = problems.loaded.spec.stimuli[table.name]
-    if encoded.offsets is None:
+    if encoded.places is None:
         if table.spans:
             message = "spans cannot be checked here: this tokenizer tells no places of its tokens"
             problems.add(("stimuli", table.name, "spans"), "P419", message, severity="warning")
@@ -80,7 +104,7 @@ def locate(
     found: list[dict[str, range]] = [{} for _ in table.ids] if table.spans else [{}] * len(table)
     for name, places in table.spans.items():
         for row, id_ in enumerate(table.ids):
-            text, offsets = encoded.texts[row], encoded.offsets[row]
+            text, offsets = encoded.texts[row], encoded.offsets(row)
             # A chat template stands around the text, and may say the same.
             start = encoded.start(row, table.texts[row])
             try:
@@ -90,16 +114,4 @@ def locate(
                 path = ("stimuli", table.name, "spans", name)
                 problems.add(path, "P418", f"stimulus {id_!r}: {error}")
                 return SetPlan(table, tokens, None)
-    return SetPlan(
-        table,
-        tokens,
-        tuple(
-            Stimulus(encoded.texts[row], encoded.offsets[row], _lead(tokens.ids[row], bos), spans)
-            for row, spans in enumerate(found)
-        ),
-    )
-
-
-def _lead(ids: tuple[int, ...], bos: int | None) -> int:
-    """Return how many BOS tokens a stimulus begins with: none or one."""
-    return int(bos is not None and ids[:1] == (bos,))
+    return SetPlan(table, tokens, Stimuli(encoded, found, bos))

@@ -38,7 +38,7 @@ class TokenTable:
     answer become one.
     """
 
-    ids: tuple[tuple[int, ...], ...]
+    ids: Sequence[tuple[int, ...]]
     spellings: tuple[Spelling, ...] = ()
     key: tuple[int, ...] = ()
     combine: str = "logsumexp"
@@ -162,7 +162,7 @@ def _written(
 
 def _check_texts(
     table: StimulusTable,
-    ids: tuple[tuple[int, ...], ...],
+    ids: Sequence[tuple[int, ...]],
     model: ModelSource,
     problems: Problems,
 ) -> None:
@@ -194,7 +194,7 @@ def _check_texts(
 
 def _answer_tokens(
     table: StimulusTable,
-    ids: tuple[tuple[int, ...], ...],
+    ids: Sequence[tuple[int, ...]],
     spelling: tuple[str, Path, tuple[str, ...]],
     context: tuple[ModelSource, Problems],
 ) -> tuple[tuple[int, ...], ...]:

@@ -63,7 +63,7 @@ def test_a_plan_counts_its_passes_before_loading_weights(folder: Path) -> None:
     made = plan(folder)
     assert made.model.shape.layers == 3
     assert made.captures[0].layers == (0, 2)
-    assert made.sets["words"].tokens.ids == ((3, 4, 5), (9, 10))
+    assert tuple(made.sets["words"].tokens.ids) == ((3, 4, 5), (9, 10))
     assert made.sets["words"].tokens.first_spelling("correct") == ((6,), (11,))
     assert made.sets["words"].tokens.first_spelling("foil") == ((7,), (12,))
     # one clean batch, and one for each of the four heads of layer 1
