@@ -287,8 +287,8 @@ def together(folder: Path) -> str:
 
 
 BUFFERS = 64
-"""MiB that writing takes at the most and a few stimuli do not fill: blocks of 4 and 8, some copies of
-each, and what the libraries keep."""
+"""MiB that writing takes at the most and a few stimuli do not fill: blocks of 4 and 8, some copies
+of each, and what the libraries keep."""
 LABELS = 1024
 """Bytes that a stimulus may take as long as a run lasts: its text, tokens, labels, and places."""
 
