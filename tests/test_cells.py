@@ -258,7 +258,11 @@ expect:
 """,
 )
 AXES = {
+    "model": ["bundled:sequences", '{id: "bundled:sequences", dtype: bfloat16}'],
     "model.dtype": ["float32", "bfloat16"],
+    "captures": ["{resid: {site: resid_post, layers: 1}}", "{other: {site: z}}", "null"],
+    "interventions": ["{mean: {kind: ablate, value: zero}}", "{}", "null"],
+    "analyses.heads": ["{kind: probe, of: resid, target: form}", "{kind: prob}", "null"],
     "stimuli.words.groups": ["template", "none", "category", "null"],
     "stimuli.words.labels": ["[category, form]", "[form]"],
     "stimuli.words.answer": ['{correct: " {next}", foil: " {last}"}', '{correct: "x"}', "null"],
@@ -285,7 +289,8 @@ def test_the_spec_of_the_axes_is_valid() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_cells_that_share_entries_are_judged_as_if_each_stood_alone(data: st.DataObject) -> None:
-    paths = data.draw(st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=2, unique=True))
+    some = st.lists(st.sampled_from(sorted(AXES)), min_size=1, max_size=2, unique=True)
+    paths = data.draw(some.filter(lambda p: not any(b.startswith(f"{a}.") for a in p for b in p)))
     axes = {
         path: data.draw(st.lists(st.sampled_from(AXES[path]), min_size=1, unique=True))
         for path in paths
