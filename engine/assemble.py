@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     if variable.partial:
         name = variable.name.removesuffix("_count")
         main = next(other for other in capture.variables() if other.name == name)
-        parts = merged(capture, main, shards)
+        parts = merged(capture, main, shards, keys)
         whole: NDArray[Any] = parts[name != variable.name]
         chunk = _chunks(variable.dims, whole.shape, whole.dtype.itemsize)
         yield Block((slice(0, len(whole)),), whole, whole.shape, chunk)
@@ -153,23 +153,25 @@ def _without_padding(block: Block, there: NDArray[np.bool_], axis: int) -> Itera
 
 
 def merged(
-    capture: CapturePlan, variable: Variable, shards: Shards
+    capture: CapturePlan, variable: Variable, shards: Shards, keys: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Put the parts that batches gave of a variable together, and count what is in it.
 
-    Returns (class, ...) and (class, position). A mean is the sum over all batches divided by the
-    number of stimuli that have a token there, so that it does not depend on how they were packed;
-    NaN where none has.
+    Returns (class, ...) and (class, position), of a map (class, query, key). A mean is the sum over
+    all batches divided by the number of stimuli that have a token there, so that it does not depend
+    on how they were packed; NaN where none has.
     """
-    axis = next(i for i, dim in enumerate(variable.dims) if dim in ("position", "query"))
+    name = f"{variable.name}_count"
+    counts = next(other.dims for other in capture.variables() if other.name == name)
     width = capture.chosen.index.shape[1]
+    most = {"position": width, "query": width, "key": keys}
     maximum = variable.name.startswith("max")
     total, count = None, None
     for _, tensors in shards.tensors():
-        layers = [tensors[name] for name in capture.stored(variable)]
+        layers = [tensors[stored] for stored in capture.stored(variable)]
         part = (torch.stack(layers, 1) if "layer" in variable.dims else layers[0]).double().numpy()
-        part = _widened(part, axis, width, -np.inf if maximum else 0.0)
-        counted = _widened(tensors[f"{variable.name}_count"].numpy(), 1, width, 0)
+        part = _widened(part, variable.dims, most, -np.inf if maximum else 0.0)
+        counted = _widened(tensors[name].numpy(), counts, most, 0)
         if total is None or count is None:
             total, count = part, counted
         else:
@@ -177,17 +179,18 @@ def merged(
             count = count + counted
     assert total is not None, "a capture of no stimulus is refused"
     assert count is not None, "it comes with the total"
-    shape = [1] * total.ndim
-    shape[0], shape[axis] = count.shape
-    there = count.reshape(shape)
+    sizes = zip(variable.dims, total.shape, strict=True)
+    there = count.reshape([size if dim in counts else 1 for dim, size in sizes])
     with np.errstate(invalid="ignore", divide="ignore"):
         found = np.where(there > 0, total, np.nan) if maximum else total / there
     return np.asarray(found), count.astype(np.int32)
 
 
-def _widened(part: NDArray[Any], axis: int, width: int, fill: float) -> NDArray[Any]:
+def _widened(
+    part: NDArray[Any], dims: tuple[str, ...], most: Mapping[str, int], fill: float
+) -> NDArray[Any]:
     """Return a part as wide as the longest stimulus is long."""
-    missing = [(0, width - size if i == axis else 0) for i, size in enumerate(part.shape)]
+    missing = [(0, most.get(dim, size) - size) for dim, size in zip(dims, part.shape, strict=True)]
     return np.pad(part, missing, constant_values=fill)
 
 

@@ -146,8 +146,9 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
         full = step["index"] is None and int(step["lengths"].min()) == tensor.shape[-2]
         kept = tensor.clone() if full and not step["map"] else tensor.where(there, float("nan"))
         found[f"{key}/{name}"] = kept
+    at = {"index": index, "lengths": lengths, **({"there": there} if step["map"] else {})}
     for how in step["reduce"]:
-        for part, value in reduce(how, tensor, mask, {"index": index, "lengths": lengths}).items():
+        for part, value in reduce(how, tensor, mask, at).items():
             found[f"{key}/{how['name']}{part and '_'}{part}"] = value
     # Each is new already, no view of what the model goes on to compute with.
     return {name: value.detach().to("cpu") for name, value in found.items()}

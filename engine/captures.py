@@ -113,9 +113,9 @@ def reduced(how: Reduction, dims: tuple[str, ...], what: tuple[str, str]) -> tup
         given = (first, *dims[1:])
         of = f" of each value of {how.by!r}" if how.by is not None else ""
         words = f"{how.kind} over the stimuli{of}: {sort}"
-        count = Variable(
-            f"{name}_count", (first, place), "stimulus", "stimuli that have a token", True, True
-        )
+        counted = tuple(d for d in given if d in (first, "position", "query", "key"))
+        told = "stimuli that have a token"
+        count = Variable(f"{name}_count", counted, "stimulus", told, partial=True, whole=True)
         return (Variable(name, given, units, words, partial=True), count)
     if over == "position":
         left = tuple(d for d in dims if d != place)

@@ -19,14 +19,19 @@ def reduce(
 ) -> dict[str, torch.Tensor]:
     """Return the parts of one reduction by name; `""` is the main one.
 
-    `at` holds `index` (row, position), the token that each position is, and `lengths` (row,).
+    `at` holds `index` (row, position), the token that each position is, `lengths` (row,), and for a
+    map `there` (row, head, query, key), true where a query has a token and a key is one that it
+    has a score for.
     What has no value, because a row has no such position, is NaN.
     """
     kind, over = how["kind"], how["over"]
+    of_map = at.get("there")
+    there = spread(mask, tensor.ndim - 1, 1) if of_map is None else of_map
     if over == "stimulus":
-        return _over_rows(how, tensor, mask)
+        # Every head alike.
+        return _over_rows(how, tensor, there, mask if of_map is None else of_map[:, 0])
     if over == "position":
-        return {"": _over_positions(kind, tensor, mask)}
+        return {"": _over_positions(kind, tensor, there)}
     if kind == "column_mean":
         return {"": _column_mean(tensor, mask, at, causal=how["causal"])}
     if kind == "first_share":
@@ -67,24 +72,27 @@ def _over_units(how: Reduction, tensor: torch.Tensor) -> dict[str, torch.Tensor]
     return {"": tensor.gather(-1, unit), "unit": unit.int()}
 
 
-def _over_positions(kind: str, tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    there = spread(mask, tensor.ndim - 1, 1)
+def _over_positions(kind: str, tensor: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
     if kind == "max":
         found = tensor.float().masked_fill(~there, float("-inf")).amax(-2)
     else:
         # In float64, so that a mean over many tokens is that of each of them.
         total = torch.where(there, tensor.double(), 0.0).sum(-2)
         found = (total / there.sum(-2)).float()
-    empty = ~mask.any(1)
-    return found.masked_fill(empty.view(-1, *[1] * (found.ndim - 1)), float("nan"))
+    return found.masked_fill(~there.any(-2), float("nan"))
 
 
-def _over_rows(how: Reduction, tensor: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gather rows by their class: partial sums and counts, or maxima, to be merged over batches."""
+def _over_rows(
+    how: Reduction, tensor: torch.Tensor, there: torch.Tensor, counted: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Gather rows by their class: partial sums and counts, or maxima, to be merged over batches.
+
+    `counted` (row, position), of a map (row, query, key), says what is counted.
+    """
     codes = how["codes"].to(tensor.device)
-    there = spread(mask, tensor.ndim - 1, 1)
-    count = torch.zeros(how["classes"], mask.shape[1], dtype=torch.int64, device=tensor.device)
-    count.index_add_(0, codes, mask.long())
+    shape = (how["classes"], *counted.shape[1:])
+    count = torch.zeros(shape, dtype=torch.int64, device=tensor.device)
+    count.index_add_(0, codes, counted.long())
     shape = (how["classes"], *tensor.shape[1:])
     if how["kind"] == "max":
         largest = torch.full(shape, float("-inf"), device=tensor.device)

@@ -270,10 +270,13 @@ def answers_step(model: ModelSource, asked: Asked) -> Step:
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
-    """Sort steps as the model runs them; at one place, writes come before reads."""
+    """Sort steps as the model runs them; at one place, writes come before reads.
+
+    Gradients begin between them: at what was written, and before what is read of it.
+    """
 
     def order(step: Step) -> tuple[object, ...]:
-        where = step["place"]
-        return (where["parts"][-1]["order"], step["do"] != "write", _ORDER.get(where["site"], 0))
+        where, done = step["place"], {"write": 0, "leaf": 1}.get(step["do"], 2)
+        return (where["parts"][-1]["order"], done, _ORDER.get(where["site"], 0))
 
     return sorted(steps, key=order)

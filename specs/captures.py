@@ -116,7 +116,8 @@ class Capture(Model):
         for how in self.reduce:
             if how.kind in MAP_ONLY and self.site != "attn_pattern":
                 raise ValueError(f"{how.kind!r} is of attention patterns; {self.site!r} is none")
-            if is_map and how.kind not in MAP_ONLY and how.over in (None, "unit"):
+            over = how.over or ("position" if how.kind in ("mean", "max") else "unit")
+            if is_map and how.kind not in MAP_ONLY and over == "unit":
                 raise ValueError(
                     f"{how.kind!r} over units has no meaning for {self.site!r}, which has "
                     "queries and keys; reduce over 'position' or 'stimulus', or use "
