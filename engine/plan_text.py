@@ -153,7 +153,7 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
     backward = backward_passes(plan)
     if backward:
         forward += f", {_count(backward, 'backward pass', 'backward passes')}"
-    clean = _count(len(plan.clean_sets()), "set", "sets")
+    clean = _count(len({*plan.clean_sets(), *to_screen(plan)}), "set", "sets")
     due = passes if to_screen(plan) else passes_due(plan, cache)
     plain, changed = all_passes(plan, optimise=False), changed_effort(plan)
     if distinct and plan.loaded.spec.run.optimise:
@@ -173,10 +173,12 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
 
 def time_in_words(plan: Plan, cache: Cache) -> str:
     """Load the model, run two batches of the largest set, and say how long the whole would take."""
-    due = passes_due(plan, cache)
+    screening = to_screen(plan)
+    due = all_passes(plan) if screening else passes_due(plan, cache)
     if not due:
         return "time: none, everything is recorded"
-    name = max(plan.clean_sets(), key=lambda n: int(plan.sets[n].lengths.sum()))
+    run = {*plan.clean_sets(), *screening}
+    name = max(sorted(run), key=lambda n: int(plan.sets[n].lengths.sum()))
     rows = tuple(range(len(plan.sets[name].table)))
     captures = tuple(c for c in plan.captures if c.stimuli == name and c.gradient is None)
     work = Work(name, captures, rows, clean_asking(plan, name) if name in plan.answered() else None)

@@ -60,13 +60,10 @@ def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[
             return None
     for number, row in enumerate(rows):
         if row.keys() != rows[0].keys():
-            odd = sorted(row.keys() ^ rows[0].keys())
-            problems.add(
-                (*here, where),
-                "P401",
-                f"row {number + 1} of {origin(entry)} has other columns than row 1: "
-                f"{', '.join(odd)}",
-            )
+            odd = ", ".join(sorted(row.keys() ^ rows[0].keys()))
+            message = f"row {number + 1} of {origin(entry)} has other columns than row 1: {odd}"
+            null = " (null is no value)" if isinstance(entry, Jsonl) else ""
+            problems.add((*here, where), "P401", f"{message}{null}")
             return None
     return rows
 

@@ -261,6 +261,17 @@ def test_a_server_is_asked_for_captures_of_what_stays_only(server: Any, tmp_path
     assert_same(found, here)
 
 
+def test_the_time_of_screening_alone_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATCHCLAMP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "t.yaml").write_text(SPEC.split("captures:")[0])
+    assert main(["plan", str(tmp_path / "t.yaml"), "--time"]) == 0
+    told = capsys.readouterr().out
+    assert " 1 forward pass: 1 set clean" in told
+    assert "  time: about " in told
+
+
 def test_cells_that_keep_other_stimuli_say_how_many(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

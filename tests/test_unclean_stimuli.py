@@ -58,6 +58,13 @@ def test_marks_ends_and_separators_change_no_text(
         ('{"t": "w1", "t": "w2"}', "jsonl", "", "P401", "line 1: 't' stands twice in one object"),
         ('{"t": "w", "n": NaN}', "jsonl", "", "P401", "line 1: NaN is no number that JSON has"),
         ('{"t": "w"}\n{"t": "w", "n": 1e400}', "jsonl", "", "P401", "line 2: 1e400 is no number"),
+        (
+            '{"t": "w", "n": 1}\n{"t": "w", "n": null}',
+            "jsonl",
+            "",
+            "P401",
+            "row 2 of data has other columns than row 1: n (null is no value)",
+        ),
         (b"t\nw1\nw\x00\n", "csv", "", "P407", "row 2: 'w\\x00' holds NUL or half a surrogate"),
         ('{"t": "w \\ud800"}', "jsonl", "", "P407", "row 1: 'w \\ud800' holds NUL or half a surr"),
         (b"t,l\nw1,\x00\n", "csv", ", labels: [l]", "P407", "row 1: '\\x00' holds NUL"),
