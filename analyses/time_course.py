@@ -15,11 +15,11 @@ from patchclamp.analyses.moments import CONSTANT
 from patchclamp.analyses.pairs import BLOCK
 from patchclamp.registry.errors import UndefinedError
 
-CACHED = 3 * 2**16
+CACHED = 15 * 2**14
 """Numbers in the courses, or products, of units that are done at a time: they stay in the
 processor's cache."""
 
-ROWS = 20
+ROWS = 25
 """Stimuli whose products with all others are done at a time."""
 
 
