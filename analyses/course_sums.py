@@ -23,6 +23,7 @@ from patchclamp.analyses.time_course import (
     Courses,
     batch_of,
     course_dissimilarities,
+    short_buffer,
     unit_courses,
 )
 from patchclamp.registry.errors import UndefinedError
@@ -46,6 +47,7 @@ def course_similarities(courses: NDArray[np.floating]) -> Array:
     return fisher_z(dissimilarity=d, out=d)
 
 
+@short_buffer()
 def course_sums(
     courses: NDArray[np.floating],
     cells: NDArray[np.int64],
@@ -81,7 +83,7 @@ def course_sums(
             near |= _add_strip(out, unit, strip, room)
         if near.any():
             out[near] = _pair_by_pair(some[near], cells[order], count)
-        for which, stimulus in np.argwhere(constant):
+        for which, stimulus in np.argwhere(constant) if constant.any() else ():
             cell = cells[order[stimulus]]
             out[which, cell, cell:] = out[which, : cell + 1, cell] = np.nan
     return result

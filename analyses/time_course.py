@@ -27,6 +27,19 @@ BUFFER = 256
 """Numbers in numpy's buffer while a row is broadcast."""
 
 
+@contextmanager
+def short_buffer() -> Iterator[None]:
+    """Keep numpy from copying what is broadcast into its buffer, which takes as long again.
+
+    It does so for rows of up to half of a buffer, which is 8,192 numbers unless it is set.
+    """
+    size = np.setbufsize(BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(size)
+
+
 @dataclass(frozen=True)
 class Courses:
     """Time courses (unit, stimulus, position) with stimuli in an `order`, taken as they are read.
@@ -52,6 +65,7 @@ class Courses:
         return some if (self.order[1:] > self.order[:-1]).all() else some[:, self.order]
 
 
+@short_buffer()
 def course_dissimilarities(
     courses: NDArray[np.floating] | Courses, *, leave_out: bool = False
 ) -> NDArray[np.float64]:
@@ -132,37 +146,23 @@ def unit_courses(
 
     `courses`: (unit, stimulus, position), any units; results: (position, unit, stimulus), in
     `room`, and (unit, stimulus). Positions come first, so that every step runs over all courses
-    at once. A constant course becomes 0; one that is not finite raises `UndefinedError`.
+    at once, which is fastest in a `short_buffer`. A constant course becomes 0; one that is not
+    finite raises `UndefinedError`.
     """
     *shape, positions = courses.shape
     unit = room[: courses.size].reshape(positions, *shape)
     np.copyto(unit, courses.transpose(2, 0, 1))
     values = unit.reshape(positions, -1)
     mean = np.full(positions, 1 / positions) @ values
-    with _short_buffer():
-        values -= mean
+    values -= mean
     length = np.sqrt(np.einsum("xc,xc->c", values, values))
     if not np.isfinite(length.sum()):
         _refuse(~np.isfinite(length).reshape(shape), "{} with NaN or infinite values")
     constant = length <= CONSTANT * math.sqrt(positions) * np.abs(mean)
     if constant.any():
         length[constant] = np.inf
-    with _short_buffer():
-        values *= np.reciprocal(length, out=length)
+    values *= np.reciprocal(length, out=length)
     return unit, constant.reshape(shape)
-
-
-@contextmanager
-def _short_buffer() -> Iterator[None]:
-    """Keep numpy from copying what is broadcast into its buffer, which takes as long again.
-
-    It does so for rows of up to half of a buffer, which is 8,192 numbers unless it is set.
-    """
-    size = np.setbufsize(BUFFER)
-    try:
-        yield
-    finally:
-        np.setbufsize(size)
 
 
 def _refuse(wrong: NDArray[np.bool_], message: str) -> None:
