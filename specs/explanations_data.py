@@ -129,7 +129,8 @@ DATA = (
         "P408",
         what="The model is neither bundled, nor a folder, nor to be had from the hub.",
         why="Nothing is run on a model that merely has a similar name.",
-        fix="check the id; a folder counts from the spec's own folder.",
+        fix="""check the id; a folder counts from the spec's own folder. A private or gated model of
+        the hub needs your key: `hf auth login`, or HF_TOKEN.""",
         wrong="model: bundled:sequence",
         right="model: bundled:sequences",
     ),
