@@ -94,6 +94,16 @@ class Filler:
         self.problems.add((*self.here, *path), "P407", message)
         return False
 
+    def apart(self, path: Path, values: Sequence[str]) -> None:
+        """P428: no two values of a label differ only by spaces around them."""
+        seen: dict[str, str] = {}
+        for value in dict.fromkeys(values):
+            other = seen.setdefault(value.strip(), value)
+            if other != value:
+                message = f"{other!r} and {value!r} differ by spaces only, and would be two"
+                self.problems.add((*self.here, *path), "P428", message)
+                return
+
     def no_value(self, path: Path, number: int, error: Exception) -> None:
         """P416: a row for which a template or condition has no value."""
         self.problems.add((*self.here, *path), "P416", f"row {self.before + number + 1}: {error}")

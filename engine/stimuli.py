@@ -242,9 +242,9 @@ def _whole(
     """P404, P407, P416: files can hold each label, and every stimulus has an id and its group."""
     problems, here, before = filler.problems, filler.here, len(filler.problems)
     filler.holdable(("id",), ids)
-    filler.holdable(("groups",), groups or ())
-    for values in labels.values():
-        filler.holdable(("labels",), values)
+    for key, values in (("groups", groups or ()), *(("labels", of) for of in labels.values())):
+        if filler.holdable((key,), values):
+            filler.apart((key,), values)
     for number, id_ in enumerate(ids):
         if not id_.strip():
             message = f"stimulus {number + 1} of {here[-1]!r} has no id, {id_!r}"

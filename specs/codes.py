@@ -73,6 +73,7 @@ CODES: dict[str, str] = {
     "P425": "a plan over its budget",
     "P426": "revisions of a model that are the same",
     "P427": "activations that a server would send",
+    "P428": "labels that differ by spaces only",
     "P501": "a base that cannot be read",
     "P502": "specs that extend each other in a circle",
     "P503": "too many specs that extend each other in a row",

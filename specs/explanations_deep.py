@@ -1,4 +1,4 @@
-"""P416 to P427 explained: what `validate --deep`, a plan or a lock can tell."""
+"""P416 to P428 explained: what `validate --deep`, a plan or a lock can tell."""
 
 from __future__ import annotations
 
@@ -206,6 +206,29 @@ DEEP = (
             captures:
               maps: {site: attn_pattern, positions: all, reduce: column_mean}
             run: {backend: ndif, budget: {download: 1GiB}}
+            """,
+    ),
+    Explanation(
+        "P428",
+        what="Two values of a label, or of groups, differ only by spaces around them.",
+        why="""They would be two classes that look like one, and a test between classes would count
+        a slip of the keyboard.""",
+        fix="correct the source, or make a column without them.",
+        wrong="""
+            stimuli:
+              words:
+                kind: items
+                text: "{word}"
+                labels: [sort]
+                items: [{word: one, sort: x}, {word: two, sort: "x "}]
+            """,
+        right="""
+            stimuli:
+              words:
+                kind: items
+                text: "{word}"
+                labels: [sort]
+                items: [{word: one, sort: x}, {word: two, sort: x}]
             """,
     ),
 )

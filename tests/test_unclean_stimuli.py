@@ -68,6 +68,20 @@ def test_marks_ends_and_separators_change_no_text(
         (b"t\nw1\nw\x00\n", "csv", "", "P407", "row 2: 'w\\x00' holds NUL or half a surrogate"),
         ('{"t": "w \\ud800"}', "jsonl", "", "P407", "row 1: 'w \\ud800' holds NUL or half a surr"),
         (b"t,l\nw1,\x00\n", "csv", ", labels: [l]", "P407", "row 1: '\\x00' holds NUL"),
+        (
+            "t,l\nw1,x\nw2,y\nw3,x \n",
+            "csv",
+            ", labels: [l]",
+            "P428",
+            "'x' and 'x ' differ by spaces only, and would be two",
+        ),
+        (
+            "t,g\nw1, a\nw2,a\n",
+            "csv",
+            ", groups: g",
+            "P428",
+            "' a' and 'a' differ by spaces only, and would be two",
+        ),
         ("t,id\nw1,a\nw2, \n", "csv", "", "P404", "stimulus 2 of 'a' has no id, ' '"),
         (
             "t,g\nw1,a\nw2,\n",
