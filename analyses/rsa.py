@@ -182,7 +182,8 @@ def _contrast(entry: Rsa, items: Items, context: Context) -> tuple[Design, Quest
     refuse_small(labels, items)
     design = contrast_design(entry, items, codes, context.seeds)
     fisher, published = entry.rdm.metric in FISHER, entry.compat != "none"
-    return design, Contrast(cast("Kind", kind), design.labellings, fisher, published)
+    how = fisher, published, entry.store_rdm
+    return design, Contrast(cast("Kind", kind), design.labellings, *how)
 
 
 def _comparisons(

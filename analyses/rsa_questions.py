@@ -175,12 +175,16 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The difference of the mean similarity in two sets of pairs; `fisher` says in Fisher z."""
+    """The difference of the mean similarity in two sets of pairs; `fisher` says in Fisher z.
+
+    `kept`: RDMs are needed afterwards, so that z may not take their place in memory.
+    """
 
     kind: Kind
     labellings: NDArray[np.int64]
     fisher: bool
     published: bool = False
+    kept: bool = True
 
     @property
     def two_sided(self) -> bool:
@@ -191,7 +195,9 @@ class Contrast:
         """Turn dissimilarities into similarities."""
         if self.published:
             return rdms
-        return fisher_z(dissimilarity=rdms) if self.fisher else -rdms
+        if not self.fisher:
+            return -rdms
+        return fisher_z(dissimilarity=rdms, out=None if self.kept else rdms)
 
     def scores(self, chunk: Chunk, values: Array) -> Array:
         """Contrast the classes of every labelling."""

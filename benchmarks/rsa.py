@@ -277,7 +277,7 @@ def contrasts_of_rsa(values: np.ndarray, labellings: np.ndarray, kinds: Kinds) -
     for kind in kinds:
         courses = Courses(values.transpose(2, 0, 1), np.arange(len(values)))
         chunk = Chunk((), course_dissimilarities(courses))
-        question = Contrast(kind, labellings, fisher=True)
+        question = Contrast(kind, labellings, fisher=True, kept=False)
         found.append(question.scores(chunk, question.prepared(chunk.values))[:, 0])
     return found
 
