@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -44,10 +45,16 @@ def pad(ids: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
     Dims of each tensor: (row, position).
     """
     length = max(map(len, ids))
-    tokens = torch.full((len(ids), length), pad_id, dtype=torch.long)
-    mask = torch.zeros_like(tokens)
+    tokens = np.full((len(ids), length), pad_id, dtype=np.int64)
     for row, sequence in enumerate(ids):
-        tokens[row, : len(sequence)] = torch.as_tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+        tokens[row, : len(sequence)] = sequence
+    lengths = torch.tensor([len(sequence) for sequence in ids])
+    places = torch.arange(length).expand(len(ids), -1)
+    mask = (places < lengths[:, None]).long()
+    # Behind the end they stay at the last token, which every model has a place for.
+    positions = places.minimum((lengths - 1).clamp(min=0)[:, None])
+    return {
+        "input_ids": torch.from_numpy(tokens),
+        "attention_mask": mask,
+        "position_ids": positions,
+    }

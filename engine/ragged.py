@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import overload
 
 
@@ -44,5 +45,11 @@ class Ragged(Sequence[tuple[int, ...]]):
     def __getitem__(self, at: int | slice) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
         if isinstance(at, slice):
             return tuple(self[row] for row in range(*at.indices(len(self))))
-        row = range(len(self))[at]
+        row = at + len(self) if at < 0 else at
+        if not 0 <= row < len(self):
+            raise IndexError(f"there are {len(self)} rows, and no {at}")
         return tuple(self._values[self._ends[row] : self._ends[row + 1]])
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        for begin, end in pairwise(self._ends):
+            yield tuple(self._values[begin:end])

@@ -67,7 +67,7 @@ class TokenTable:
             for row in range(len(self.ids))
         )
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Most tokens in a stimulus."""
         return max(map(len, self.ids))
