@@ -1,6 +1,6 @@
 """What the grammar cannot say entry by entry: references, labels, groups, answers, templates.
 
-`check` collects every problem at once; `resolve` spells out what may be left out.
+Every problem is collected at once; what may be left out is spelled out before (`references.fill`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from patchclamp.specs.cross_references import check_circles, check_features, che
 from patchclamp.specs.diagnostics import Path, Problem, dotted
 from patchclamp.specs.fields import STIMULUS, Label, Ref
 from patchclamp.specs.rdms import CaptureModel, InteractionModel
-from patchclamp.specs.references import Sections, entries, fill, sections_of
-from patchclamp.specs.spec import Spec
+from patchclamp.specs.references import Sections, entries, fill
 from patchclamp.specs.stimuli import Corrupt, Source, is_source
 
 Asked = Mapping[Path, BaseModel]
@@ -40,11 +39,6 @@ Asked = Mapping[Path, BaseModel]
 
 GROUPED: tuple[type[BaseModel], ...] = (Rsa, Probe, Selection, Contrast)
 """Analyses that permute, hold out or count stimuli, and so must know which belong together."""
-
-
-def resolve(spec: Spec) -> Spec:
-    """Return a spec with every reference that has one candidate spelled out."""
-    return spec.model_copy(update=dict(fill(sections_of(spec)).entries))
 
 
 def check(sections: Sections) -> tuple[Problem, ...]:

@@ -2,10 +2,10 @@
 
 1. The text becomes a document (`document`), put together with its bases, the overrides and the
    paths of its matrix (`compose`).
-2. Each cell, one if there is no matrix, becomes a `Spec` (`schema`), and what entries say of one
-   another is checked (`check`); where a spec is not valid, the entries that are valid by
-   themselves are checked all the same (`cells`).
-3. What was left out is spelled out (`check.resolve`).
+2. Each cell, one if there is no matrix, becomes a `Spec`: its entries are validated, what they
+   leave out is spelled out (`sharing`), and what they say of one another is checked (`check`).
+3. Where a spec is not valid, the entries that are valid by themselves are checked all the same
+   (`cells`).
 """
 
 from __future__ import annotations

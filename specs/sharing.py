@@ -57,8 +57,10 @@ class Shared:
     """What stands in an entry's place, by section -> it, the entry."""
     sections: dict[tuple[str, int], Section] = field(default_factory=dict)
     outlines: dict[Hashable, int] = field(default_factory=dict)
-    filled: dict[tuple[Shape, int], Any] = field(default_factory=dict)
-    """Entries, and the members of sections, with references filled in, by shape."""
+    filled: dict[tuple[Shape, int], BaseModel] = field(default_factory=dict)
+    """Entries with references filled in, by shape."""
+    members: dict[tuple[Shape, int], Members] = field(default_factory=dict)
+    """The entries of a section with references filled in, by shape."""
     checked: dict[Shape, Checked] = field(default_factory=dict)
     specs: dict[Hashable, tuple[Any, Spec | None]] = field(default_factory=dict)
     """Specs by what stands beside the sections, and by the names in these -> that, the spec."""
@@ -152,14 +154,12 @@ class Shared:
 
     def _members(self, shape: Shape, members: Mapping[str, BaseModel], of: Sections) -> Members:
         key = (shape, id(members))
-        if key not in self.filled:
-            self.filled[key] = {name: self._fill(shape, e, of) for name, e in members.items()}
-        filled: Members = self.filled[key]
-        return filled
+        if key not in self.members:
+            self.members[key] = {name: self._fill(shape, e, of) for name, e in members.items()}
+        return self.members[key]
 
     def _fill(self, shape: Shape, entry: BaseModel, sections: Sections) -> BaseModel:
         key = (shape, id(entry))
         if key not in self.filled:
             self.filled[key] = fill_entry(entry, sections)
-        filled: BaseModel = self.filled[key]
-        return filled
+        return self.filled[key]
