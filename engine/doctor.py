@@ -24,9 +24,9 @@ from patchclamp.engine.model import ModelSource, read_model
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.weights import choose_device, load_weights, threads_for
 from patchclamp.registry import ARCHITECTURES, SITES
-from patchclamp.registry.architectures import architecture_of
 from patchclamp.registry.errors import ModelError, UsageError, hint
 from patchclamp.registry.locations import Architecture
+from patchclamp.registry.matching import architecture_of, differs
 from patchclamp.specs.load import loads
 from patchclamp.specs.model import expand_model
 from patchclamp.specs.scalars import dump
@@ -55,6 +55,8 @@ class Report:
     model_type: str
     architecture: str | None
     known: bool
+    differs: str
+    """What its config says that rows of its type are not for."""
     shape: dict[str, Any]
     sites: tuple[Finding, ...]
 
@@ -124,6 +126,7 @@ def diagnose(model: str, *, device: str = "auto", untrained: bool = False) -> Re
         str(source.config.model_type),
         None if chosen is None else chosen.name,
         known is not None,
+        differs(source.config) if known is None else "",
         _shape(source, module),
         best,
     )
@@ -241,9 +244,10 @@ def show(report: Report, console: Console) -> None:
     counts = Counter(finding.verdict for finding in report.sites)
     console.print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()), highlight=False)
     if not report.known:
+        other = f" with {report.differs}" if report.differs else ""
         console.print(
-            f"No row of the architecture table is for {report.model_type!r}: a spec is refused "
-            "(P411) until a plugin adds one.",
+            f"No row of the architecture table is for {report.model_type!r}{other}: a spec is "
+            "refused (P411) until a plugin adds one.",
             highlight=False,
             markup=False,
         )

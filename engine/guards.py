@@ -229,14 +229,14 @@ def _describe(changes: Changes) -> str:
 
 
 def check_identities(passes: Passes, module: torch.nn.Module | None) -> list[Verdict]:
-    """What the site table promises holds on one real stimulus, at every layer.
+    """What the site table promises holds on the longest stimulus, which shows most, at every layer.
 
     Without a module, the weights are on a server: then what can be checked without them, at some
     layers, and the rest is said not to be.
     """
     plan = passes.plan
-    name = plan.clean_sets()[0] if plan.clean_sets() else next(iter(plan.sets))
-    ids = plan.sets[name].tokens.ids[0]
+    sets = plan.clean_sets() or tuple(plan.sets)
+    ids = max((ids for name in sets for ids in plan.sets[name].tokens.ids), key=len)
     if module is None:
         return _check_without_weights(passes, ids[:_FEW])
     ids = ids[:_TOKENS]

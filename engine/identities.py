@@ -72,7 +72,8 @@ class Weights:
             return torch.tensor(torch.nan)
         try:
             module = self.module.get_submodule(path.format(layer=layer))
-            weight = next(module.parameters())
+            # A norm may have no weights of its own; then the model's say where and how precise.
+            weight = next(module.parameters(), next(self.module.parameters()))
             with torch.no_grad():
                 given: torch.Tensor = module(tensor.to(weight.device, weight.dtype)[None])
         except (AttributeError, RuntimeError):

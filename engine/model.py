@@ -18,9 +18,9 @@ from patchclamp.engine.fetching import CLIENT_ERRORS, brief, reason
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.records import digest_of, file_digest
 from patchclamp.registry import ARCHITECTURES, MODELS
-from patchclamp.registry.architectures import architecture_of
 from patchclamp.registry.errors import ModelError, nearest
 from patchclamp.registry.locations import Architecture
+from patchclamp.registry.matching import architecture_of, differs
 from patchclamp.specs.model import ModelChoice
 
 transformers.utils.logging.disable_progress_bar()
@@ -29,6 +29,8 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _HUB_FILES = ["*.json", "*.txt", "*.model"]
 """What is fetched from a hub beside weights, which are never pickled ones; and never code."""
 _HUB_WEIGHTS = ["*.safetensors"]
+_NAMES = ("_name_or_path", "transformers_version", "torch_dtype", "dtype")
+"""Members of a config that change no number: what wrote it, and a precision that the spec says."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class ModelSource:
         digests = [(file.name, file_digest(file, memory)) for file in files]
         return digests[0][1] if len(digests) == 1 else digest_of(digests)
 
+    @cached_property
+    def config_digest(self) -> str:
+        """sha256 of what the config says: the same weights, read by another, are another model."""
+        content: dict[str, Any] = json.loads((self.folder / "config.json").read_bytes())
+        told = {key: value for key, value in content.items() if key not in _NAMES}
+        return digest_of(json.dumps(told, sort_keys=True))
+
     def tokenizer_digest(self) -> str:
         """sha256 of the tokenizer's rules and vocabulary."""
         return self._tokenizer_digest
@@ -107,7 +116,8 @@ def find_model(problems: Problems, *, weights: bool = True) -> ModelSource | Non
         problems.add(
             ("model", "id"),
             "P411",
-            f"{spec.model.id!r} is a {config.model_type!r} model, whose sites are not known",
+            f"{spec.model.id!r} is a {config.model_type!r} model"
+            f"{f' with {other}' if (other := differs(config)) else ''}, whose sites are not known",
             allowed=tuple(ARCHITECTURES),
         )
         return None

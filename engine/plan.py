@@ -77,6 +77,7 @@ class Plan:
         of_set = self.sets[name]
         return {
             "weights": self.weights,
+            "config": self.model.config_digest,
             "dtype": self.model.choice.dtype,
             "tokenizer": self.model.tokenizer_digest(),
             "texts": of_set.texts_digest,

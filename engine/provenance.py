@@ -98,6 +98,7 @@ def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
             "revision": plan.model.revision,
             "weights": spec.model.weights,
             "weights_sha256": plan.weights,
+            "config_sha256": plan.model.config_digest,
             "tokenizer_sha256": plan.model.tokenizer_digest(),
             "dtype": spec.model.dtype,
             **twin,

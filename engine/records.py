@@ -7,9 +7,9 @@
     <cache>/results/<path>.lock       held by the run that writes a result there
     <cache>/digests/                  digests of files that have not changed
 
-A name, a path, a batch size or a device is no part of a key; weights, precision, tokens, site,
-layers, positions and reductions are. So two specs share what they both need, and a run that was
-stopped goes on.
+A name, a path, a batch size or a device is no part of a key; weights, config, precision, tokens,
+site, layers, positions and reductions are. So two specs share what they both need, and a run that
+was stopped goes on.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from patchclamp.registry.locations import (
@@ -257,33 +256,3 @@ ARCHITECTURES: Table[Architecture] = Table(
         ),
     ],
 )
-
-
-_HEADLESS = "its weights lack the head that predicts hidden tokens"
-
-
-def architecture_of(config: Any) -> Architecture | None:
-    """Return the row that describes a model's config, or None if no row does.
-
-    Rows of installed plugins are looked for where no other fits. An encoder whose weights have no
-    head has no logits.
-    """
-    row = _row_of(config)
-    if row is None:
-        from patchclamp.registry.plugins import use_packages
-
-        use_packages()
-        row = _row_of(config)
-    saved = str(getattr(config, "architectures", None) or "")
-    if row is not None and row.encoder and "MaskedLM" not in saved and "PreTraining" not in saved:
-        bare = row.without(dict.fromkeys(("logits", "logprobs"), _HEADLESS))
-        return replace(bare, beside=(*row.beside, *(f"{path}." for path in row.unembed)))
-    return row
-
-
-def _row_of(config: Any) -> Architecture | None:
-    for row in ARCHITECTURES.values():
-        same = config.model_type == (row.model_type or row.name)
-        if same and all(getattr(config, key, None) == value for key, value in row.when.items()):
-            return row
-    return None

@@ -18,9 +18,13 @@ from patchclamp.engine import examination
 from patchclamp.engine.cli import main
 from patchclamp.engine.doctor import Report, _find, diagnose
 from patchclamp.engine.environment import Fact, environment, package
+from patchclamp.engine.plan import make_plan
 from patchclamp.engine.weights import load_weights
 from patchclamp.registry import SITES
-from patchclamp.registry.architectures import ARCHITECTURES, architecture_of
+from patchclamp.registry.architectures import ARCHITECTURES
+from patchclamp.registry.errors import SpecError
+from patchclamp.registry.matching import architecture_of
+from patchclamp.specs.load import load
 
 SIZES: dict[str, Any] = {
     "vocab_size": len(tiny.WORDS),
@@ -36,6 +40,17 @@ SIZES_OF_MAMBA = {**SIZES, "num_attention_heads": 1}
 GROUPED = {**SIZES, "num_key_value_heads": 2, "intermediate_size": 96}
 
 
+ENDS: dict[str, dict[str, Any]] = {
+    "projected, norms without weights": {
+        "word_embed_proj_dim": 32,
+        "layer_norm_elementwise_affine": False,
+    },
+    "no last norm": {"word_embed_proj_dim": 64, "_remove_final_layer_norm": True},
+    "norms behind, not projected": {"word_embed_proj_dim": 64, "do_layer_norm_before": False},
+}
+"""What stands at the ends of an OPT, by its config."""
+
+
 def stranger(folder: Path, model_type: str, **config: Any) -> str:
     """Write a model whose type the table does not have: a tokenizer and a config, no weights."""
     tiny.make("llama", folder)
@@ -46,6 +61,40 @@ def stranger(folder: Path, model_type: str, **config: Any) -> str:
 
 def verdicts(report: Report) -> dict[str, str]:
     return {finding.site: finding.verdict for finding in report.sites}
+
+
+@pytest.mark.parametrize("ends", ENDS.values(), ids=list(ENDS))
+def test_an_opt_has_at_its_ends_what_its_config_says(ends: dict[str, Any], tmp_path: Path) -> None:
+    model = stranger(tmp_path / "opt", "opt", **{**SIZES, "ffn_dim": 96, **ends})
+    report = diagnose(model, untrained=True)
+    assert set(verdicts(report).values()) == {"OK"}, report.sites
+    assert report.known
+
+
+BOTH_WAYS = {"gemma3_text": "use_bidirectional_attention", "llama": "is_causal"}
+
+
+@pytest.mark.parametrize(("name", "member"), BOTH_WAYS.items())
+def test_no_row_is_for_a_model_whose_tokens_see_what_follows(
+    name: str, member: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is saved of passes relies on it, and so does the pattern where a pass has no mask."""
+    folder = tiny.make(name, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    value = member != "is_causal"
+    (folder / "config.json").write_text(json.dumps({**config, member: value}))
+    assert main(["doctor", str(folder)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"for '{name}' with {member}: {str(value).lower()}: a spec is refused (P411)" in said
+    (tmp_path / "spec.yaml").write_text(
+        f"patchclamp: 1\nname: x\nmodel: {folder}\n"
+        "stimuli: {t: {kind: items, items: [{s: w1}], text: '{s}'}}\n"
+        "captures: {r: {site: attn_pattern}}\n"
+    )
+    with pytest.raises(SpecError, match=f"is a '{name}' model with {member}: .*, whose sites are"):
+        make_plan(load(tmp_path / "spec.yaml"))
+    (folder / "config.json").write_text(json.dumps({**config, member: not value}))
+    make_plan(load(tmp_path / "spec.yaml"))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma3_text", "opt_post_norm", "bert"])

@@ -100,6 +100,19 @@ def judge(plan: Plan, backend: Spoilt) -> list[Any]:
     return verdicts
 
 
+def test_a_first_stimulus_of_one_token_does_not_hide_what_attention_is(plan: Plan) -> None:
+    """Of one token the pattern is 1 whatever its positions, so the longest one is looked at."""
+    text = SPEC.replace("{text: w1 w2", "{text: w9}, {text: w1 w2")
+    made = make_plan(loads(text, folder=plan.loaded.folder))
+    assert len(made.sets["words"].tokens.ids[0]) == 1
+    backend = Spoilt(made)
+    row = replace(made.model.architecture, rotary="")
+    unturned = replace(made, model=replace(made.model, architecture=row))
+    check_identities(Passes(made, backend, lambda _: None), backend.module)
+    with pytest.raises(GuardError, match="'site identity' failed on attn_pattern v = z: the site"):
+        check_identities(Passes(unturned, backend, lambda _: None), backend.module)
+
+
 def test_a_right_measurement_passes_every_guard(plan: Plan) -> None:
     verdicts = judge(plan, Spoilt(plan))
     assert {v.guard for v in verdicts} == {

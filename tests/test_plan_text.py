@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from patchclamp.engine import cli
@@ -64,6 +69,36 @@ def test_what_is_recorded_is_told_and_what_differs_if_not(tmp_path: Path) -> Non
     assert "recompute (layers changed: [0, 1, 2] → [1])" in other
     assert "recompute (weights changed: " in said("model.revision=step0")
     assert "tokens changed: " in said("stimuli.words.where=step == '+1'")
+
+
+def test_the_same_weights_under_another_config_are_measured_anew(
+    twin: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """A folder whose config is edited keeps its name and its weights, and is another model."""
+    model = tmp_path / "model"
+    shutil.copytree(twin("llama").folder, model)
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "patchclamp: 1\nname: same\nmodel: model\n"
+        "stimuli: {words: {kind: items, items: [{s: w1 w2 w3 w4}, {s: w5}], text: '{s}'}}\n"
+        "captures: {stream: {site: resid_post}}\n"
+    )
+    cache = Cache(tmp_path / "cache")
+
+    def measured(**changes: Any) -> tuple[str, np.ndarray]:
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, **changes}))
+        said = describe_plan(make_plan(load(spec), cache), cache, why=True)
+        groups = run(spec, out=tmp_path / "runs", cache=cache.root).groups
+        return said, groups["/captures/stream"]["activation"].to_numpy()
+
+    before = measured()[1]
+    said, same = measured(transformers_version="0", torch_dtype="float16", _name_or_path="there")
+    assert "0 due, the rest is recorded" in said
+    assert np.array_equal(same, before)
+    said, after = measured(rope_parameters={"rope_type": "default", "rope_theta": 3.0})
+    assert "recompute (config changed: " in said
+    assert np.abs(after - before).max() > 0.1
 
 
 def test_the_command_takes_the_time_and_shows_the_tokens(

@@ -33,7 +33,7 @@ from transformers import (
 from patchclamp.analyses.readings import ModelShape
 from patchclamp.engine.backend import open_backend
 from patchclamp.engine.weights import load_weights
-from patchclamp.registry.architectures import architecture_of
+from patchclamp.registry.matching import architecture_of
 from patchclamp.specs.model import ModelChoice
 
 # Handing such tiny products between threads takes longer than computing them.
