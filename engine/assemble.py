@@ -32,14 +32,14 @@ _LEAST = 512 << 10
 """Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
 _CACHE = 1 << 20
 """Bytes of chunks that the library keeps; they are written and read whole, each once."""
-_BLOCK = 4 << 20
+_BLOCK = 16 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
 """Stimuli in a chunk, unless they are small."""
 _RAGGED = 16
 """Positions in a chunk where texts differ in length: chunks that are all padding are not written,
 and read as NaN. Of texts of 4 to 64 tokens, 19 on average, that saves half of the file."""
-_RAGGED_LEAST = 128 << 10
+_RAGGED_LEAST = 64 << 10
 """Bytes up to which such a chunk takes in more stimuli: few, or some text is long in each."""
 
 
@@ -60,7 +60,7 @@ def assemble(
                 made = _write(file, variable, blocks, compress=compress)
                 made.setncatts(capture.attributes(variable, precision))
         with netCDF4.Dataset(temporary, "r") as file:
-            file.set_auto_mask(False)
+            file.set_auto_maskandscale(False)
             for variable in capture.variables():
                 _check(file[variable.name], _blocks(capture, variable, shards, keys), path)
         sync(temporary)
@@ -79,7 +79,7 @@ def assemble(
 class Block(NamedTuple):
     """Which entries of a variable, their values, and the shapes of the variable and its chunks."""
 
-    place: tuple[slice | int, ...]
+    place: tuple[slice, ...]
     values: NDArray[Any]
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
@@ -110,15 +110,22 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
     ragged = "position" in inner and not variable.whole and not capture.chosen.mask.all()
     chunk = _chunks(variable.dims, full, 4, ragged=ragged)
-    step = max(chunk[0], _BLOCK // (4 * math.prod(shape)) // chunk[0] * chunk[0])
-    buffer = np.empty((min(step, len(rows)), *shape), dtype)
+    # Where padding is left out, each call writes little, unless it is of all layers.
+    together = len(names) if ragged else 1
+    one = 4 * math.prod(shape)
+    step = max(chunk[0], _BLOCK // (one * together) // chunk[0] * chunk[0])
+    together = min(together, max(1, _BLOCK // (one * step)))
+    buffer = np.empty((min(step, len(rows)), together, *shape), dtype)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
-        for layer, name in enumerate(names):
-            values = buffer[: len(some)]
-            shards.fill(values, name, some, none)
-            place = (slice(start, start + len(some)), *((layer,) if layered else ()))
-            block = Block(place, values, full, chunk)
+        for first in range(0, len(names), together):
+            of = names[first : first + together]
+            values = buffer[: len(some), : len(of)]
+            shards.fill(values, of, some, none)
+            stimuli, layers = slice(start, start + len(some)), slice(first, first + len(of))
+            block = Block((stimuli, layers), values, full, chunk)
+            if not layered:
+                block = Block((stimuli,), values[:, 0], full, chunk)
             if ragged:
                 there = capture.chosen.mask[start : start + step]
                 yield from _without_padding(block, there, variable.dims.index("position"))
@@ -137,8 +144,8 @@ def _without_padding(block: Block, there: NDArray[np.bool_], axis: int) -> Itera
     any_there = np.logical_or.reduceat(np.logical_or.reduceat(there, starts, axis=0),
                                        np.arange(0, there.shape[1], long), axis=1)  # fmt: skip
     first = block.place[0]
-    assert isinstance(first, slice), "stimuli come first"
     before = [slice(None)] * (axis - len(block.place))
+    inside = [slice(None)] * (axis - 1)
     for column in range(any_there.shape[1]):
         at = slice(column * long, (column + 1) * long)
         edges = np.flatnonzero(np.diff(any_there[:, column], prepend=False, append=False))
@@ -146,7 +153,7 @@ def _without_padding(block: Block, there: NDArray[np.bool_], axis: int) -> Itera
             stimuli = slice(first.start + int(begin), min(first.start + int(end), first.stop))
             yield Block(
                 (stimuli, *block.place[1:], *before, at),
-                block.values[(slice(begin, end), *before, at)],
+                block.values[(slice(begin, end), *inside, at)],
                 block.shape,
                 block.chunk,
             )
@@ -215,7 +222,7 @@ def _write(
                 chunksizes=chunk,
                 fill_value=np.nan if values.dtype.kind == "f" else None,
             )
-            made.set_auto_mask(False)
+            made.set_auto_maskandscale(False)
             made.set_var_chunk_cache(_CACHE)
         made[place] = values
     assert made is not None, "a capture of no stimulus is refused"
@@ -236,7 +243,7 @@ def _chunks(
     >>> _chunks(("stimulus", "layer", "position", "unit"), (1000, 12, 1, 768), 4)
     (170, 1, 1, 768)
     >>> _chunks(("stimulus", "layer", "position", "unit"), (1000, 12, 64, 768), 4, ragged=True)
-    (2, 1, 16, 768)
+    (1, 1, 16, 768)
     """
     chunk = [1 if dim == "layer" else max(1, n) for dim, n in zip(dims, shape, strict=True)]
     few, least = _STIMULI, _LEAST

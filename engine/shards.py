@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,30 +124,74 @@ class Shard:
     places: Mapping[str, Any]
     start: int
 
-    def read(
-        self,
-        name: str,
-        entries: NDArray[np.int64] | None = None,
-        into: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return a tensor, or some entries of its first dim in the order that is given.
-
-        They are read `into` a tensor where one is given that is as large and contiguous.
-        """
-        place = self.places[name]
-        (count, *inner), dtype = place["shape"], _TORCH[place["dtype"]]
+    def read(self, name: str, entries: NDArray[np.int64] | None = None) -> torch.Tensor:
+        """Return a tensor, or some entries of its first dim in the order that is given."""
+        (count, *inner), dtype = self.shape(name), self.dtype(name)
         entries = np.arange(count) if entries is None else entries
-        found = torch.empty((len(entries), *inner), dtype=dtype) if into is None else into
-        size = math.prod(inner) * found.element_size()
-        if not found.nbytes:
-            return found
-        room = found.view(-1).view(torch.uint8).numpy().data
-        breaks = np.flatnonzero(np.diff(entries) != 1) + 1
-        for begin, end in zip([0, *breaks], [*breaks, len(entries)], strict=True):
-            self.stream.seek(self.start + place["data_offsets"][0] + int(entries[begin]) * size)
-            if self.stream.readinto(room[begin * size : end * size]) != (end - begin) * size:
-                raise StoreError(f"the shard {self.stream.name!r} was cut short while it was read")
+        found = torch.empty((len(entries), *inner), dtype=dtype)
+        if found.nbytes:
+            size = found.nbytes // len(entries)
+            room = found.view(-1).view(torch.uint8).numpy().data
+            for begin, end in _stretches(entries):
+                self._read_into(room[begin * size : end * size], name, int(entries[begin]))
         return found
+
+    def fill(
+        self,
+        values: NDArray[Any],
+        places: NDArray[np.int64],
+        name: str,
+        entries: NDArray[np.int64],
+        none: float,
+    ) -> None:
+        """Put entries of a tensor in their places among `values`, and `none` where they end.
+
+        What is contiguous there too, and of the same precision, is read without a copy between.
+        """
+        (_, *inner), dtype = self.shape(name), torch.from_numpy(values[:0]).dtype
+        if self.dtype(name) != dtype or tuple(inner[1:]) != values.shape[2:]:
+            values[places] = none
+            within: Any = (places, *(slice(0, size) for size in inner))
+            values[within] = self.read(name, entries).to(dtype).numpy()
+            return
+        whole = tuple(inner) == values.shape[1:]
+        alone = pairwise(range(len(places) + 1))
+        at_once = whole and values.flags.c_contiguous
+        for begin, end in _stretches(places, entries) if at_once else alone:
+            at = int(places[begin])
+            room = values[at : at + end - begin] if whole else values[at, : inner[0]]
+            if room.nbytes:
+                self._read_into(memoryview(room).cast("B"), name, int(entries[begin]))
+        if not whole:
+            values[places, inner[0] :] = none
+
+    def _read_into(self, room: memoryview, name: str, entry: int) -> None:
+        """Fill a room of bytes with what stands of a tensor from an entry of its first dim on."""
+        begin, end = self.places[name]["data_offsets"]
+        size = (end - begin) // self.shape(name)[0]
+        self.stream.seek(self.start + begin + entry * size)
+        if self.stream.readinto(room) != len(room):
+            raise StoreError(f"the shard {self.stream.name!r} was cut short while it was read")
+
+    def shape(self, name: str) -> list[int]:
+        """Return the shape of a tensor."""
+        found: list[int] = self.places[name]["shape"]
+        return found
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the precision of a tensor."""
+        return _TORCH[self.places[name]["dtype"]]
+
+
+def _stretches(*numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield from where to where all of some sequences count up by one.
+
+    >>> list(_stretches(np.array([4, 5, 6, 2]), np.array([0, 1, 3, 4])))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    breaks = np.logical_or.reduce([np.diff(some) != 1 for some in numbers])
+    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(numbers[0])]
+    return pairwise(edges)
 
 
 @contextmanager
@@ -187,25 +231,16 @@ class Shards:
         for places, shard, entries in self._holding(rows):
             yield places, [shard.read(name, entries) for name in names]
 
-    def fill(self, values: NDArray[Any], name: str, rows: Sequence[int], none: float) -> None:
-        """Put some rows of a tensor into `values` (row, ...), as wide as the widest or wider.
+    def fill(
+        self, values: NDArray[Any], names: Sequence[str], rows: Sequence[int], none: float
+    ) -> None:
+        """Put some rows of tensors into `values` (row, tensor, ...), and `none` where they end.
 
-        What a row does not reach is `none`. Rows that follow one another in a shard and are as
-        wide are read to where they belong, without a copy between.
+        It is as wide as the widest, or wider.
         """
-        whole = torch.from_numpy(values)
         for places, shard, entries in self._holding(rows):
-            (_, *inner), dtype = shard.places[name]["shape"], shard.places[name]["dtype"]
-            at = slice(int(places[0]), int(places[-1]) + 1)
-            into = whole[at]
-            if [len(places), *inner] == list(into.shape) and _TORCH[dtype] == into.dtype:
-                shard.read(name, entries, into)
-                continue
-            if tuple(inner) != values.shape[1:]:
-                values[places] = none
-            part = shard.read(name, entries).to(whole.dtype).numpy()
-            within: Any = (places, *(slice(0, size) for size in inner))
-            values[within] = part
+            for number, name in enumerate(names):
+                shard.fill(values[:, number], places, name, entries, none)
 
     def _holding(
         self, rows: Sequence[int]
