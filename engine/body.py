@@ -165,10 +165,11 @@ def not_finite(tensor: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
 def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, Any]) -> Found:
     """Return what the gradient steps read of the gradient of an objective at their places.
 
-    Stimuli do not depend on one another, so the gradient of the sum over them is that of each. A
-    step with `times` is about the weight that writes its place: what token t adds to the weight's
-    gradient is the outer product of the gradient at t and the input x there, whose size is that
-    of the gradient times that of x.
+    Stimuli do not depend on one another, so the gradient of the sum over them is that of each. One
+    whose answers go on in several ways is in several input rows, and its gradient is the sum over
+    them: `first` (row,) is the first row of the same stimulus. A step with `times` is about the
+    weight that writes its place: what token t adds to the weight's gradient is the outer product of
+    the gradient at t and the input x there, whose size is that of the gradient times that of x.
     """
     asked = [key for key in kept if key[0] == "gradient"]
     tensors = [member(kept[key][0]["place"]["parts"][-1], kept[key][1][-1]) for key in asked]
@@ -177,6 +178,8 @@ def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, An
     for key, gradient in zip(asked, gradients, strict=True):
         source, values = kept[key]
         tensor = take(source["place"], [*values[:-1], gradient])
+        first = source["first"].to(tensor.device)
+        tensor = torch.zeros_like(tensor).index_add_(0, first, tensor)
         if source["times"] is not None:
             tensor = tensor * kept["held", source["times"]][..., None]
         found.update(read(source, tensor))

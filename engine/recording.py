@@ -192,8 +192,10 @@ def prepare(plan: Plan, work: Work, batch: Batch) -> Inputs:
     else:
         reads = without_distribution(work.asked.reads)
     said = ask(of_set.tokens, batch.rows, reads=reads)
+    first = torch.tensor(said.first)
+    starts = torch.zeros(len(said.ids), dtype=torch.long).index_fill(0, first, 1)
     for step in steps:
-        step["rows"] = torch.tensor(said.first)
+        step |= {"rows": first, "first": first[starts.cumsum(0) - 1]}
     if gradient is not None:
         steps += [leaf_step(plan.model), objective_step(plan.model, said, gradient)]
     else:

@@ -31,7 +31,7 @@ from patchclamp.engine.shards import Shards, State, digest_of_file, open_shards
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import GuardError, StoreError
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Version of what is measured under a key; it goes up when a key would mean other numbers."""
 
 

@@ -119,6 +119,7 @@ def read_step(model: ModelSource, where: Place, key: str, lengths: torch.Tensor)
         "index": None,
         "lengths": lengths,
         "rows": None,
+        "first": None,
         "reduce": [],
         "gradient": False,
         "times": None,

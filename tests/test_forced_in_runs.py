@@ -150,3 +150,63 @@ def test_an_answer_must_fit_behind_its_text() -> None:
     long = SPEC.replace("PER", "all").replace("Monday Tuesday", "one " * 127 + "Monday")
     with pytest.raises(SpecError, match="needs 129 tokens with its text, the model"):
         make_plan(loads(long))
+
+
+SLOPES = """\
+patchclamp: 1
+name: slopes
+model: bundled:sequences
+stimuli:
+  words:
+    kind: items
+    text: "{t}"
+    groups: none
+    answer: {correct: "{a}", foil: "{b}", tokens: teacher_forced}
+    items:
+      - {t: one two three, a: " four five six", b: " seven eight"}
+      - {t: in March April May, a: " June", b: " July August"}
+captures:
+  slope: {site: mlp_out, positions: all, gradient: {of: logit_diff}}
+  weight: {site: mlp_out, positions: all, gradient: {of: logit_diff, wrt: weight}, reduce: norm}
+run: {batch: {tokens: 20}}
+"""
+
+
+def test_a_gradient_is_that_through_all_ways_in_which_answers_go_on(tmp_path: Path) -> None:
+    """One change at a token of the text, which stands before both answers, against autograd."""
+    (tmp_path / "s.yaml").write_text(SLOPES)
+    result = run(tmp_path / "s.yaml", out=tmp_path / "runs", cache=tmp_path / "cache")
+    plain = Plain()
+    for parameter in plain.module.parameters():
+        parameter.requires_grad_(False)
+    block, stimuli = plain.module.gpt_neox.layers[LAYER], result.groups["/stimuli/words"]
+    for row, text in enumerate(stimuli["text"].to_numpy().tolist()):
+        n = len(plain.tokenizer(text).input_ids)
+        change = torch.zeros(n, plain.module.config.hidden_size, requires_grad=True)
+        given: list[torch.Tensor] = []
+
+        def add(_: Any, args: Any, gives: torch.Tensor, change: Any = change) -> torch.Tensor:
+            more = gives.shape[1] - len(change)
+            return gives + torch.nn.functional.pad(change, (0, 0, 0, more))
+
+        def look(_: Any, args: Any, given: Any = given) -> None:
+            given.append(args[0])
+
+        handles = [
+            block.mlp.register_forward_hook(add),
+            block.mlp.dense_4h_to_h.register_forward_pre_hook(look),
+        ]
+        scores = []
+        for part in ("correct", "foil"):
+            ids = plain.tokenizer(text + str(stimuli[part].to_numpy()[row])).input_ids
+            logs = plain.module(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+            scores.append(sum(logs[i - 1, ids[i]] for i in range(n, len(ids))))
+        for handle in handles:
+            handle.remove()
+        (expected,) = torch.autograd.grad(scores[0] - scores[1], change)
+        at = {"stimulus": row, "position": slice(n)}
+        found = result.groups["/captures/slope"]["gradient"].sel(layer=LAYER).isel(at).to_numpy()
+        assert np.abs(found - expected.numpy()).max() < 1e-5 * float(expected.abs().max())
+        sizes = expected.norm(dim=1) * given[0][0, :n].norm(dim=1)
+        norms = result.groups["/captures/weight"]["norm"].sel(layer=LAYER).isel(at).to_numpy()
+        np.testing.assert_allclose(norms, sizes.detach().numpy(), rtol=1e-4)
