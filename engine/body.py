@@ -167,7 +167,7 @@ def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, An
 
     Stimuli do not depend on one another, so the gradient of the sum over them is that of each. One
     whose answers go on in several ways is in several input rows, and its gradient is the sum over
-    them: `first` (row,) is the first row of the same stimulus. A step with `times` is about the
+    them: `first` (row,) is the first row of the same stimulus, None if each has one. A step with `times` is about the
     weight that writes its place: what token t adds to the weight's gradient is the outer product of
     the gradient at t and the input x there, whose size is that of the gradient times that of x.
     """
@@ -178,8 +178,9 @@ def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, An
     for key, gradient in zip(asked, gradients, strict=True):
         source, values = kept[key]
         tensor = take(source["place"], [*values[:-1], gradient])
-        first = source["first"].to(tensor.device)
-        tensor = torch.zeros_like(tensor).index_add_(0, first, tensor)
+        if source["first"] is not None:
+            first = source["first"].to(tensor.device)
+            tensor = torch.zeros_like(tensor).index_add_(0, first, tensor)
         if source["times"] is not None:
             tensor = tensor * kept["held", source["times"]][..., None]
         found.update(read(source, tensor))
