@@ -167,8 +167,8 @@ def differentiate(step: dict[str, Any], logits: torch.Tensor, kept: dict[Any, An
 
     Stimuli do not depend on one another, so the gradient of the sum over them is that of each. One
     whose answers go on in several ways is in several input rows, and its gradient is the sum over
-    them: `first` (row,) is the first row of the same stimulus, None if each has one row. A step with
-    `times` is about the weight that writes its place: what token t adds to the weight's gradient is
+    them: `first` (row,) is the first row of the same stimulus, None if each has one row. A step
+    with `times` is about the weight that writes its place: what token t adds to its gradient is
     the outer product of the gradient at t and the input x there, whose size is that of the gradient
     times that of x.
     """
