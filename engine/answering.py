@@ -91,9 +91,11 @@ def ask_all(passes: Passes, asked: Asking, cache: Cache) -> None:
     numbers = range(len(asked.conditions))
     lacking = [row for row in range(count) if any(n * count + row not in done for n in numbers)]
     for batch in passes.batches(name, lacking):
-        left = {n: tuple(r for r in batch.rows if n * count + r not in done) for n in numbers}
+        sweep = batch_sweep(sweeping, batch)
+        if done:
+            sweep = sweep.only(lambda number, row: number * count + row not in done)
         run = _in_sessions if plan.remote else _here
-        for pack, found in run(passes, sweeping, batch_sweep(sweeping, batch, left), batch):
+        for pack, found in run(passes, sweeping, sweep, batch):
             units = [part.number * count + row for part in pack.parts for row in part.rows]
             answers = answers_in(found)  # those of runs aside stand behind the others
             write_shard(folder, units, {k: v[: len(units)] for k, v in answers.items()})
@@ -118,8 +120,8 @@ def _here(
         return
     for ran, found in passes.run(name, batch, lambda b: clean_inputs(sweeping, sweep, b)):
         own = set(ran.rows)
-        some = [pack.only(own) for pack in sweep.packs]
-        yield from run([pack for pack in some if pack.parts], clean_of(sweeping, ran, found))
+        some = sweep.only(lambda _, row, own=own: row in own)
+        yield from run(some.packs, clean_of(sweeping, ran, found))
 
 
 def _in_sessions(

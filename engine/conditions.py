@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,9 +61,13 @@ def wanted(sweeping: Sweeping, number: int, rows: tuple[int, ...]) -> Wanted:
     return Wanted(number, rows, start, tokens)
 
 
-def batch_sweep(sweeping: Sweeping, batch: Batch, left: Mapping[int, tuple[int, ...]]) -> Sweep:
-    """Return how a batch runs under what is left of its conditions, by number."""
-    some = [wanted(sweeping, number, rows) for number, rows in left.items() if rows]
+def batch_sweep(sweeping: Sweeping, batch: Batch) -> Sweep:
+    """Return how a batch runs under all its conditions.
+
+    What is left of it after a kill runs in the same passes, or it would take other ones, whose
+    numbers are others in their last digits (`Sweep.only`).
+    """
+    some = [wanted(sweeping, number, batch.rows) for number in range(len(sweeping.conditions))]
     if not sweeping.optimise:
         return plain(some)
     run = sweeping.plan.loaded.spec.run

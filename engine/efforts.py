@@ -43,7 +43,7 @@ def effort_of(plan: Plan, name: str, conditions: Sequence[Changes], *, optimise:
     each, once = result_bytes(plan, (), name)
     sweeping = Sweeping(plan, name, tuple(conditions), plan.reads(name), Values(plan), optimise)
     for batch in of_set.batches(range(len(of_set.table)), plan.loaded.spec.run.batch.tokens):
-        whole = batch_sweep(sweeping, batch, dict.fromkeys(range(len(conditions)), batch.rows))
+        whole = batch_sweep(sweeping, batch)
         for sweep in sessions_of(whole, most=most_rows(plan, (), name)) if plan.remote else [whole]:
             clean = needs_clean(sweeping, sweep)
             through = clean and (plan.remote or "distribution" in sweeping.reads)

@@ -16,7 +16,7 @@ against what it saves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 _FEWER = 0.75
@@ -56,9 +56,12 @@ class Pack:
     past: bool
     parts: tuple[Wanted, ...]
 
-    def only(self, rows: Collection[int]) -> Pack:
-        """Return the pack of some of the stimuli."""
-        some = [replace(p, rows=tuple(row for row in p.rows if row in rows)) for p in self.parts]
+    def only(self, wanted: Callable[[int, int], bool]) -> Pack:
+        """Return the pack of the conditions and stimuli, by number and row, that are wanted."""
+        some = [
+            replace(part, rows=tuple(row for row in part.rows if wanted(part.number, row)))
+            for part in self.parts
+        ]
         return replace(self, parts=tuple(part for part in some if part.rows))
 
 
@@ -67,6 +70,11 @@ class Sweep:
     """Passes under conditions, and what a clean pass before them must leave."""
 
     packs: tuple[Pack, ...]
+
+    def only(self, wanted: Callable[[int, int], bool]) -> Sweep:
+        """Return the passes of the conditions and stimuli, by number and row, that are wanted."""
+        some = (pack.only(wanted) for pack in self.packs)
+        return Sweep(tuple(pack for pack in some if pack.parts))
 
     @property
     def streams(self) -> tuple[int, ...]:

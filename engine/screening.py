@@ -73,7 +73,7 @@ def as_screened(plan: Plan, cache: Cache) -> Plan:
 def _narrowed(plan: Plan, answers: Mapping[str, Answers], cache: Cache) -> Plan:
     """Return the plan of what stays by these answers; raises `SpecError` where too little does."""
     problems = Problems(plan.loaded)
-    tables = screen({name: of.table for name, of in plan.sets.items()}, answers, problems)
+    tables = screen({name: of.table for name, of in plan.given.items()}, answers, problems)
     problems.raise_if_any()
     return make_plan(plan.loaded, cache, tables)
 

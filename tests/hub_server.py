@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,8 +55,11 @@ class Hub:
 
     repositories: list[Repository] = field(default_factory=list)
     faults: dict[str, int | str] = field(default_factory=dict)
-    """By a pattern of paths: a status to answer with, or `cut`, half of what was promised."""
+    """By a pattern of paths: a status to answer with, or `cut`, half of what was promised, or
+    `stall`, half of it and then nothing as long as the fault is there."""
     log: list[str] = field(default_factory=list)
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """Whether somebody has half of a file."""
     url: str = ""
 
     def add(self, sort: str, name: str, key: str = "", **revisions: Path) -> Repository:
@@ -109,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(\w[\w-]*)/(.*))?", path)
         file = re.fullmatch(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if file is not None:
-            return self._file(file[1] or "models", file[2], (file[3], file[4]), cut=fault == "cut")
+            return self._file(file[1] or "models", file[2], (file[3], file[4]), fault)
         if api is None:
             return self._fail(404, "no such page")
         what, rest = api[3] or "revision", (api[4] or "main").split("/", 1)
@@ -148,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return commit, repository.folder(commit)
         return self._fail(401, "Repository not found", "RepoNotFound")
 
-    def _file(self, sort: str, name: str, where: tuple[str, str], *, cut: bool) -> None:
+    def _file(self, sort: str, name: str, where: tuple[str, str], fault: object) -> None:
         found = self._found(sort, name, where[0])
         if found is None:
             return
@@ -172,8 +176,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{start + len(data) - 1}/{size}")
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(data[: len(data) // 2] if cut else data)
-        if cut:
+            self.wfile.write(data[: len(data) // 2] if fault else data)
+            while fault == "stall" and self.hub.faults:
+                self.wfile.flush()
+                self.hub.stalled.set()
+                time.sleep(0.01)
+        if fault:
             self.close_connection = True
 
     def _json(self, value: Any) -> None:

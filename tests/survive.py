@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -24,6 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import kills
 import numpy as np
 import xarray as xr
 from transformers import AutoTokenizer, GPT2Config
@@ -117,31 +118,24 @@ class Place:
         """Note every batch that is put through the model, from whatever process."""
         log = os.open(self.folder / f"{cache}.passes", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
-        def count(
-            way: str, once: Callable[..., Iterator[object]]
-        ) -> Callable[..., Iterator[object]]:
+        def count(once: Callable[..., Iterator[object]]) -> Callable[..., Iterator[object]]:
             def counted(passes: Passes, *given: object) -> Iterator[object]:
-                os.write(log, f"{way}\n".encode())
+                os.write(log, b"1")
                 yield from once(passes, *given)
 
             return counted
 
         for way in ("run", "run_pack"):
-            setattr(Passes, way, count(way, getattr(Passes, way)))
+            setattr(Passes, way, count(getattr(Passes, way)))
 
     def finish(self, child: int) -> int:
         """Wait for a run; returns its exit code, negative for a signal."""
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def passes(self, cache: str, way: str = "") -> int:
-        """Return how many batches runs with a cache have put through the model.
-
-        By `run_pack` are those under interventions, by `run` others, the clean passes that
-        interventions begin with among them.
-        """
+    def passes(self, cache: str) -> int:
+        """Return how many batches runs with a cache have put through the model."""
         log = self.folder / f"{cache}.passes"
-        ways = log.read_text().splitlines() if log.exists() else []
-        return sum(way in ("", one) for one in ways)
+        return log.stat().st_size if log.exists() else 0
 
     @property
     def said(self) -> str:
@@ -168,39 +162,28 @@ def expect_same(a: dict[str, xr.Dataset], b: dict[str, xr.Dataset]) -> None:
 
 def kill(folder: Path, times: int, seed: int) -> str:
     """Kill runs at random moments and run again, until one is through."""
-    place = Place(folder).write()
-    started = time.monotonic()
-    expect(place.finish(place.start("whole", out="whole")) == 0, place_said(place))
-    seconds = time.monotonic() - started
-    expected, due = place.result("whole"), place.passes("whole")
-    rng, kills, rounds, lost = random.Random(seed), 0, 0, 0
-    while kills < times:
-        cache, before = f"cache{rounds}", kills
-        while True:
-            child = place.start(cache, out=cache)
-            if kills < times:
-                time.sleep(rng.uniform(0.05, 0.6) * seconds)
-                os.kill(child, signal.SIGKILL)
-            code = place.finish(child)
-            if code == -signal.SIGKILL:
-                kills += 1
-                continue
-            expect(code == 0, place_said(place))
-            break
-        rounds += 1
-        expect_same(place.result(cache), expected)
-        for way in ("run", "run_pack"):
-            again = place.passes(cache, way) - place.passes("whole", way)
-            expect(again <= kills - before, f"{again} by {way} lost in {kills - before} kills")
-        lost += max(place.passes(cache) - due, 0)
-        left = [file for file in (folder / cache).rglob("*") if file.suffix == ".tmp"]
+    for name in ("llama", "gpt2"):
+        tiny.make(name, folder / name)
+    kills.write(folder)
+    place = Place(folder)
+
+    def start(name: str, file: Path) -> int:
+        return place.start(name, out=name, before=lambda: kills.note(file))
+
+    names, lost, due = kills.kill(start, folder, times=times, seed=seed)
+    expected = place.result("never")
+    for name in names:
+        expect_same(place.result(name), expected)
+        left = [file for file in (folder / name).rglob("*") if file.suffix == ".tmp"]
         expect(not left, f"left behind: {left}")
-        shards = list((folder / cache).rglob("*/shards/*"))
+        shards = list((folder / name).rglob("*/shards/*"))
         expect(not shards, f"left behind: {shards}")
+    total = sum(lost, Counter())
+    said = ", ".join(f"{count} {sort}" for sort, count in sorted(total.items())) or "none"
     return (
-        f"{kills} kills in {rounds} runs of {due} batches: every result equal bit by bit to one "
-        f"that was not killed; {lost} batches were run again, at most one for each kill, and what "
-        "it begins with"
+        f"{len(lost)} kills in {len(names)} runs of {due} passes: every result equal bit by bit to "
+        f"one that was not killed, and made of the same passes; made again were {said}, by each "
+        "kill at most the one in flight and the clean pass that it had begun with"
     )
 
 

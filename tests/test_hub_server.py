@@ -232,6 +232,29 @@ def test_a_download_that_was_cut_off_goes_on(hub: Hub, client: Client) -> None:
     assert client.result()["model"]["weights_sha256"] == weights
 
 
+def test_a_download_whose_process_was_killed_goes_on(hub: Hub, client: Client) -> None:
+    folder = MODELS["bundled:sequences"].path("main")
+    made = hub.add("models", "lab/killed", "", main=folder)
+    (client.folder / "spec.yaml").write_text(SPEC.replace("MODEL", "lab/killed"))
+    hub.faults["model.safetensors"] = "stall"
+    hub.stalled.clear()
+    with started(hub, client.folder) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(["run", "spec.yaml"]) + "\n")
+        process.stdin.flush()
+        assert hub.stalled.wait(60)
+        process.kill()
+    hub.faults.clear()
+    hub.log.clear()
+    assert client.run("run", "spec.yaml")[0] == 0
+    assert [line for line in hub.log if "/resolve/" in line and line.startswith("GET")] == [
+        f"GET /lab/killed/resolve/{made.commit('main')}/model.safetensors"
+    ]
+    same = client.result()["model"]["weights_sha256"]
+    assert client.run("run", spec=SPEC.replace("MODEL", "bundled:sequences"))[0] == 0
+    assert client.result()["model"]["weights_sha256"] == same
+
+
 @pytest.fixture(scope="module")
 def texts(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Give the commits of a dataset: an older one, and the newest."""

@@ -108,3 +108,23 @@ def test_a_model_that_solves_nothing_leaves_nothing_and_says_so(tmp_path: Path) 
 def test_a_plan_says_that_it_may_be_less() -> None:
     text = describe_plan(make_plan(loads(SPEC)))
     assert "'keep_if' decides first what stays of words: the rest is at most this" in text
+
+
+def test_a_screened_set_can_be_patched_from_its_corruption(tmp_path: Path) -> None:
+    """The corrupted texts with the answers of the clean ones are a set that no spec names."""
+    patching = """\
+  patched:
+    kind: patching
+    clean: words
+    corrupt: scrambled
+    direction: denoising
+    units: {site: resid_post, positions: last}
+    metric: logit_diff
+"""
+    found = run_spec(tmp_path, SPEC + patching).analysis("patched")
+    kept = run_spec(tmp_path).groups["/stimuli/words"]["stimulus"].to_numpy().tolist()
+    assert found["stimulus"].to_numpy().tolist() == kept
+    # The last layer's stream is all that the logits are read from.
+    last = found.isel(layer=-1)
+    np.testing.assert_allclose(last["logit_diff"], last["logit_diff_from"], atol=1e-4)
+    assert (found["logit_diff_into"] != found["logit_diff_from"]).any()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kills
 import netCDF4
 import numpy as np
 import pytest
@@ -430,3 +431,69 @@ def test_ncdump_reads_results_and_records(place: Place) -> None:
 
 def test_tiny_models_are_what_is_tried(place: Place) -> None:
     assert set(tiny.CONFIGS) >= {place.name}
+
+
+SWEEP = """\
+patchclamp: 1
+name: sweep
+model: MODEL
+stimuli:
+  words:
+    kind: csv
+    path: slots.csv
+    text: "{a} w1 {b} {text}"
+    groups: none
+    answer: {correct: " w40", foil: " w41"}
+    take: {n: 4}
+interventions:
+  zero: {kind: ablate, value: zero}
+analyses:
+  heads: {kind: ablation, with: zero, units: {site: z}, metric: logit_diff}
+run: {device: cpu, threads: 1, batch: {tokens: 34}}
+"""
+
+
+def test_what_is_left_of_a_batch_runs_in_the_passes_that_it_would_have_run_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a run ends, the next one makes the passes that are left, and no other."""
+    tiny.make("llama", tmp_path / "model")
+    kills.write(tmp_path)
+    spec = tmp_path / "t.yaml"
+    spec.write_text(SWEEP.replace("MODEL", str(tmp_path / "model")))
+    monkeypatch.setattr(passes.Passes, "_run", passes.Passes._run)  # put back at the end
+    answering, write = sys.modules["patchclamp.engine.answering"], write_shard
+
+    def made(cache: str, ends_at: int | None = None) -> tuple[Any, list[str]]:
+        file, left = tmp_path / f"{cache}.{ends_at}", [ends_at]
+
+        def writes(*given: Any) -> Any:
+            if left[0] is not None:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+            return write(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(passes.Passes, "_run", passes.Passes._run)
+            kills.note(file)
+            patch.setattr(answering, "write_shard", writes)
+            result = None
+            try:
+                result = run(spec, out=tmp_path / cache, cache=tmp_path / cache)
+            except KeyboardInterrupt:
+                assert ends_at is not None
+        return result, kills.notes(file)
+
+    whole, due = made("whole")
+    count = sum(one.startswith(kills.CHANGED) for one in due)
+    assert count > 12, due
+    assert any(one.startswith(kills.BEGUN) for one in due)
+    for ends_at in (count // 2 - 1, count - 1):
+        _, first = made(f"cut{ends_at}", ends_at)
+        result, then = made(f"cut{ends_at}")
+        first, then = (kills.told_apart(some, due) for some in (first, then))
+        assert {*first, *then} == set(kills.told_apart(due, due))
+        assert kills.lost(first, then)[kills.CHANGED] == 1
+        assert kills.in_flight(kills.lost(first, then))
+        xr.testing.assert_identical(result.analysis("heads"), whole.analysis("heads"))
