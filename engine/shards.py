@@ -161,15 +161,15 @@ class Shard:
             at = int(places[begin])
             room = values[at : at + end - begin] if whole else values[at, : inner[0]]
             if room.nbytes:
-                self._read_into(memoryview(room).cast("B"), name, int(entries[begin]))
+                self._read_into(room.data.cast("B"), name, int(entries[begin]))
         if not whole:
             values[places, inner[0] :] = none
 
     def _read_into(self, room: memoryview, name: str, entry: int) -> None:
         """Fill a room of bytes with what stands of a tensor from an entry of its first dim on."""
-        begin, end = self.places[name]["data_offsets"]
-        size = (end - begin) // self.shape(name)[0]
-        self.stream.seek(self.start + begin + entry * size)
+        place = self.places[name]
+        begin, end = place["data_offsets"]
+        self.stream.seek(self.start + begin + entry * ((end - begin) // place["shape"][0]))
         if self.stream.readinto(room) != len(room):
             raise StoreError(f"the shard {self.stream.name!r} was cut short while it was read")
 
