@@ -75,7 +75,7 @@ class ModelSource:
             content = (self.folder / "config.json").read_bytes()
             return "random:" + hashlib.sha256(f"{self.seed}/".encode() + content).hexdigest()
         files = weight_files(self.folder)
-        digests = [(file.name, file_digest(file, memory)) for file in files]
+        digests = [(file.name, file_digest(file, memory, linked=False)) for file in files]
         return digests[0][1] if len(digests) == 1 else digest_of(digests)
 
     @cached_property

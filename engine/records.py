@@ -231,14 +231,18 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def file_digest(path: Path, root: Path) -> str:
+def file_digest(path: Path, root: Path, *, linked: bool = True) -> str:
     """Return the sha256 of a file, remembered for as long as the file does not change.
 
     Hashing a large model's weights takes a second for each 1.6 GB; size, time of change and
-    inode tell whether the file is the one that was hashed.
+    inode tell whether the file is the one that was hashed. Archives and copies set that time as
+    they like, and not the one of the inode's own change; a new hard link sets it too, so that it
+    says nothing of files that are `linked`.
     """
     state = path.stat()
     known = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
+    if not linked:
+        known += f"|{state.st_ctime_ns}"
     memory = root / "digests" / hashlib.sha256(known.encode()).hexdigest()[:32]
     try:
         digest, check = memory.read_text().split()

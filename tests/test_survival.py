@@ -141,6 +141,17 @@ def test_a_digest_is_believed_only_if_it_is_intact(tmp_path: Path) -> None:
     assert file_digest(file, tmp_path) == right
 
 
+def test_weights_that_were_replaced_are_seen_whatever_their_time(tmp_path: Path) -> None:
+    """As an archive does it that gives all files one time: same name, size, time and inode."""
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"weights")
+    before, state = file_digest(file, tmp_path, linked=False), file.stat()
+    with file.open("r+b") as stream:
+        stream.write(b"heights")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file_digest(file, tmp_path, linked=False) != before
+
+
 @pytest.mark.parametrize("sort", ["captures", "answers"])
 def test_damage_that_a_file_does_not_show_is_named(place: Place, copy: Path, sort: str) -> None:
     """A bit that the disk has lost changes neither size nor time; checksums tell, in our words."""
