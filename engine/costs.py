@@ -1,8 +1,9 @@
 """Costs: bytes and passes of a plan, told before any weight is loaded, and held against a budget.
 
 Sizes of captures are exact, from shapes alone. Disk adds what lies beside one another for a while:
-the shards of everything that is measured, and the file that the largest of them becomes. Memory is
-an estimate: weights, what one batch holds, and what an analysis may hold.
+the shards of everything that is measured, the file that the largest of them becomes, and the copies
+of small ones in the result; what analyses say, and the words of stimuli, come on top. Memory is an
+estimate: weights, what one batch holds, and what an analysis may hold.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 
 from patchclamp.analyses.context import MEMORY
 from patchclamp.engine.attributing import score_record
+from patchclamp.engine.beside import LARGE
 from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.model import ModelSource, weight_files
 from patchclamp.engine.plan import Plan
@@ -122,7 +124,14 @@ def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
 
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:
-    """Return the most bytes that a run adds to the disk: shards, and the largest file of them.
+    """Return the bytes that a run adds to the disk: its records, and what the result copies."""
+    asked = (capture for capture in plan.captures if not capture.internal)
+    copied = (size for capture in asked if (size := file_bytes(plan, capture)) < LARGE)
+    return recorded_bytes(plan, cache) + sum(copied)
+
+
+def recorded_bytes(plan: Plan, cache: Cache) -> int:
+    """Return the most bytes that records take: shards, and the largest file that they become.
 
     What is recorded of the untrained twin comes before, and stays.
     """
@@ -135,7 +144,7 @@ def disk_bytes(plan: Plan, cache: Cache) -> int:
         for reading in plan.score_readings()
         if cache.find(score_record(plan, reading)) is None
     )
-    return whole + (0 if twin is None else disk_bytes(twin, cache))
+    return whole + (0 if twin is None else recorded_bytes(twin, cache))
 
 
 def due_captures(plan: Plan, cache: Cache) -> list[CapturePlan]:
@@ -162,7 +171,7 @@ def check_space(plan: Plan, cache: Cache) -> None:
         for capture in plan.captures
         for file in (cache.folder(plan.record(capture)) / "shards").glob("*")
     )
-    need, free = disk_bytes(plan, cache) - there, shutil.disk_usage(cache.root).free
+    need, free = recorded_bytes(plan, cache) - there, shutil.disk_usage(cache.root).free
     if need > free:
         largest = _largest(plan, due_captures(plan, cache))
         raise StoreError(

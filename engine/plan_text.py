@@ -13,6 +13,7 @@ from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.costs import (
     WORTH,
     cheaper,
+    check_budget,
     disk_bytes,
     memory_bytes,
     parameters,
@@ -43,6 +44,7 @@ def plan_command(arguments: Namespace) -> int:
             plan = as_screened(make_plan(loaded.at(cell), cache), cache)
             check_remote(plan)
             sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
+            check_budget(plan, cache)
             if arguments.time:
                 sys.stdout.write(f"  {time_in_words(plan, cache)}\n")
             for of_set in plan.given.values():
@@ -168,7 +170,7 @@ def _costs(plan: Plan, cache: Cache) -> Iterator[str]:
         passes = passes_due(plan.twin, cache)
         more = _count(passes, "forward pass", "forward passes")
         yield f"  {more} more of the untrained twin, for captures {of}"
-    yield f"  memory about {said(memory_bytes(plan))}, disk at most {said(disk_bytes(plan, cache))}"
+    yield f"  memory about {said(memory_bytes(plan))}, disk about {said(disk_bytes(plan, cache))}"
 
 
 def time_in_words(plan: Plan, cache: Cache) -> str:

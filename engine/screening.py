@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from patchclamp.engine.answering import Answers, clean_asking
 from patchclamp.engine.captures import CapturePlan, content_of
-from patchclamp.engine.costs import disk_bytes
+from patchclamp.engine.costs import disk_bytes, recorded_bytes
 from patchclamp.engine.measure import Measured, measure_clean, read_answers
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.problems import Problems
@@ -84,8 +84,9 @@ def _with_captures(whole: Plan, cache: Cache, work: Work) -> Work:
     assert isinstance(entry, Rows)
     assert entry.keep_if is not None
     budget = whole.loaded.spec.run.budget.disk
-    room = shutil.disk_usage(cache.root).free
-    if not captures or disk_bytes(whole, cache) > min(room, budget or room):
+    if not captures or recorded_bytes(whole, cache) > shutil.disk_usage(cache.root).free:
+        return work
+    if budget is not None and disk_bytes(whole, cache) > budget:
         return work
 
     return replace(work, captures=captures, holds=partial(_holds, entry.keep_if))

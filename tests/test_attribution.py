@@ -353,4 +353,4 @@ def test_a_plan_says_what_is_scored_and_at_how_many_points(tmp_path: Path) -> No
     # Both runs and each point stand beside one another in a pass, which is one backward pass.
     assert backward_passes(plan) == len(plan.score_readings())
     assert f"{backward_passes(plan)} backward passes" in said
-    assert "disk at most 0 bytes" not in said
+    assert "disk about 0 bytes" not in said

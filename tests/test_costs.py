@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,16 @@ import pytest
 from transformers import AutoTokenizer, LlamaConfig
 
 import tiny
-from patchclamp.engine.costs import capture_bytes, cheaper, memory_bytes, parameters, said
+from patchclamp.engine.costs import (
+    capture_bytes,
+    cheaper,
+    disk_bytes,
+    memory_bytes,
+    parameters,
+    said,
+)
 from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.plan_text import plan_command
 from patchclamp.engine.records import Cache
 from patchclamp.engine.run import run
 from patchclamp.registry.errors import SpecError
@@ -98,6 +107,25 @@ def test_beyond_the_budget_nothing_is_loaded_and_the_cheaper_way_is_named(
     assert "the largest capture is 'resid' (9.12 MB)" in message
     assert "it could be 'positions: last', 276 kB or 'reduce: norm', 95 kB" in message
     assert not (tmp_path / "runs").exists()
+    with pytest.raises(SpecError, match=f"of {key} and may have"):
+        plan_command(Namespace(spec=["quickstart"], set=overrides, why=False, time=False))
+
+
+def test_disk_is_that_of_records_and_of_what_the_result_copies(tmp_path: Path) -> None:
+    """Two captures of one content are one record, and two copies."""
+    text = "patchclamp: 1\nname: disk\nmodel: bundled:sequences\nstimuli:\n  w: {kind: builtin, "
+    text += (
+        "set: sequences, text: '{prompt}'}\ncaptures:\n  a: {site: resid_post, positions: all}\n"
+    )
+    text += "  b: {site: resid_post, positions: all}\n  c: {site: mlp_act, positions: all}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    cache = Cache(tmp_path / "cache")
+    told = disk_bytes(make_plan(load(tmp_path / "s.yaml"), cache), cache)
+    run(tmp_path / "s.yaml", out=tmp_path / "runs", cache=cache.root)
+    files = (*(tmp_path / "cache").rglob("*"), *(tmp_path / "runs").rglob("*"))
+    there = sum(file.stat().st_size for file in files if file.is_file())
+    assert there < told < 2 * there
+    assert disk_bytes(make_plan(load(tmp_path / "s.yaml"), cache), cache) < there / 1.5
 
 
 def test_a_budget_that_suffices_changes_nothing(tmp_path: Path) -> None:

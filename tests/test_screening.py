@@ -228,7 +228,7 @@ def load_text(folder: Path, text: str) -> Any:
 def test_where_the_disk_has_no_room_for_all_it_is_measured_of_what_stays(
     tmp_path: Path, oracle: tuple[Result, int]
 ) -> None:
-    text = SPEC.replace("tokens: 256}", "tokens: 256}, budget: {disk: 6MiB}")
+    text = SPEC.replace("tokens: 256}", "tokens: 256}, budget: {disk: 10MiB}")
     found, passes = run_in(tmp_path, text)
     assert passes == oracle[1]
     assert_same(found, oracle[0])
