@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,14 @@ def _here(
         yield from run(sweep.packs, clean_of(sweeping, batch))
         return
     for ran, found in passes.run(name, batch, lambda b: clean_inputs(sweeping, sweep, b)):
-        own = set(ran.rows)
-        some = sweep.only(lambda _, row, own=own: row in own)
+        some = sweep.only(partial(_is_among, frozenset(ran.rows)))
         yield from run(some.packs, clean_of(sweeping, ran, found))
+
+
+def _is_among(rows: frozenset[int], number: int, row: int) -> bool:
+    """Return whether a stimulus, under whatever condition, is one of some."""
+    del number
+    return row in rows
 
 
 def _in_sessions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from patchclamp.engine.captures import CapturePlan
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.store import open_data
+from patchclamp.registry.errors import AnalysisError
 
 
 def stimulus_coords(of_set: SetPlan) -> dict[str, tuple[str, np.ndarray]]:
@@ -175,3 +176,18 @@ def _head_coords(capture: CapturePlan, sizes: dict[Any, int]) -> dict[str, Any]:
         dim: np.asarray([f"L{layer}H{head}" for layer, head in pairs]),
         "layer": (dim, np.asarray([layer for layer, _ in pairs], dtype=np.int32)),
     }
+
+
+def check_labels(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) -> None:
+    """Refuse a result in which a number has taken the place of a label."""
+    for part in data.values():
+        for label, given in part.coords.items():
+            kept = result.variables.get(label)
+            if label == "stimulus" or given.dims != ("stimulus",) or kept is None:
+                continue
+            overwritten = kept.dims != given.dims or kept.dtype.kind != given.dtype.kind
+            if "stimulus" in result.dims and (overwritten or label in result.data_vars):
+                raise AnalysisError(
+                    f"analyses.{name}: the label {label!r} is also the name of a number that this "
+                    "analysis gives; rename the column"
+                )

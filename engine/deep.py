@@ -20,7 +20,9 @@ from patchclamp.engine.deep_labels import check_classes, sets_of
 from patchclamp.engine.deep_model import check_parts, entries_of
 from patchclamp.engine.deep_positions import check_positions, interventions_of
 from patchclamp.engine.encoding import check_tokenizer
+from patchclamp.engine.marks import marks_of
 from patchclamp.engine.model import ModelSource, find_model
+from patchclamp.engine.notices import of_cell
 from patchclamp.engine.partners import check_mean, check_partners
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
@@ -30,7 +32,7 @@ from patchclamp.engine.token_table import token_table
 from patchclamp.engine.tokens import tokenise
 from patchclamp.specs.analyses_circuits import Given
 from patchclamp.specs.analyses_descriptive import Sae
-from patchclamp.specs.cells import Cell, name_of, tells_its_cell
+from patchclamp.specs.cells import Cell
 from patchclamp.specs.diagnostics import Diagnostic, in_order
 from patchclamp.specs.interventions import Mean
 from patchclamp.specs.load import Loaded
@@ -43,6 +45,8 @@ class Deep:
 
     diagnostics: tuple[Diagnostic, ...]
     tables: tuple[str, ...]
+    allowed: tuple[Diagnostic, ...] = ()
+    """What would be told if the spec did not allow it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Material:
     tables: dict[str, StimulusTable]
     sets: dict[str, SetPlan]
     found: tuple[Diagnostic, ...]
+    allowed: tuple[Diagnostic, ...]
     cell: Cell
     """The first cell that has it."""
 
@@ -97,9 +102,9 @@ class Reader:
         for name, table in tables.items():
             tokens = tokenise(table, model, problems) if model is not None else None
             if tokens is not None and model is not None:
-                sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
+                sets[name] = locate(table, tokens, marks_of(model), problems)
         check_partners(sets, problems)
-        return Material(model, tables, sets, tuple(problems.found), cell)
+        return Material(model, tables, sets, tuple(problems.found), tuple(problems.allowed), cell)
 
 
 def _key(*parts: Any) -> str:
@@ -118,28 +123,26 @@ def check_deep(loaded: Loaded) -> Deep:
     """
     reader = Reader(loaded)
     found: dict[Diagnostic, list[Cell]] = {}
+    allowed: dict[Diagnostic, None] = {}
     for cell in loaded.cells:
         material = reader.material(cell)
-        problems = Problems(loaded.at(cell), list(material.found))
+        problems = Problems(loaded.at(cell), list(material.found), list(material.allowed))
         if material.model is not None:
             check_parts(material.model, problems)
         check_classes(material.tables, problems)
         check_positions(material.sets, problems)
         _check_means(material, problems)
         _check_files(problems)
-        for diagnostic in dict.fromkeys(problems.found):
+        allowed.update(dict.fromkeys(problems.allowed))
+        told = problems.warnings if material.model is not None and not problems.errors else ()
+        for diagnostic in dict.fromkeys((*problems.found, *told)):
             found.setdefault(diagnostic, []).append(cell)
-    told = [_in_words(diagnostic, cells, loaded) for diagnostic, cells in found.items()]
+    named = [
+        of_cell(diagnostic, cells[0].label if len(cells) < len(loaded.cells) else None)
+        for diagnostic, cells in found.items()
+    ]
     tables = tuple(_tables(reader, loaded))
-    return Deep(in_order(told, loaded.document.texts), tables)
-
-
-def _in_words(diagnostic: Diagnostic, cells: list[Cell], loaded: Loaded) -> Diagnostic:
-    """Return a problem that names the first of the cells that have it, where not all do."""
-    if len(cells) == len(loaded.cells) or tells_its_cell(diagnostic):
-        return diagnostic
-    name = name_of(cells[0].label)
-    return diagnostic._replace(message=f"{diagnostic.message} (in the cell {name})")
+    return Deep(in_order(named, loaded.document.texts), tables, tuple(allowed))
 
 
 def _tables(reader: Reader, loaded: Loaded) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from patchclamp.engine.deep_labels import sets_of
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.sets import SetPlan
-from patchclamp.engine.spans import PositionError, Stimulus, lay, resolve
+from patchclamp.engine.spans import PositionError, Stimulus, lay, meant
 from patchclamp.registry.errors import nearest
 from patchclamp.specs.analyses_causal import Units
 from patchclamp.specs.analyses_descriptive import Attention
@@ -79,10 +79,15 @@ def _place(path: Path, i: int, problems: Problems) -> Path:
 def _check_anchor(
     anchor: str | int, path: Path, of: tuple[str, Mapping[str, SetPlan]], problems: Problems
 ) -> None:
-    if anchor in FIXED or not (isinstance(anchor, int) or _known(anchor, path, of[0], problems)):
+    if not (anchor in FIXED or isinstance(anchor, int) or _known(anchor, path, of[0], problems)):
         return
-    if isinstance(anchor, int):
-        _first_failing(lambda stimulus: resolve(anchor, stimulus), path, of, problems)
+    name, sets = of
+    if name not in sets or not (isinstance(anchor, int) or sets[name].odd):
+        return
+    # A corrupt set's spans stand where its partner's do; they are looked for there.
+    spans = sets[name].table.spans
+    if isinstance(anchor, int) or anchor in FIXED or anchor.partition(".")[0] in spans:
+        _first_failing(lambda stimulus: meant(anchor, stimulus), path, of, problems)
 
 
 def _known(anchor: str, path: Path, name: str, problems: Problems) -> bool:

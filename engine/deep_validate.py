@@ -35,6 +35,7 @@ def _look(one: Checked, args: Namespace) -> tuple[Checked, str]:
     if args.deep:
         deep = check_deep(loaded)
         found += deep.diagnostics
+        one = one._replace(allowed=one.allowed + len(deep.allowed))
         tables = "".join(f"{text}\n" for text in deep.tables)
         if tables:
             tables = f"{one.source}\n\n{tables}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,26 @@ class Filler:
                 message = f"{other!r} and {value!r} differ by spaces only, and would be two"
                 self.problems.add((*self.here, *path), "P428", message)
                 return
+
+    def alike(self, path: Path, column: str | None, rows: Sequence[Row]) -> None:
+        """P402, P428: a column is there, if one is named, and none of its values are one class or
+        two by how they are written."""
+        if column is None or not self.known(path, (column,), rows[0]):
+            return
+        texts: dict[str, Any] = {}
+        numbers: dict[Any, Any] = {}
+        for value in (row[column] for row in rows):
+            other = texts.setdefault(as_text(value), value)
+            why = "one is text, and they would be one"
+            if isinstance(other, str) == isinstance(value, str):
+                other = numbers.setdefault(value, value) if type(value) in (int, float) else value
+                why = "they are one number, and would be two"
+                if as_text(other) == as_text(value):
+                    continue
+            first, second = (repr(v) if isinstance(v, str) else as_text(v) for v in (other, value))
+            message = f"the {column} is {first} and {second}: {why}; write them alike"
+            self.problems.add((*self.here, *path), "P428", message)
+            return
 
     def no_value(self, path: Path, number: int, error: Exception) -> None:
         """P416: a row for which a template or condition has no value."""

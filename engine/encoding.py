@@ -87,15 +87,6 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
     return Encoded(tuple(texts), ids, places if tokenizer.is_fast else None, before)
 
 
-def lacks_token(model: ModelSource, ids: Sequence[int], text: str) -> bool:
-    """Return whether a tokenizer has no token for some part of a text, and says so by one."""
-    tokenizer = model.tokenizer
-    # Where it is the mark of an end, too, it may stand for that.
-    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    unknown = tokenizer.unk_token_id
-    return unknown in ids and unknown not in marks and tokenizer.unk_token not in text
-
-
 def beyond(model: ModelSource, ids: Sequence[int]) -> str:
     """Say that a text holds a token that the model has not: the tokenizer is of another one."""
     (piece,) = model.tokenizer.convert_ids_to_tokens([max(ids)])
@@ -103,22 +94,6 @@ def beyond(model: ModelSource, ids: Sequence[int]) -> str:
         f"holds {piece!r}, token {max(ids)} of the tokenizer, and the model has "
         f"{model.config.vocab_size:,}: they do not belong together"
     )
-
-
-def tell_unknown(
-    model: ModelSource,
-    ids: Sequence[tuple[int, ...]],
-    of: tuple[str, Sequence[str], Sequence[str]],
-    problems: Problems,
-) -> None:
-    """P407, a warning: texts of a set, given with their ids, that a tokenizer has no token for."""
-    name, names, texts = of
-    read = zip(names, ids, texts, strict=True)
-    lacking = [id_ for id_, tokens, text in read if lacks_token(model, tokens, text)]
-    if lacking:
-        what = f"{len(lacking)} of {len(ids)} texts, {lacking[0]!r} first, hold what the tokenizer"
-        message = f"{what} does not know: the model reads {model.tokenizer.unk_token!r} there"
-        problems.add(("stimuli", name, "text"), "P407", message, severity="warning")
 
 
 _SIGN = "0x5ce2f1a7"

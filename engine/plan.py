@@ -27,6 +27,7 @@ from patchclamp.engine.deep_model import check_parts
 from patchclamp.engine.deep_positions import check_positions
 from patchclamp.engine.encoding import check_tokenizer
 from patchclamp.engine.implemented import check_implemented
+from patchclamp.engine.marks import marks_of
 from patchclamp.engine.model import ModelSource, find_model, served
 from patchclamp.engine.partners import check_partners
 from patchclamp.engine.problems import Problems
@@ -40,6 +41,7 @@ from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import BACKENDS, METRICS
 from patchclamp.registry.errors import ModelError
+from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.load import Loaded
 
 VOCABULARY = "vocabulary"
@@ -59,6 +61,10 @@ class Plan:
     sets: Mapping[str, SetPlan]
     captures: tuple[CapturePlan, ...]
     readings: Mapping[str, Readings]
+    warnings: tuple[Diagnostic, ...] = ()
+    """What stimuli and tokenizer give to think about, beside the lints of the spec."""
+    allowed: tuple[Diagnostic, ...] = ()
+    """The same, where the spec allows it."""
 
     @property
     def remote(self) -> bool:
@@ -212,7 +218,7 @@ def make_plan(
     for name, table in tables.items():
         tokens = tokenise(table, model, problems)
         if tokens is not None:
-            sets[name] = locate(table, tokens, model.tokenizer.bos_token_id, problems)
+            sets[name] = locate(table, tokens, marks_of(model), problems)
     check_parts(model, problems)
     check_classes(tables, problems)
     check_positions(sets, problems)
@@ -242,4 +248,5 @@ def make_plan(
     found = [capture for capture in captures if capture is not None]
     weights = served(model) if remote else model.weights_digest((cache or open_cache()).root)
     internal = lacking(loaded, sets, dict.fromkeys(changes))
-    return Plan(loaded, model, weights, sets, (*found, *internal), readings)
+    told = problems.warnings, tuple(problems.allowed)
+    return Plan(loaded, model, weights, sets, (*found, *internal), readings, *told)

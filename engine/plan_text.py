@@ -20,6 +20,7 @@ from patchclamp.engine.costs import (
 )
 from patchclamp.engine.efforts import all_passes, backward_passes, changed_effort
 from patchclamp.engine.measure import passes_due
+from patchclamp.engine.notices import warnings_of
 from patchclamp.engine.plan import Plan, make_plan, of_kind
 from patchclamp.engine.recording import Work, prepare, taken_along, to_screen
 from patchclamp.engine.records import Cache, open_cache
@@ -28,6 +29,7 @@ from patchclamp.engine.rig import rig_of
 from patchclamp.engine.screening import as_screened
 from patchclamp.engine.sizes import capture_bytes, score_bytes, sizes
 from patchclamp.engine.token_table import token_table
+from patchclamp.specs.diagnostics import one_line
 from patchclamp.specs.load import load
 from patchclamp.specs.quantities import said
 
@@ -44,6 +46,8 @@ def plan_command(arguments: Namespace) -> int:
             plan = as_screened(make_plan(loaded.at(cell), cache), cache)
             check_remote(plan)
             sys.stdout.write(describe_plan(plan, cache, why=arguments.why) + "\n")
+            for warning in warnings_of(plan.loaded, [plan]):
+                sys.stdout.write(f"  {one_line(warning)}\n")
             check_budget(plan, cache)
             if arguments.time:
                 sys.stdout.write(f"  {time_in_words(plan, cache)}\n")

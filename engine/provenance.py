@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from patchclamp.engine.notices import as_records
 from patchclamp.engine.plan import Plan
 from patchclamp.registry.plugins import added
 from patchclamp.specs.digest import digest, resolved
@@ -58,6 +59,7 @@ def sweep_attributes(
     identity: str,
     cells: Sequence[Mapping[str, Any]],
     guards: Sequence[Mapping[str, Any]],
+    warnings: Sequence[Mapping[str, str]],
 ) -> dict[str, str]:
     """Return the attributes of a result of several cells, each with its own provenance."""
     spec = loaded.spec
@@ -68,6 +70,7 @@ def sweep_attributes(
         "digest": identity,
         "cells": list(cells),
         "guards": list(guards),
+        "warnings": list(warnings),
         "versions": versions(),
         "git": git_state(loaded.folder),
     }
@@ -107,6 +110,7 @@ def provenance(plan: Plan, made: Mapping[str, Any]) -> dict[str, object]:
         },
         "stimuli_sha256": {name: of_set.table.digest for name, of_set in plan.given.items()},
         **made,
+        "warnings": as_records(plan.loaded, [plan]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_state(plan.loaded.folder),

@@ -28,6 +28,10 @@ class Ragged(Sequence[tuple[int, ...]]):
         self._values.extend(row)
         self._ends.append(len(self._values))
 
+    def holds(self, value: int) -> bool:
+        """Return whether a number stands in some row."""
+        return value in self._values
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ragged):
             return NotImplemented

@@ -16,7 +16,7 @@ from patchclamp.analyses.readings import Readings, answered_by
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.beside import put_beside
 from patchclamp.engine.costs import analysis_memory, check_budget
-from patchclamp.engine.datasets import capture_dataset, stimuli_dataset
+from patchclamp.engine.datasets import capture_dataset, check_labels, stimuli_dataset
 from patchclamp.engine.measure import (
     Measured,
     damage_named,
@@ -28,6 +28,7 @@ from patchclamp.engine.measure import (
     passes_due,
 )
 from patchclamp.engine.measure_texts import measure_written
+from patchclamp.engine.notices import as_records, warnings_of
 from patchclamp.engine.plan import Plan, conditions_of, make_plan
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.provenance import root_attributes, sweep_attributes
@@ -43,6 +44,7 @@ from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import AnalysisError, DetachedError, PatchclampError, UsageError
 from patchclamp.registry.table import load as load_reference
 from patchclamp.specs.cells import Cell, name_of
+from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.digest import digest, resolved
 from patchclamp.specs.load import Loaded, load
 from patchclamp.specs.references import analyses_in_order
@@ -59,6 +61,8 @@ class Result:
     guards: tuple[Mapping[str, Any], ...]
     failed: tuple[Failure, ...] = ()
     """Cells of a matrix that failed while the others ran on."""
+    warnings: tuple[Diagnostic, ...] = ()
+    """What spec, stimuli and tokenizer give to think about."""
 
     @property
     def analyses(self) -> Mapping[str, xr.Dataset]:
@@ -203,24 +207,9 @@ def _analyse(rig: Rig, measured: Measured) -> dict[str, xr.Dataset]:
                 result = _converse(rig, measured, result)
         except AnalysisError as error:
             raise AnalysisError(f"analyses.{name}: {error}") from error
-        _check_names(name, data, result)
+        check_labels(name, data, result)
         results[name] = result.assign_attrs(kind=entry.kind)
     return {name: results[name] for name in spec.analyses}
-
-
-def _check_names(name: str, data: Mapping[str, xr.Dataset], result: xr.Dataset) -> None:
-    """Refuse a result in which a number has taken the place of a label."""
-    for part in data.values():
-        for label, given in part.coords.items():
-            kept = result.variables.get(label)
-            if label == "stimulus" or given.dims != ("stimulus",) or kept is None:
-                continue
-            overwritten = kept.dims != given.dims or kept.dtype.kind != given.dtype.kind
-            if "stimulus" in result.dims and (overwritten or label in result.data_vars):
-                raise AnalysisError(
-                    f"analyses.{name}: the label {label!r} is also the name of a number that this "
-                    "analysis gives; rename the column"
-                )
 
 
 def _converse(
@@ -253,7 +242,8 @@ def _write_one(outcome: Outcome, folder: Path) -> Result:
     path = folder / "result.nc"
     groups = put_beside(outcome.groups, outcome.files, result=path, folder="captures")
     write_tree(groups, path, root_attributes(plan, outcome.made))
-    return Result(path, plan.loaded, outcome.groups, tuple(outcome.made["guards"]))
+    guards, warnings = tuple(outcome.made["guards"]), warnings_of(plan.loaded, [plan])
+    return Result(path, plan.loaded, outcome.groups, guards, warnings=warnings)
 
 
 def _write_cells(
@@ -279,14 +269,16 @@ def _write_cells(
         done.append((cell, kept))
     groups = together(loaded, done)
     whole = digest_of([cell.digest for cell in loaded.cells])
-    attributes = sweep_attributes(loaded, whole, told, guards)
+    plans = [outcome.plan for _, outcome in outcomes if isinstance(outcome, Outcome)]
+    attributes = sweep_attributes(loaded, whole, told, guards, as_records(loaded, plans))
     write_tree(groups, folder / "result.nc", attributes, axes=loaded.dims.values())
     failed = tuple(
         Failure(name_of(cell.label), str(outcome))
         for cell, outcome in outcomes
         if isinstance(outcome, PatchclampError)
     )
-    return Result(folder / "result.nc", loaded, groups, tuple(guards), failed)
+    path, warnings = folder / "result.nc", warnings_of(loaded, plans)
+    return Result(path, loaded, groups, tuple(guards), failed, warnings)
 
 
 @contextmanager

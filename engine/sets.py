@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import overload
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from patchclamp.engine.batches import Batch, pack
 from patchclamp.engine.encoding import Encoded
+from patchclamp.engine.marks import UNKNOWN, Marks
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.spans import SpanError, Stimulus, tokens_of
 from patchclamp.engine.stimuli import StimulusTable
@@ -26,7 +27,7 @@ class Stimuli(Sequence[Stimulus]):
 
     encoded: Encoded
     spans: Sequence[dict[str, range]]
-    bos: int | None
+    marks: Marks
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -38,8 +39,11 @@ class Stimuli(Sequence[Stimulus]):
     def __getitem__(self, at: int | slice) -> Stimulus | tuple[Stimulus, ...]:
         if isinstance(at, slice):
             return tuple(self[row] for row in range(*at.indices(len(self))))
-        lead = int(self.bos is not None and self.encoded.ids[at][:1] == (self.bos,))
-        return Stimulus(self.encoded.texts[at], self.encoded.offsets(at), lead, self.spans[at])
+        text, ids, marks = self.encoded.texts[at], self.encoded.ids[at], self.marks
+        lead = int(ids[:1] == (marks.bos,))
+        end = marks.end_text if ids[-1:] == (marks.end,) else ""
+        unknown = marks.lacking(ids, text)
+        return Stimulus(text, self.encoded.offsets(at), lead, self.spans[at], end, unknown)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,14 @@ class SetPlan:
     table: StimulusTable
     tokens: TokenTable
     stimuli: Sequence[Stimulus] | None
+
+    @cached_property
+    def odd(self) -> bool:
+        """Whether a text may hold a token, other than a BOS, that is no part of it."""
+        if not isinstance(self.stimuli, Stimuli):
+            return False
+        marks, ids = self.stimuli.marks, self.stimuli.encoded.ids
+        return marks.end is not None or (marks.unknown is not None and ids.holds(marks.unknown))
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -86,10 +98,13 @@ def _digest(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def locate(
-    table: StimulusTable, tokens: TokenTable, bos: int | None, problems: Problems
-) -> SetPlan:
-    """Return a set with its spans found in every stimulus; P418 for the first that lacks one."""
+def locate(table: StimulusTable, tokens: TokenTable, marks: Marks, problems: Problems) -> SetPlan:
+    """Return a set with its spans found in every stimulus; P418 for the first that lacks one.
+
+    What a tokenizer does not know is nothing odd where the spec says so.
+    """
+    if UNKNOWN in problems.loaded.spec.allow:
+        marks = replace(marks, unknown=None)
     encoded = tokens.encoded
     assert encoded is not None, "made by tokenise"
     entry = problems.loaded.spec.stimuli[table.name]
@@ -114,4 +129,4 @@ def locate(
                 path = ("stimuli", table.name, "spans", name)
                 problems.add(path, "P418", f"stimulus {id_!r}: {error}")
                 return SetPlan(table, tokens, None)
-    return SetPlan(table, tokens, Stimuli(encoded, found, bos))
+    return SetPlan(table, tokens, Stimuli(encoded, found, marks))

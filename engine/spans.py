@@ -20,12 +20,18 @@ class PositionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
-    """A text as the model reads it: its tokens' places, its BOS tokens, and its spans' tokens."""
+    """A text as the model reads it: its tokens' places, its BOS tokens, and its spans' tokens.
+
+    `end` is the mark that the tokenizer has put behind it, if it does, `unknown` are the tokens
+    that stand for what it does not know.
+    """
 
     text: str
     offsets: tuple[tuple[int, int], ...]
     lead: int
     spans: dict[str, range]
+    end: str = ""
+    unknown: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -126,15 +132,39 @@ def resolve(anchor: str | int, stimulus: Stimulus) -> range:
     return {"first": tokens[:1], "last": tokens[-1:]}.get(part, tokens)
 
 
+def meant(anchor: str | int, stimulus: Stimulus) -> range:
+    """Return the tokens that a position means; raises `PositionError` where it may mean others.
+
+    That is so of a mark which the tokenizer puts behind each text, and of what it does not know.
+
+    >>> meant(-1, Stimulus("a", ((0, 1), (1, 1)), 0, {}, end="[SEP]"))
+    range(1, 2)
+    """
+    tokens = resolve(anchor, stimulus)
+    if stimulus.end and anchor in ("last", "answer"):
+        raise PositionError(
+            f"ends with {stimulus.end!r}, which the tokenizer puts behind each text: say -1 if "
+            f"{anchor!r} is that mark, and -2 if it is the last token of the text itself"
+        )
+    odd = [token for token in tokens if token in stimulus.unknown]
+    if odd and anchor != "all":
+        raise PositionError(
+            f"holds at {anchor!r}, token {odd[0]}, what the tokenizer does not know; write it "
+            "otherwise, leave it out by 'where', or allow P612 if it is meant"
+        )
+    return tokens
+
+
 def lay(window: Window, stimulus: Stimulus, *, masked: bool = False) -> Sequence[int]:
     """Return the tokens of a window; with `masked`, -1 for each that the text lacks.
 
-    `left` begins with the first token, or after BOS where that is skipped; `centre` is the middle
-    token of what is then left, the earlier one of two; a span means its last token unless its name
-    ends in `.first`. Raises `PositionError` where the text has too few tokens.
+    `left` begins with the first token, or after BOS where that is skipped, as is then a mark that
+    the tokenizer puts behind each text; `centre` is the middle token of what is left, the earlier
+    one of two; a span means its last token unless its name ends in `.first`. Raises `PositionError`
+    where the text has too few tokens.
     """
     lead = stimulus.lead if window.skip == "bos" else 0
-    n = len(stimulus)
+    n = len(stimulus) - (window.skip == "bos" and bool(stimulus.end))
     if window.align == "left":
         first, stop = lead, lead + (window.size or 0)
     else:

@@ -201,11 +201,10 @@ def _render(
     slots = slots_of(entry)
     filler.known(("slots",), slots, rows[0])
     for i, label in enumerate(entry.labels):
-        filler.known(("labels", i), (label,), rows[0])
+        filler.alike(("labels", i), label, rows)
     grouped = entry.groups not in (None, NO_GROUPS)
     for key in ("id", *(("groups",) if grouped else ())):
-        column = getattr(entry, key)
-        filler.known((key,), () if column is None else (column,), rows[0])
+        filler.alike((key,), getattr(entry, key), rows)
     if len(problems) > before:
         return None
     column = entry.id or ("id" if "id" in rows[0] else None)

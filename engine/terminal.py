@@ -122,7 +122,7 @@ def show(result: Result, console: Console) -> None:
         console.print(table)
     for line in _screened(result):
         console.print(line, highlight=False, soft_wrap=True)
-    for warning in result.loaded.warnings:
+    for warning in result.warnings:
         console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
     unchecked = sum(guard.get("verdict") == "not checked" for guard in result.guards)
     guards = f"{len(result.guards) - unchecked} guards passed"

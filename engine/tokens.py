@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from patchclamp.engine.encoding import Encoded, beyond, encode, lacks_token, tell_unknown
+from patchclamp.engine.encoding import Encoded, beyond, encode
+from patchclamp.engine.marks import marks_of, tell_marks
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable
@@ -128,7 +129,7 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
         _check_collisions(table, spellings, (model, answer, problems))
     if len(problems) > before:
         return None
-    tell_unknown(model, encoded.ids, (table.name, table.ids, table.texts), problems)
+    tell_marks(model, encoded, (table.name, table.ids, table.texts), problems)
     if answer is None:
         return TokenTable(encoded.ids, encoded=encoded)
     key = [0] * len(table)
@@ -206,7 +207,7 @@ def _answer_tokens(
     answer = answer_of(table.name, problems)
     several = answer is not None and answer.tokens == "teacher_forced"
     joined = encode(model, table.texts, answers).ids
-    result = []
+    result, marks = [], marks_of(model)
     known: dict[tuple[int, ...], tuple[int, ...]] = {}  # one object, however many texts it follows
     for id_, before, after, text in zip(table.ids, ids, joined, answers, strict=True):
         tail = after[len(before) :]
@@ -220,7 +221,7 @@ def _answer_tokens(
             trouble = f"is {len(tail)} tokens after the text: {' '.join(map(repr, pieces))}"
         elif max(tail) >= model.config.vocab_size:
             trouble = beyond(model, tail)
-        elif lacks_token(model, tail, text):
+        elif marks.lacking(tail, text):
             trouble = f"holds what the tokenizer does not know: {model.tokenizer.unk_token!r}"
         elif len(before) <= model.context < len(after) - 1:
             trouble = (

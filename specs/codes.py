@@ -73,7 +73,7 @@ CODES: dict[str, str] = {
     "P425": "a plan over its budget",
     "P426": "revisions of a model that are the same",
     "P427": "activations that a server would send",
-    "P428": "labels that differ by spaces only",
+    "P428": "labels that are one or two by how they are written",
     "P501": "a base that cannot be read",
     "P502": "specs that extend each other in a circle",
     "P503": "too many specs that extend each other in a row",
@@ -98,6 +98,8 @@ CODES: dict[str, str] = {
     "P609": "a claim that a test of this size cannot meet",
     "P610": "a data set that is not pinned",
     "P611": "ranks of model RDMs that have ties",
+    "P612": "a text with what the tokenizer does not know",
+    "P613": "texts that the tokenizer ends with a mark",
 }
 """Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
 tokenizer or a model's config can tell, P5xx what a spec is composed of, and P6xx lints: warnings
@@ -115,3 +117,6 @@ LINTS: Table[Lint] = Table(
     "lint", [Lint(code, said) for code, said in CODES.items() if code > "P600"]
 )
 """The lints that a spec may allow."""
+
+DEEP = ("P612", "P613")
+"""Lints that only a tokenizer can tell, so that checking a spec alone cannot."""

@@ -210,10 +210,11 @@ DEEP = (
     ),
     Explanation(
         "P428",
-        what="Two values of a label, or of groups, differ only by spaces around them.",
-        why="""They would be two classes that look like one, and a test between classes would count
-        a slip of the keyboard.""",
-        fix="correct the source, or make a column without them.",
+        what="Two values of a label, or of groups, differ only by spaces around them, or a number "
+        "is written as text beside one that is not, or as 1 and as 1.0.",
+        why="""They would be two classes that look like one, or one that is two, and a test between
+        classes would count a slip of the keyboard.""",
+        fix="correct the source, or make a column in which they are alike.",
         wrong="""
             stimuli:
               words:

@@ -222,5 +222,40 @@ LINTS = (
                 length: {kind: continuous, column: category}}}
             """,
     ),
+    Explanation(
+        "P612",
+        what="A text holds something that the tokenizer has no token for.",
+        why="""The model reads one and the same token for whatever it is, so that what is measured
+        is of another text than the one written. At a position that a spec names, in an answer or a
+        span, it is an error.""",
+        fix="write the text otherwise, or leave it out by `where`; the token table of "
+        "`validate --deep` shows what is read.",
+        wrong="""
+            stimuli:      # the tokenizer knows no snowman
+              words: {kind: items, text: "{word}", items: [{word: "one \u2603"}]}
+            """,
+        right="""
+            stimuli:
+              words: {kind: items, text: "{word}", items: [{word: one snowman}]}
+            """,
+    ),
+    Explanation(
+        "P613",
+        what="The tokenizer puts a mark of its own behind each text, and the model is causal.",
+        why="""What is read behind a text, as the next token or an entropy, is then what follows
+        the mark, where a text may be over. `last` is refused, since it may mean either.""",
+        fix="write `bos: never` in `model.tokenizer`, which puts no marks at all, or take the "
+        "tokenizer that the model was trained with.",
+        wrong="""
+            model: {id: "./ends-with-eos"}
+            stimuli:
+              words: {kind: items, text: "{word}", items: [{word: one}]}
+            """,
+        right="""
+            model: {id: "./ends-with-eos", tokenizer: {bos: never}}
+            stimuli:
+              words: {kind: items, text: "{word}", items: [{word: one}]}
+            """,
+    ),
 )
 """P6xx, in order."""

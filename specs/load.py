@@ -18,6 +18,7 @@ from typing import Any
 
 from patchclamp.registry.errors import PluginError, SpecError, UnreadableSpecError
 from patchclamp.specs.cells import Cell, judge, warnings_of
+from patchclamp.specs.codes import DEEP
 from patchclamp.specs.compose import OVERRIDE, Composer
 from patchclamp.specs.diagnostics import Diagnostic, Problem, Texts, in_order, report
 from patchclamp.specs.diagnostics import Path as KeyPath
@@ -60,10 +61,8 @@ class Loaded:
         """Lints that the spec does not allow, and what it allows in vain."""
         shown = [lint for lint in self.lints if lint.code not in self.spec.allow]
         for code in self.spec.allow:
-            if all(lint.code != code for lint in self.lints):
-                message = f"{code} does not fire here, so nothing is allowed; take the line out"
-                problem = Problem(("allow", code), "P600", message, key=True)
-                shown.append(self.document.locate(problem)._replace(severity="warning"))
+            if code not in DEEP and all(lint.code != code for lint in self.lints):
+                shown.append(never_fires(self, code))
         return in_order(shown, self.document.texts)
 
     @property
@@ -96,6 +95,13 @@ class Loaded:
         A path that the file leaves out is placed at its nearest parent.
         """
         return self.document.locate(Problem(path, code, message, allowed, suggestion, key))
+
+
+def never_fires(loaded: Loaded, code: str) -> Diagnostic:
+    """P600: a lint that a spec allows in vain."""
+    message = f"{code} does not fire here, so nothing is allowed; take the line out"
+    found = loaded.diagnose(("allow", code), "P600", message, key=True)
+    return found._replace(severity="warning")
 
 
 def load(spec: str | Path, overrides: Sequence[str] = ()) -> Loaded:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from patchclamp.engine.capture_plans import plan_capture
+from patchclamp.engine.marks import Marks
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.specs.load import loads
@@ -108,6 +109,29 @@ def test_what_could_be_read_in_two_ways_or_not_be_kept_is_told(
     assert message in said
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("1", '"1"'), "the n is 1 and '1': one is text, and they would be one; write them alike"),
+        (("true", '"true"'), "the n is true and 'true': one is text, and they would be one"),
+        (("1", "1.0"), "the n is 1 and 1.0: they are one number, and would be two; write"),
+        (("1", "true"), ""),
+        (("1", "2", "1"), ""),
+        (("1.0", "1.00", "1e0"), ""),
+        (('"1"', '"1.0"'), ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["labels: [n]", "groups: n"])
+def test_a_label_is_not_one_class_or_two_by_how_a_number_is_written(
+    tmp_path: Path, values: tuple[str, ...], said: str, key: str
+) -> None:
+    data = "".join(f'{{"t": "w", "n": {value}}}\n' for value in values)
+    table, found = read(tmp_path, data, f", {key}", "jsonl")
+    assert (table is None) is bool(said)
+    assert [code for code, _ in found] == (["P428"] if said else [])
+    assert all(said in message for _, message in found)
+
+
 def test_a_column_that_nothing_uses_may_hold_what_it_will(tmp_path: Path) -> None:
     table, found = read(tmp_path, b"t,other\nw1,\x00\nw2,\n")
     assert not found
@@ -130,7 +154,7 @@ def test_stimuli_are_not_put_together_by_a_label_that_some_lack(tmp_path: Path) 
     table = read_stimuli(problems, 0)["a"]
     tokens = tokenise(table, model, problems)
     assert tokens is not None
-    of_set = locate(table, tokens, None, problems)
+    of_set = locate(table, tokens, Marks(), problems)
     assert plan_capture("r", problems.loaded.spec.captures["r"], model, (of_set, problems)) is None
     (told,) = problems.found
     assert told.code == "P416"
@@ -174,8 +198,8 @@ def test_texts_that_a_tokenizer_has_no_token_for_are_warned_of(tmp_path: Path) -
     (tmp_path / "data").write_text("t\nw1 w2\nw1 zebra\nw3 <unk>\n")
     text = SPEC.replace("bundled:sequences", "./llama").replace("SORT", "csv").replace("MORE", "")
     (told,) = check_deep(loads(text, "t.yaml", tmp_path)).diagnostics
-    assert (told.code, told.severity) == ("P407", "warning")
+    assert (told.code, told.severity) == ("P612", "warning")
     assert told.message == (
         "1 of 3 texts, '1' first, hold what the tokenizer does not know: the model reads '<unk>' "
-        "there"
+        "there; write them otherwise, or leave them out by 'where'"
     )
