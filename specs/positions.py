@@ -28,7 +28,8 @@ Anchor = Annotated[
     written(_parse_anchor, Literal[FIXED] | Annotated[str, Field(pattern=_NAME)] | int),
 ]
 """`first`, `last`, `all`, `answer`, a number counted from the first token (negative: from the
-last), or a span: `name`, `name.first`, `name.last`, `name.all`."""
+last), or a span: `name`, `name.first`, `name.last`, `name.all`. Where a tokenizer puts a mark
+behind each text, `last` could be that or the text's own: say -1 or -2."""
 
 
 class Named(Model):
@@ -53,7 +54,8 @@ class Window(Model):
     after: int | None = Field(default=None, ge=0)
     """Tokens after it."""
     skip: Literal["bos", "none"] = "bos"
-    """Whether a BOS token counts; its activations are of another size than all others."""
+    """Whether a BOS token counts, and a mark that the tokenizer puts behind each text; activations
+    of a BOS are of another size than all others."""
     short: Literal["error", "drop", "mask"] = "error"
     """What happens to a stimulus that does not fill the window: an error, it is dropped and
     counted, or the missing tokens are masked. It is never filled with zeros."""

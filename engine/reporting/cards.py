@@ -17,6 +17,8 @@ def cards(result: StoredResult) -> Iterator[str]:
     made = result.made
     yield '<section class="cards">'
     yield _guards(made.get("guards", []))
+    if made.get("warnings"):
+        yield _warnings(made["warnings"])
     yield _claims(judged(result))
     if result.cells:
         yield _cells(result.cells)
@@ -39,6 +41,18 @@ def _guards(guards: Sequence[Mapping[str, Any]]) -> str:
     listed = "".join(f"<li>{escape(row)}</li>" for row in rows)
     return _card("Guards", [], big, f"<details><summary>what was checked</summary><ul>{listed}</ul>"
                  "</details>")  # fmt: skip
+
+
+def _warnings(warnings: Sequence[Mapping[str, str]]) -> str:
+    """Return what there was to warn of, and why what is allowed is."""
+    shown = sum("allowed" not in one for one in warnings)
+    rows = [
+        f"{one['code']} {one['at']}: {one['message']}"
+        + (f" (allowed: {one['allowed']})" if "allowed" in one else "")
+        for one in warnings
+    ]
+    allowed = f", {len(warnings) - shown} allowed" if shown < len(warnings) else ""
+    return _card("Warnings", rows, f'<span class="muted">{shown}{allowed}</span>')
 
 
 def _cells(cells: Sequence[Mapping[str, Any]]) -> str:
