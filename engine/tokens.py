@@ -212,9 +212,8 @@ def _answer_tokens(
     for id_, before, after, text in zip(table.ids, ids, joined, answers, strict=True):
         tail = after[len(before) :]
         if after[: len(before)] != before:
-            ended = before[-1] == after[-1] == model.tokenizer.eos_token_id
             trouble = "merges with the end of the text"
-            if ended:
+            if marks.end is not None:
                 trouble = "cannot follow the text, which the tokenizer ends with its own mark"
         elif len(tail) != 1 and not (several and tail):
             pieces = model.tokenizer.convert_ids_to_tokens(list(tail))
