@@ -166,6 +166,14 @@ class Cache:
     @contextmanager
     def writing(self, folder: Path) -> Iterator[None]:
         """Hold the folder of a result, made anew, against other runs that write to it."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(
+                f"cannot make the folder {str(folder)!r}: {reason}; what was measured is safe in "
+                f"{str(self.root)!r}"
+            ) from error
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
         with self._holding(self.root / "results" / f"{name}.lock", lambda: None):
             for left in folder.rglob(".*.tmp"):

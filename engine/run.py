@@ -39,7 +39,7 @@ from patchclamp.engine.screening import screen_stimuli
 from patchclamp.engine.sources import known
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
-from patchclamp.engine.whole import write_whole
+from patchclamp.engine.whole import check_place, write_whole
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import AnalysisError, DetachedError, PatchclampError, UsageError
 from patchclamp.registry.table import load as load_reference
@@ -95,6 +95,7 @@ def run(
     `DetachedError` says so, unless everything is there. Raises `PatchclampError`.
     """
     loaded = load(spec, overrides)
+    check_place(Path(out))
     records = open_cache(cache)
     plans = [make_plan(loaded.at(cell), records) for cell in loaded.cells]
     if detach and not plans[0].remote:
@@ -285,7 +286,6 @@ def _write_cells(
 def _folder(loaded: Loaded, cache: Cache, out: Path, identity: str) -> Iterator[Path]:
     """Make `<out>/<name>/<digest8>/` and hold it, with the spec in it as it was written."""
     folder = out / loaded.spec.name / identity[:8]
-    folder.mkdir(parents=True, exist_ok=True)
     with cache.writing(folder):
         write_whole(folder / "spec.yaml", loaded.document.text.encode())
         yield folder

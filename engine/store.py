@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from patchclamp.registry.errors import StoreError
+from patchclamp.specs.quantities import said
 
 ENGINE: Literal["netcdf4"] = "netcdf4"
 """Always named: xarray's choice of engine depends on what else is installed."""
@@ -139,7 +141,12 @@ def write_tree(
         temporary.replace(path)
         sync(path.parent)
     except (OSError, RuntimeError) as error:
-        raise StoreError(f"cannot write {path}: {error}; nothing there was changed") from error
+        there = path.parent
+        free = f"; {said(shutil.disk_usage(there).free)} are free there" if there.is_dir() else ""
+        raise StoreError(
+            f"cannot write {path}: {error}{free}. Nothing there was changed: free some space if "
+            "that is what it lacks, and run the same command again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,21 @@ from pathlib import Path
 from patchclamp.registry.errors import StoreError
 
 
+def check_place(folder: Path) -> None:
+    """Raise `StoreError` if a folder cannot be written to, or not be made where it is named."""
+    whole = folder.absolute()
+    there = next(place for place in (whole, *whole.parents) if os.path.lexists(place))
+    reason = ""
+    if not there.is_dir():
+        reason = f"{str(there)!r} is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        reason = f"{str(there)!r} may not be written to"
+    if reason:
+        raise StoreError(
+            f"no result can be written to {str(folder)!r}: {reason}; --out names another folder"
+        )
+
+
 def write_whole(path: Path, *data: bytes | memoryview) -> None:
     """Put new content into a file's place at once, with the old one's permissions.
 

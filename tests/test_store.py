@@ -77,7 +77,7 @@ def test_a_failed_write_keeps_the_earlier_result(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "result.nc"
-    with pytest.raises(StoreError, match=r"cannot write .*result\.nc.*nothing there was changed"):
+    with pytest.raises(StoreError, match=r"cannot write .*result\.nc.*Nothing there was changed"):
         write_tree({"/analyses/x": dataset()}, path, {})
     with pytest.raises(StoreError, match=r"cannot write .*spec\.yaml"):
         write_whole(tmp_path / "gone" / "spec.yaml", b"x")

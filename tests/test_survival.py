@@ -141,6 +141,28 @@ def test_a_digest_is_believed_only_if_it_is_intact(tmp_path: Path) -> None:
     assert file_digest(file, tmp_path) == right
 
 
+def test_a_place_that_takes_no_result_is_told_before_anything_is_measured(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("patchclamp.engine.rig.load_weights", pytest.fail)
+    spec = place.folder / "t.yaml"
+    for out in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(StoreError, match=r"no result can be written to .*file' is no folder; "):
+            run(spec, out=out, cache=tmp_path / "cache")
+    monkeypatch.setattr("patchclamp.engine.whole.os.access", lambda *_: False)
+    with pytest.raises(StoreError, match=r"may not be written to; --out names another folder"):
+        run(spec, out=tmp_path / "new" / "runs", cache=tmp_path / "cache")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_leaves_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    holding = Cache(tmp_path / "cache").writing(tmp_path / "file" / "runs")
+    with pytest.raises(StoreError, match=r"cannot make the folder .*: Not a directory; what was"):
+        holding.__enter__()
+
+
 def test_weights_that_were_replaced_are_seen_whatever_their_time(tmp_path: Path) -> None:
     """As an archive does it that gives all files one time: same name, size, time and inode."""
     file = tmp_path / "model.safetensors"
