@@ -247,9 +247,9 @@ def test_a_download_whose_process_was_killed_goes_on(hub: Hub, client: Client) -
     hub.faults.clear()
     hub.log.clear()
     assert client.run("run", "spec.yaml")[0] == 0
-    assert [line for line in hub.log if "/resolve/" in line and line.startswith("GET")] == [
-        f"GET /lab/killed/resolve/{made.commit('main')}/model.safetensors"
-    ]
+    # Files come beside one another: what of the small ones the kill left out comes again, too.
+    fetched = [line for line in hub.log if "/resolve/" in line and line.startswith("GET")]
+    assert fetched.count(f"GET /lab/killed/resolve/{made.commit('main')}/model.safetensors") == 1
     same = client.result()["model"]["weights_sha256"]
     assert client.run("run", spec=SPEC.replace("MODEL", "bundled:sequences"))[0] == 0
     assert client.result()["model"]["weights_sha256"] == same
