@@ -11,6 +11,7 @@ from patchclamp.engine.rig import Rig
 from patchclamp.engine.sources import lacking
 from patchclamp.engine.values import Values
 from patchclamp.engine.written import (
+    check_alone,
     check_written,
     collect_written,
     finish_written,
@@ -48,6 +49,5 @@ def _finish_written(rig: Rig, asked: Writing) -> None:
     cache = rig.cache
     with cache.distrusted([asked.record]):
         found = collect_written(asked, cache)
-        verdicts = check_written(asked, found)
-    rig.checked()
+        verdicts = [*check_written(asked, found), check_alone(rig.checked(), asked, found)]
     cache.finish(asked.record, finish_written(asked, cache, found), rig.made(verdicts))

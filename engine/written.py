@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from patchclamp.analyses.readings import CLEAN, GenerationReading
 from patchclamp.engine.datasets import stimulus_coords
-from patchclamp.engine.generating import Changes, Writing, ends_of
-from patchclamp.engine.guards import Verdict
+from patchclamp.engine.generating import Changes, Continuing, Writing, ends_of
+from patchclamp.engine.guards import Verdict, deviation, judge_alone, most_padded
 from patchclamp.engine.metric_datasets import condition_coords
+from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache
 from patchclamp.engine.sources import entry_of
@@ -70,6 +73,31 @@ def check_written(asked: Writing, found: Mapping[Changes, Written]) -> list[Verd
             )
     least = float(min(moved.values(), default=np.inf))
     return [Verdict("intervention had effect", f"texts after {asked.name}", least, np.inf)]
+
+
+_FEW = 8
+"""Tokens that are written once more to compare them, at most."""
+
+
+def check_alone(passes: Passes, asked: Writing, found: Mapping[Changes, Written]) -> Verdict:
+    """Hold what was written, clean and under the first condition, against a stimulus alone.
+
+    Compared are the logits' logsumexp, up to and with the first token that is another one: as far
+    as that, both followed the same text. Near ties may be broken by rounding.
+    """
+    plan, name = asked.plan, asked.name
+    row, _, padding = most_padded(plan, name)
+    few = replace(asked, reading=replace(asked.reading, tokens=min(_FEW, asked.reading.tokens)))
+    worst = 0.0
+    for changes in asked.conditions[:2]:
+        with torch.no_grad():
+            alone = Continuing(passes, few, changes, (row,)).whole()
+        count = few.reading.tokens
+        other = found[changes]["ids"][row, :count] != alone["ids"][0].numpy()
+        same = int(other.argmax()) + 1 if other.any() else count
+        ours, theirs = alone["logsumexp"][0, :same].numpy(), found[changes]["logsumexp"][row, :same]
+        worst = max(worst, deviation(ours, theirs))
+    return judge_alone(plan, name, (row, padding), worst)
 
 
 def finish_written(asked: Writing, cache: Cache, found: Mapping[Changes, Written]) -> Any:

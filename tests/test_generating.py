@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from patchclamp.engine import run
+from patchclamp.engine import generating, run
 from patchclamp.engine.generating import choose
 from patchclamp.engine.plan import make_plan
 from patchclamp.engine.plan_text import describe_plan
@@ -246,3 +246,26 @@ def test_texts_that_are_there_are_not_written_again(
     made = list((tmp_path / "cache" / "texts").glob("*/key.json"))
     assert len(made) == 1
     assert np.isfinite(passes[0]["effect"]).all()
+
+
+def test_texts_are_held_against_a_stimulus_that_is_continued_alone(
+    twin: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: padding that is taken for tokens is an error, and leaves nothing."""
+    source = twin("llama")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.replace("MODEL", str(source.folder)).replace("BACKEND", "hooks"))
+    result = run(spec, out=tmp_path / "runs", cache=tmp_path / "cache")
+    (verdict,) = [guard for guard in result.guards if guard["guard"] == "batched = alone"]
+    assert verdict["on"] == "words, stimulus 'b' with 3 padding tokens"
+    assert 0 <= verdict["value"] <= 1e-5
+
+    def seen(ids: Any, pad_id: int) -> dict[str, torch.Tensor]:
+        inputs = pad(ids, pad_id)
+        return {**inputs, "attention_mask": torch.ones_like(inputs["attention_mask"])}
+
+    pad = generating.pad
+    monkeypatch.setattr(generating, "pad", seen)
+    with pytest.raises(GuardError, match="guard 'batched = alone' failed on words, stimulus 'b'"):
+        run(spec, out=tmp_path / "runs", cache=tmp_path / "other")
+    assert not list((tmp_path / "other" / "texts").glob("*/*"))
