@@ -22,7 +22,7 @@ from patchclamp.analyses.paths import node
 from patchclamp.analyses.readings import Change
 from patchclamp.engine.batches import Batch
 from patchclamp.engine.datasets import stimulus_coords
-from patchclamp.engine.guards import Verdict, deviation, judge_alone, most_padded
+from patchclamp.engine.guards import deviation, judge_alone, most_padded
 from patchclamp.engine.passes import Found, Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache, Record, digest_of
@@ -30,6 +30,7 @@ from patchclamp.engine.rig import Rig
 from patchclamp.engine.score_steps import score_inputs, tokens_at
 from patchclamp.engine.shards import write_shard
 from patchclamp.engine.sizes import most_scored
+from patchclamp.engine.verdicts import Verdict
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry import SITES
 from patchclamp.registry.errors import GuardError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from patchclamp.engine.recording import Work, by_objective, gather, prepare
 from patchclamp.engine.records import Cache
 from patchclamp.engine.sources import entry_of
 from patchclamp.engine.steps import read_step
+from patchclamp.engine.verdicts import Verdict
 from patchclamp.registry.errors import GuardError
 
 TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
@@ -35,21 +35,6 @@ _FEW = 4
 _TOKENS = 16
 """Tokens of the stimulus that site identities are checked on: enough, and attention maps of all
 layers stay small."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a guard found: the largest deviation, the limit, and on what."""
-
-    guard: str
-    on: str
-    value: float
-    limit: float
-    verdict: str = "ok"
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the verdict as plain data, for the provenance."""
-        return asdict(self)
 
 
 def check_captures(passes: Passes, captures: Sequence[CapturePlan], cache: Cache) -> list[Verdict]:

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from patchclamp.engine.backend import Backend, Pending, open_backend
-from patchclamp.engine.guards import Verdict, check_identities
+from patchclamp.engine.guards import check_identities
 from patchclamp.engine.heap import kept_heap
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.provenance import versions
 from patchclamp.engine.records import Cache
+from patchclamp.engine.verdicts import Verdict, of_texts
 from patchclamp.engine.weights import choose_device, load_weights, threads_for
 from patchclamp.registry import BACKENDS
 from patchclamp.registry.errors import BudgetError, DetachedError
@@ -128,7 +129,7 @@ class Rig:
 
         A record that was there already says itself what made it and what guards found.
         """
-        guards: list[dict[str, object]] = []
+        guards = [verdict.as_dict() for verdict in of_texts(self.plan)]
         for made in records.values():
             guards += [guard for guard in made["guards"] if guard not in guards]
         passes = self.aside + (0 if self.passes is None else self.passes.run_so_far)

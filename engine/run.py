@@ -39,6 +39,7 @@ from patchclamp.engine.screening import screen_stimuli
 from patchclamp.engine.sources import known
 from patchclamp.engine.store import write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
+from patchclamp.engine.verdicts import of_revisions
 from patchclamp.engine.whole import check_place, write_whole
 from patchclamp.registry import ANALYSES
 from patchclamp.registry.errors import AnalysisError, DetachedError, PatchclampError, UsageError
@@ -271,6 +272,7 @@ def _write_cells(
     groups = together(loaded, done)
     whole = digest_of([cell.digest for cell in loaded.cells])
     plans = [outcome.plan for _, outcome in outcomes if isinstance(outcome, Outcome)]
+    guards += [verdict.as_dict() for verdict in of_revisions(plans)]
     attributes = sweep_attributes(loaded, whole, told, guards, as_records(loaded, plans))
     write_tree(groups, folder / "result.nc", attributes, axes=loaded.dims.values())
     failed = tuple(

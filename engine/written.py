@@ -15,13 +15,14 @@ from safetensors.numpy import load_file, save
 from patchclamp.analyses.readings import CLEAN, GenerationReading
 from patchclamp.engine.datasets import stimulus_coords
 from patchclamp.engine.generating import Changes, Continuing, Writing, ends_of
-from patchclamp.engine.guards import Verdict, deviation, judge_alone, most_padded
+from patchclamp.engine.guards import deviation, judge_alone, most_padded
 from patchclamp.engine.metric_datasets import condition_coords
 from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.records import Cache
 from patchclamp.engine.sources import entry_of
 from patchclamp.engine.tokens import TokenTable
+from patchclamp.engine.verdicts import Verdict
 from patchclamp.engine.whole import write_whole
 from patchclamp.registry.errors import GuardError
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import tiny
+from patchclamp.engine import run
 from patchclamp.engine.answering import ask_all, asking, clean_asking, collect
 from patchclamp.engine.backend import Step, open_backend
 from patchclamp.engine.body import not_finite
 from patchclamp.engine.guards import (
-    Verdict,
     check_answers,
     check_captures,
     check_identities,
@@ -28,7 +28,9 @@ from patchclamp.engine.passes import Passes
 from patchclamp.engine.plan import Plan, make_plan
 from patchclamp.engine.recording import outstanding, record_clean
 from patchclamp.engine.records import Cache
+from patchclamp.engine.results import open_result
 from patchclamp.engine.values import Values
+from patchclamp.engine.verdicts import Verdict, of_revisions, of_texts
 from patchclamp.engine.weights import load_weights
 from patchclamp.registry.errors import GuardError
 from patchclamp.specs.load import loads
@@ -185,3 +187,39 @@ def test_a_number_where_alone_there_is_none_is_a_deviation() -> None:
     assert deviation(there, padded) == deviation(padded, there) == float("inf")
     assert deviation(padded, padded) == 0
     assert deviation(padded + 0.5, padded) == 0.25
+
+
+def test_texts_are_said_to_be_whole_and_to_begin_once(plan: Plan) -> None:
+    """What was refused otherwise stands in the result, too: of the longest text and its answer."""
+    assert [verdict.as_dict() for verdict in of_texts(plan)] == [
+        {
+            "guard": "truncation",
+            "on": "words, tokens of the longest stimulus",
+            "value": 5.0,
+            "limit": 64,
+            "verdict": "ok",
+        },
+        {
+            "guard": "double BOS",
+            "on": "words, stimuli that begin with two",
+            "value": 0.0,
+            "limit": 0.0,
+            "verdict": "ok",
+        },
+    ]
+
+
+def test_revisions_of_a_sweep_are_said_to_differ(plan: Plan, tmp_path: Path) -> None:
+    assert not list(of_revisions([plan]))
+    text = "patchclamp: 1\nname: s\nmodel: bundled:sequences\nstimuli: {w: {kind: items, items: "
+    text += "[{t: one two}], text: '{t}'}}\ncaptures: {r: {site: resid_post}}\n"
+    text += "matrix: {grid: {model.revision: [step0, step80], captures.r.layers: [0, 1]}}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    result = run(tmp_path / "s.yaml", out=tmp_path / "runs", cache=tmp_path / "cache")
+    (found,) = [guard for guard in result.guards if guard["guard"] == "weights differ"]
+    on = "2 revisions of bundled:sequences, those with the weights of another"
+    assert (found["on"], found["value"], found["verdict"]) == (on, 0.0, "ok")
+    stored = open_result(result.path).provenance["guards"]
+    assert found in stored
+    texts = [guard for guard in stored if guard["guard"] in ("truncation", "double BOS")]
+    assert len(texts) == 2 * 4
