@@ -173,6 +173,10 @@ def _similar(source: ModelSource) -> Iterator[Architecture]:
             tree = dict(family.from_config(source.config).named_modules())
     except ValueError as error:
         raise ModelError(f"{source.choice.id!r} is no language model: {error}") from error
+    except Exception as error:  # whatever a model does with a config that it has not checked
+        raise ModelError(
+            f"{source.choice.id!r} cannot be made by its config: {_reason(error)}"
+        ) from error
     seen: list[Architecture] = []
     ranked: list[tuple[int, Architecture]] = []
     for row in ARCHITECTURES.values():
@@ -200,9 +204,12 @@ def _load(source: ModelSource, device: str, ids: Sequence[int]) -> torch.nn.Modu
     except ModelError:
         raise
     except Exception as error:  # it may do anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{source.choice.id!r} cannot be {done}: {reason}") from error
+        raise ModelError(f"{source.choice.id!r} cannot be {done}: {_reason(error)}") from error
     return module
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _shape(source: ModelSource, module: torch.nn.Module | None) -> dict[str, Any]:

@@ -81,11 +81,14 @@ class Weights:
         return given[0].float().cpu()
 
     def rows(self, path: str, rows: torch.Tensor) -> torch.Tensor:
-        """Return rows of a table of learned vectors; OPT's starts two rows late."""
+        """Return rows of a table of learned vectors, OPT's two rows late; a NaN as `through`."""
         if self.module is None:
             return torch.tensor(torch.nan)
-        table: Any = self.module.get_submodule(path)
-        found: torch.Tensor = table.weight[rows + getattr(table, "offset", 0)]
+        try:
+            table: Any = self.module.get_submodule(path)
+            found: torch.Tensor = table.weight[rows + getattr(table, "offset", 0)]
+        except (AttributeError, IndexError):
+            return torch.tensor(torch.nan)
         return found.detach().float().cpu()
 
     def path(self, site: str, layer: int) -> str:

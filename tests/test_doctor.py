@@ -22,7 +22,7 @@ from patchclamp.engine.plan import make_plan
 from patchclamp.engine.weights import load_weights
 from patchclamp.registry import SITES
 from patchclamp.registry.architectures import ARCHITECTURES
-from patchclamp.registry.errors import SpecError
+from patchclamp.registry.errors import ModelError, SpecError
 from patchclamp.registry.matching import architecture_of
 from patchclamp.specs.load import load
 
@@ -118,6 +118,14 @@ def test_every_site_of_a_known_model_is_fine_or_lacking(name: str, tmp_path: Pat
             GROUPED,
             "llama",
             dict.fromkeys(("q", "k", "v", "attn_scores", "attn_pattern"), "UNSUPPORTED"),
+        ),
+        (
+            "codegen",  # it has no table of positions, which a row that is tried has
+            {**SIZES, "n_embd": 64, "n_layer": 3, "n_head": 4, "rotary_dim": 8},
+            "gptj",
+            dict.fromkeys(
+                ("q", "k", "v", "attn_scores", "attn_pattern", "resid_mid"), "UNSUPPORTED"
+            ),
         ),
         (
             "granite",  # what attention and MLP give is made smaller before it is added
@@ -305,11 +313,14 @@ def test_what_cannot_be_read_is_said(
 
 
 def test_a_model_that_cannot_run_itself_is_not_blamed_on_sites(tmp_path: Path) -> None:
-    from patchclamp.registry.errors import ModelError
-
     config = {**GROUPED, "hidden_size": 48, "partial_rotary_factor": 0.25}  # an odd number of dims
     with pytest.raises(ModelError, match="cannot be run: The size of tensor"):
         diagnose(stranger(tmp_path / "new", "stablelm", **config), untrained=True)
+
+
+def test_a_model_whose_config_it_does_not_check_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be made by its config: unsupported operand"):
+        diagnose(stranger(tmp_path / "new", "ministral", **GROUPED), untrained=True)
 
 
 def test_an_unknown_format(capsys: pytest.CaptureFixture[str]) -> None:
