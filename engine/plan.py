@@ -41,6 +41,7 @@ from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.tokens import tokenise
 from patchclamp.registry import BACKENDS, METRICS
 from patchclamp.registry.errors import ModelError
+from patchclamp.registry.plugins import OURS, origin
 from patchclamp.specs.diagnostics import Diagnostic
 from patchclamp.specs.load import Loaded
 
@@ -80,8 +81,11 @@ class Plan:
 
     def identity(self, name: str) -> dict[str, str]:
         """Return what decides every number that the model gives for a set."""
-        of_set = self.sets[name]
+        of_set, row = self.sets[name], self.model.architecture
+        # What our own rows say goes up with `records.ALGORITHM`; a plugin's may change any time.
+        own = origin("architecture", row.name) == OURS
         return {
+            **({} if own else {"architecture": digest_of(row)}),
             "weights": self.weights,
             "config": self.model.config_digest,
             "dtype": self.model.choice.dtype,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from patchclamp.engine.plan_text import describe_plan
 from patchclamp.engine.records import Cache
 from patchclamp.engine.run import run
 from patchclamp.engine.sizes import sizes
+from patchclamp.registry import plugins
 from patchclamp.registry.errors import BudgetError
+from patchclamp.registry.locations import Architecture
 from patchclamp.specs.load import load
 
 
@@ -99,6 +102,29 @@ def test_the_same_weights_under_another_config_are_measured_anew(
     said, after = measured(rope_parameters={"rope_type": "default", "rope_theta": 3.0})
     assert "recompute (config changed: " in said
     assert np.abs(after - before).max() > 0.1
+
+
+def test_a_plugin_that_says_otherwise_where_sites_live_is_measured_anew(
+    twin: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"patchclamp: 1\nname: same\nmodel: {twin('llama').folder}\n"
+        "stimuli: {words: {kind: items, items: [{s: w1 w2}], text: '{s}'}}\n"
+        "captures: {stream: {site: mlp_out}}\n"
+    )
+    plan = make_plan(load(spec))
+
+    def key(row: Architecture) -> str:
+        under = replace(plan, model=replace(plan.model, architecture=row))
+        return under.record(plan.captures[0]).key
+
+    ours = plan.model.architecture
+    moved = {**ours.places, "mlp_out": ours.places["attn_out"]}
+    theirs = replace(ours, name="theirs"), replace(ours, name="theirs", places=moved)
+    monkeypatch.setitem(plugins._used.origins, ("architecture", "theirs"), "a plugin")
+    assert len({key(row) for row in (ours, *theirs)}) == 3
+    assert key(replace(theirs[0])) == key(theirs[0])
 
 
 def test_the_command_takes_the_time_and_shows_the_tokens(
