@@ -178,7 +178,7 @@ def _check_texts(
                 path,
                 "P407",
                 f"stimulus {id_!r} has {len(tokens)} tokens, the model reads {model.context}; "
-                "nothing is truncated silently",
+                f"nothing is truncated silently, 'where: tokens <= {model.context}' leaves it out",
             )
         elif max(tokens) >= model.config.vocab_size:
             problems.add(path, "P407", f"stimulus {id_!r} {beyond(model, tokens)}")
