@@ -214,11 +214,12 @@ def _refuse_masked(mask: xr.DataArray) -> None:
 
 def _refuse_ragged(patterns: xr.DataArray) -> None:
     """Refuse attention over the keys of texts of several lengths: patterns of several lengths."""
-    last = patterns.isel({dim: 0 for dim in patterns.dims if dim not in ("stimulus", "key")})
-    missing = np.flatnonzero(np.isnan(last.isel(key=-1).to_numpy()))
+    one = patterns.isel({dim: 0 for dim in patterns.dims if dim not in ("stimulus", "key")})
+    missing = np.argwhere(np.isnan(one.transpose("stimulus", "key").to_numpy()))
     if missing.size:
+        row, column = missing[0]
         raise AnalysisError(
-            f"stimulus {str(patterns['stimulus'].values[missing[0]])!r} has no token at key "
-            f"{patterns['key'].values[-1]}, and neither have {missing.size - 1} others of "
-            f"{patterns.sizes['stimulus']}: patterns over keys need texts of one length"
+            f"stimulus {str(patterns['stimulus'].values[row])!r} has no token at key "
+            f"{patterns['key'].values[column]} ({len(missing)} of {one.size} tokens are missing): "
+            "choose 'keys' that every stimulus has"
         )

@@ -115,13 +115,15 @@ class CaptureReading:
 
     `stimuli` names another set than the capture's own, recorded in the same way; `twin` asks for
     the untrained twin of the model: the same architecture with seeded random weights. `entry` is
-    a capture that the analysis makes itself, and `capture` then only what it is called.
+    a capture that the analysis makes itself, and `capture` then only what it is called. `complete`
+    says that every stimulus must have all of its tokens.
     """
 
     capture: str
     stimuli: str | None = None
     twin: bool = False
     entry: Capture | None = None
+    complete: bool = field(default=True, compare=False)
 
     @property
     def name(self) -> str:

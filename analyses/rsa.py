@@ -62,7 +62,7 @@ from patchclamp.specs.rdms import CaptureModel, ContinuousModel
 def readings(entry: Rsa, shape: ModelShape) -> Readings:
     """Return what an RSA needs: its capture, and for model RDMs other captures and ratings."""
     assert entry.of is not None, "the loader fills in `of`"
-    needed: dict[str, Reading] = {"of": CaptureReading(entry.of)}
+    needed: dict[str, Reading] = {"of": CaptureReading(entry.of, complete=entry.compat == "none")}
     for name, model in (entry.against or {}).items():
         if isinstance(model, CaptureModel):
             needed[AGAINST + name] = CaptureReading(model.of)

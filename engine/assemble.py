@@ -48,7 +48,7 @@ def assemble(
 ) -> None:
     """Write a capture's variables to a netCDF4 file, which appears complete or not at all.
 
-    `keys` is the length of its longest stimulus, `precision` what the model computes in. Raises
+    `keys` is how many keys a map has, `precision` what the model computes in. Raises
     `StoreError` where it cannot be written or does not read back as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

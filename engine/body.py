@@ -115,8 +115,8 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
 
     `rows` are the input rows that are of stimuli, None if all are; `lengths` (row,) their tokens.
     `heads` are kept, None for all. `index` (row, chosen) are positions, -1 for none, and None
-    keeps every one. What has no token is NaN. Beside it stands, as `<key>/bad`, how many numbers
-    of each row are not finite.
+    keeps every one; so do `keys` (row, chosen) of a map. What has no token is NaN. Beside it
+    stands, as `<key>/bad`, how many numbers of each row are not finite.
     """
     device, lengths = tensor.device, step["lengths"].to(tensor.device)
     if step["rows"] is not None:
@@ -139,6 +139,10 @@ def read(step: dict[str, Any], tensor: torch.Tensor) -> Found:
         seen = (keys < lengths[:, None]).view(len(mask), 1, 1, -1)
         # A key that a query does not see has no score.
         there = there & seen & (tensor != float("-inf"))
+        if step["keys"] is not None:
+            chosen = step["keys"].to(device)[:, None, None]
+            where = chosen.clamp(min=0).expand(*tensor.shape[:-1], -1)
+            tensor, there = tensor.gather(-1, where), there.gather(-1, where) & (chosen >= 0)
     key = step["key"]
     found = {f"{key}/bad": not_finite(tensor, there)}
     if not step["reduce"]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchclamp.analyses.readings import CaptureReading, Readings
 from patchclamp.engine.captures import CapturePlan, split_heads
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.screen import screened_sets
 from patchclamp.engine.sets import SetPlan
 from patchclamp.registry import SITES
 from patchclamp.specs.captures import Capture
@@ -26,6 +29,7 @@ def plan_capture(
     here = ("captures", name)
     before = len(problems)
     chosen = choose(entry.positions, of_set, (*here, "positions"), problems)
+    keys = None if entry.keys is None else choose(entry.keys, of_set, (*here, "keys"), problems)
     layers = resolve_layers(entry.layers, model.shape.layers)
     if "layer" not in SITES[entry.site].dims:
         layers = (0,)
@@ -34,8 +38,11 @@ def plan_capture(
     for how in entry.reduce:
         if how.by is not None:
             _check_label(how.by, (*here, "reduce"), of_set, problems)
-    if chosen is None or len(problems) > before:
+    if chosen is None or len(problems) > before or (entry.keys is not None and keys is None):
         return None
+    if keys is not None:
+        both = sorted({*chosen.rows} & {*keys.rows})
+        chosen, keys = chosen.only(both), keys.only(both)
     codes, classes = {}, {}
     for how in entry.reduce:
         if how.by is not None:
@@ -49,6 +56,7 @@ def plan_capture(
         entry.site,
         layers,
         chosen,
+        keys,
         heads,
         named,
         entry.reduce,
@@ -114,3 +122,58 @@ def elsewhere(
         planned = plan_capture(reading.name, entry, model, (sets[str(entry.of)], problems))
         if planned is not None:
             yield replace(planned, internal=True)
+
+
+def check_complete(
+    readings: Mapping[str, Readings],
+    captures: Sequence[CapturePlan],
+    sets: Mapping[str, SetPlan],
+    problems: Problems,
+) -> None:
+    """P418: where an analysis compares patterns, every stimulus has all tokens of its capture.
+
+    While it is not known yet what stays of some set, it is not asked.
+    """
+    if any(not sets[name].table.screened for name in screened_sets(problems)):
+        return
+    of_name = {one.name: one for one in captures}
+    for name, parts in readings.items():
+        for part, reading in parts.items():
+            if not isinstance(reading, CaptureReading) or not reading.complete:
+                continue
+            capture = of_name.get(reading.name)
+            if capture is None:
+                continue
+            found = _missing(capture, sets[capture.stimuli])
+            if found is not None:
+                path: tuple[str | int, ...] = ("analyses", name, *part.split("."))
+                if path not in problems.loaded.document.values:
+                    path = path[:2]
+                problems.add(path, "P418", f"in capture {reading.name!r} {found}")
+
+
+def _missing(capture: CapturePlan, of_set: SetPlan) -> str | None:
+    """Say which token the first stimulus lacks that lacks one in what a capture gives of each."""
+    dims = {dim for variable in capture.variables() for dim in variable.dims}
+    if "stimulus" not in dims:
+        return None
+    chosen, keys = capture.chosen, capture.keys
+    asked = {"position": chosen.mask, "query": chosen.mask}
+    asked["key"] = _every_key(of_set.lengths[list(chosen.rows)]) if keys is None else keys.mask
+    for dim, mask in asked.items():
+        lacking = np.argwhere(~mask)
+        if dim in dims and lacking.size:
+            row, column = lacking[0]
+            labels = {"key": range(mask.shape[1]) if keys is None else keys.labels}
+            label = labels.get(dim, chosen.labels)[column]
+            return (
+                f"stimulus {of_set.table.ids[chosen.rows[row]]!r} has no token at {dim} {label} "
+                f"({len(lacking)} of {mask.size} tokens are missing): choose "
+                f"{'keys' if dim == 'key' else 'positions'!r} that every stimulus has"
+            )
+    return None
+
+
+def _every_key(lengths: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which keys there are (row, key) where every token is one."""
+    return np.asarray(np.arange(lengths.max())[None] < lengths[:, None])

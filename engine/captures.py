@@ -39,6 +39,7 @@ class Variable:
 class CapturePlan:
     """A capture with layers, heads and tokens as numbers.
 
+    `keys` are the tokens that are attended to, None for all and where the site is no map.
     `heads` are those of each layer, None for all; `named` says that they were named with their
     layer, so that one dim `head` holds them all. `classes` and `codes` say which stimuli a
     reduction over stimuli puts together.
@@ -49,6 +50,7 @@ class CapturePlan:
     site: str
     layers: tuple[int, ...]
     chosen: Chosen
+    keys: Chosen | None = None
     heads: tuple[tuple[int, ...], ...] | None = None
     named: bool = False
     reduce: tuple[Reduction, ...] = ()
@@ -64,6 +66,10 @@ class CapturePlan:
     def layered(self) -> bool:
         """Whether the site is in every layer."""
         return "layer" in SITES[self.site].dims
+
+    def keys_of(self, longest: int) -> int:
+        """Return the number of keys, in a set whose longest text has so many tokens."""
+        return longest if self.keys is None else self.keys.index.shape[1]
 
     @property
     def is_map(self) -> bool:
@@ -190,6 +196,7 @@ def content_of(capture: CapturePlan) -> dict[str, Any]:
         "heads": capture.heads and [list(of) for of in capture.heads],
         "named": capture.named,
         "positions": capture.chosen.digest,
+        **({} if capture.keys is None else {"keys": capture.keys.digest}),
         "reduce": [how.model_dump(exclude={"by"}) for how in capture.reduce],
         "classes": {name: digest_of(codes.tolist()) for name, codes in capture.codes.items()},
         "gradient": None if gradient is None else gradient.model_dump(),

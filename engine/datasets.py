@@ -117,14 +117,19 @@ def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
     for variable in capture.variables():
         if variable.name in data:
             data[variable.name].attrs = capture.attributes(variable, plan.model.choice.dtype)
-    if "position" in data.coords:
-        anchor = capture.chosen.anchor
-        data["position"].attrs = {
-            "long_name": "place in the list of positions"
-            if anchor == "list"
-            else f"token position relative to {anchor}",
-            "anchor": anchor,
-        }
+    for dim, chosen in (
+        ("position", capture.chosen),
+        ("query", capture.chosen),
+        ("key", capture.keys),
+    ):
+        if dim in data.coords and chosen is not None:
+            listed, anchor = chosen.anchor == "list", chosen.anchor
+            about = (
+                "place in the list of positions"
+                if listed
+                else f"token position relative to {anchor}"
+            )
+            data[dim].attrs = {"long_name": about, "anchor": anchor}
     dropped = len(plan.sets[capture.stimuli].table) - len(capture.chosen.rows)
     attrs = {"stimuli": capture.stimuli, "site": capture.site}
     return data.assign_attrs(attrs | ({"stimuli_dropped": dropped} if dropped else {}))
@@ -149,6 +154,10 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
         tokens = shared_tokens(plan, capture.stimuli, index)
         if (tokens != "").any():
             coords["position_token"] = (place, tokens)
+    if "key" in sizes and capture.keys is not None:
+        coords["key"] = np.asarray(capture.keys.labels, dtype=np.int32)
+        if capture.keys.names:
+            coords["key_name"] = ("key", np.asarray(capture.keys.names))
     if "class" in sizes:
         ((label, classes),) = capture.classes.items()
         coords["class"] = ("class", np.asarray(classes), {"label": label})
@@ -161,6 +170,8 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
             coords["token_id"] = (("stimulus", place), np.where(chosen.mask, ids, -1))
             if not chosen.mask.all() or chosen.every:
                 coords["mask"] = (("stimulus", place), chosen.mask)
+        if "key" in sizes and capture.keys is not None and not capture.keys.mask.all():
+            coords["key_mask"] = (("stimulus", "key"), capture.keys.mask)
     return coords
 
 

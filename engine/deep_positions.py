@@ -45,6 +45,8 @@ def _asked(problems: Problems) -> Iterator[tuple[Path, Positions, tuple[str, ...
     spec = problems.loaded.spec
     for name, capture in spec.captures.items():
         yield ("captures", name, "positions"), capture.positions, (str(capture.of),)
+        if capture.keys is not None:
+            yield ("captures", name, "keys"), capture.keys, (str(capture.of),)
     used: dict[str, dict[str, None]] = {}
     for name, entry in spec.analyses.items():
         sets = sets_of(entry, problems)
@@ -138,8 +140,11 @@ def _check_window(
 ) -> None:
     """P417, P418: a window fits its texts, or as many of them as is asked for."""
     name, sets = of
-    spanned = window.align not in ("left", "centre")
-    if spanned and not _known(window.align, (*path, "align"), name, problems):
+    align, before = window.align, len(problems)
+    spanned = isinstance(align, str) and align not in ("left", "centre", *FIXED)
+    if align not in ("left", "centre"):
+        _check_anchor(align, (*path, "align"), of, problems)
+    if len(problems) > before:
         return
     stimuli = sets[name].stimuli if name in sets else None
     # A corrupt set's spans stand where its partner's do; they are looked for there.

@@ -77,7 +77,7 @@ DONE: Mapping[type[BaseModel], frozenset[str]] = {
     stimuli.Corrupt: frozenset({"kind", "of", "slots", "within", "reject_if", "equal_length"}),
     stimuli.Answer: frozenset({"correct", "foil", "options", "variants", "combine", "tokens"}),
     captures.Capture: frozenset(
-        {"of", "site", "layers", "heads", "positions", "reduce", "gradient"}
+        {"of", "site", "layers", "heads", "positions", "keys", "reduce", "gradient"}
     ),
     captures.Reduction: frozenset({"kind", "over", "by", "k"}),
     captures.Gradient: frozenset({"of", "at", "wrt"}),

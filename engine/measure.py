@@ -146,7 +146,8 @@ def _finish_captures(rig: Rig, captures: Sequence[CapturePlan]) -> None:
     for capture in captures:
         record = plan.record(capture)
         path = cache.folder(record) / "data.nc"
-        keys, precision = plan.sets[capture.stimuli].tokens.longest, plan.model.choice.dtype
+        keys = capture.keys_of(plan.sets[capture.stimuli].tokens.longest)
+        precision = plan.model.choice.dtype
         assemble(capture, cache.open_shards(record), path, keys=keys, precision=precision)
         cache.finish(record, path, rig.made(verdicts))
 

@@ -19,7 +19,7 @@ from patchclamp.analyses.readings import (
     answered_by,
 )
 from patchclamp.engine.alignment import check_scores
-from patchclamp.engine.capture_plans import elsewhere, plan_capture
+from patchclamp.engine.capture_plans import check_complete, elsewhere, plan_capture
 from patchclamp.engine.captures import CapturePlan, content_of
 from patchclamp.engine.circuits import check_circuits
 from patchclamp.engine.deep_labels import check_classes
@@ -237,6 +237,7 @@ def make_plan(
     problems.raise_if_any()
     readings = plan_readings(model, sets, problems)
     captures += list(elsewhere(readings, model, sets, problems))
+    check_complete(readings, [one for one in captures if one is not None], sets, problems)
     changing: dict[tuple[str, str], Changing] = {
         **of_kind(readings, MetricReading),
         **of_kind(readings, GenerationReading),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,21 @@ class Chosen:
     names: tuple[str, ...] = ()
     every: bool = False
     """Whether these are all tokens of all stimuli, in order."""
+
+    def only(self, rows: Sequence[int]) -> Chosen:
+        """Return the tokens of some of the stimuli that take part."""
+        if list(rows) == list(self.rows):
+            return self
+        place = {row: i for i, row in enumerate(self.rows)}
+        index = self.index[[place[row] for row in rows]]
+        return replace(self, rows=tuple(rows), index=index, every=False)
+
+    def of(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Return the tokens (row, position) of any stimuli; all -1 for one that takes no part."""
+        place = {row: i for i, row in enumerate(self.rows)}
+        none = np.full(self.index.shape[1], -1)
+        found = [self.index[place[row]] if row in place else none for row in rows]
+        return np.stack(found).astype(np.int64)
 
     @cached_property
     def digest(self) -> str:
@@ -129,7 +144,7 @@ def _window(window: Window, stimuli: Sequence[Stimulus]) -> Chosen:
             tokens = lay(window, stimulus, masked=True)
         rows.append(row)
         ranges.append(tokens)
-    anchor = {"left": "first", "centre": "centre"}.get(window.align, window.align)
+    anchor = "first" if window.align == "left" else str(window.align)
     if window.align == "left" and window.skip == "bos":
         anchor = "first after BOS"
     labels = tuple(range(first, first + size))

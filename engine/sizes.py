@@ -36,7 +36,7 @@ def sizes(plan: Plan, capture: CapturePlan) -> dict[str, int]:
         "kv_head": shared,
         "position": chosen,
         "query": chosen,
-        "key": of_set.tokens.longest,
+        "key": capture.keys_of(of_set.tokens.longest),
         "unit": config.hidden_size,
         "neuron": inner,
         "token": config.vocab_size,
@@ -86,7 +86,7 @@ def shard_bytes(plan: Plan, capture: CapturePlan) -> int:
     if not capture.chosen.every:
         return whole
     lengths = plan.sets[capture.stimuli].lengths / plan.sets[capture.stimuli].tokens.longest
-    return int(whole * (lengths ** (2 if capture.is_map else 1)).mean())
+    return int(whole * (lengths ** (2 if capture.is_map and capture.keys is None else 1)).mean())
 
 
 def score_bytes(plan: Plan, reading: ScoreReading) -> int:

@@ -172,9 +172,7 @@ def lay(window: Window, stimulus: Stimulus, *, masked: bool = False) -> Sequence
         if window.align == "centre":
             at = lead + (n - lead - 1) // 2
         else:
-            name, _, part = window.align.partition(".")
-            tokens = stimulus.spans[name]
-            at = tokens[0] if part == "first" else tokens[-1]
+            at = resolve(window.align, stimulus)[-1]
         first, stop = at - before, at + after + 1
     if masked:
         return [token if lead <= token < n else -1 for token in range(first, stop)]

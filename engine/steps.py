@@ -84,12 +84,8 @@ def capture_steps(
 
     Stimuli that do not take part have no positions, and so enter nothing.
     """
-    chosen, index = capture.chosen, None
-    if not chosen.every:
-        place_of = {row: i for i, row in enumerate(chosen.rows)}
-        none = np.full(chosen.index.shape[1], -1)
-        found = [chosen.index[place_of[row]] if row in place_of else none for row in rows]
-        index = torch.from_numpy(np.stack(found).astype(np.int64))
+    chosen, keys = capture.chosen, capture.keys
+    index = None if chosen.every else torch.from_numpy(chosen.of(rows))
     reduce = [_reduction(how, capture, rows) for how in capture.reduce]
     steps = []
     for number, layer in enumerate(capture.layers):
@@ -97,6 +93,7 @@ def capture_steps(
             **read_step(model, (capture.site, layer), f"{capture.name}/{layer}", lengths),
             "heads": None if capture.heads is None else list(capture.heads[number]),
             "index": index,
+            "keys": None if keys is None else torch.from_numpy(keys.of(rows)),
             "reduce": [{**how, "causal": not model.architecture.encoder} for how in reduce],
             "gradient": capture.gradient is not None,
         }
@@ -117,6 +114,7 @@ def read_step(model: ModelSource, where: Place, key: str, lengths: torch.Tensor)
         "map": where[0] in SITES and "query" in SITES[where[0]].dims,
         "heads": None,
         "index": None,
+        "keys": None,
         "lengths": lengths,
         "rows": None,
         "first": None,

@@ -97,6 +97,9 @@ class Capture(Model):
     """Which heads, at sites that have them: `all`, `3`, `[0, 4]`, `L4H10`, `[L4H10, L5H1]`."""
     positions: Positions = LAST
     """Which tokens; padding never counts as one."""
+    keys: Positions | None = None
+    """Of attention maps, the tokens that are attended to; without it all that the longest text has,
+    which shorter ones lack."""
     reduce: Annotated[
         tuple[Annotated[Reduction, BeforeValidator(_expand_reduction)], ...],
         BeforeValidator(
@@ -113,7 +116,11 @@ class Capture(Model):
     @model_validator(mode="after")
     def _summaries(self) -> Self:
         is_map = "query" in SITES[self.site].dims
+        if self.keys is not None and not is_map:
+            raise ValueError(f"'keys' are of attention maps; {self.site!r} is none")
         for how in self.reduce:
+            if how.kind in MAP_ONLY and self.keys is not None:
+                raise ValueError(f"{how.kind!r} is about all keys, and takes no 'keys'")
             if how.kind in MAP_ONLY and self.site != "attn_pattern":
                 raise ValueError(f"{how.kind!r} is of attention patterns; {self.site!r} is none")
             over = how.over or ("position" if how.kind in ("mean", "max") else "unit")

@@ -115,7 +115,8 @@ DATA = (
         what="A text has no tokens, more than the model reads at once, or two BOS tokens.",
         why="""Cut to fit, the last position would be another word than the one asked about; a
         second BOS moves every position by one.""",
-        fix="shorten the text, leave out long ones by `where: tokens <= 512`, or leave the BOS to the tokenizer.",
+        fix="""shorten the text, leave out long ones by `where: tokens <= 512`, or leave the BOS to
+        the tokenizer.""",
         wrong="""
             stimuli:
               words: {kind: items, text: "<s>{word}", items: [{word: one}]}

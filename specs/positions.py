@@ -44,13 +44,13 @@ class Window(Model):
     """A stretch of tokens around an anchor; short form: the mapping without `kind`."""
 
     kind: Literal["window"]
-    align: str
-    """What it is laid along: `left` (from the first token), `centre` (of the text), or a span,
-    `name.first` or `name.last`."""
+    align: Anchor
+    """What it is laid along: `left` (from the first token), `centre` (of the text), or one token:
+    `first`, `last`, `answer`, a number, or of a span, `name.first` or `name.last`."""
     size: int | None = Field(default=None, ge=1)
     """Number of tokens from `left`."""
     before: int | None = Field(default=None, ge=0)
-    """Tokens before the centre or span."""
+    """Tokens before the centre, token or span."""
     after: int | None = Field(default=None, ge=0)
     """Tokens after it."""
     skip: Literal["bos", "none"] = "bos"
@@ -64,6 +64,8 @@ class Window(Model):
 
     @model_validator(mode="after")
     def _extent(self) -> Self:
+        if self.align == "all":
+            raise ValueError("a window is laid along one token; 'all' is none")
         around = self.before is not None and self.after is not None
         if self.align == "left":
             if self.size is None or self.before is not None or self.after is not None:

@@ -328,7 +328,8 @@ def test_a_column_of_one_class_compares_with_nothing(folder: Path) -> None:
          "stimulus set 'words' is empty: words.csv has no rows"),
         (WORDS.replace("\nb,", "\na,"), "P404", "stimulus id 'a' stands 2 times in 'id'"),
         (WORDS + "e," + "w1 " * 63 + "w2 w3,x,w4,w5,w2,5\n", "P407",
-         "stimulus 'e' has 65 tokens, the model reads 64; nothing is truncated silently, 'where: tokens <= 64' leaves it out"),
+         "stimulus 'e' has 65 tokens, the model reads 64; "
+            "nothing is truncated silently, 'where: tokens <= 64' leaves it out"),
         (WORDS + "e,w1\n", "P401",
          "cannot read words.csv: row 5 has 2 values, the header names 7 columns"),
     ],

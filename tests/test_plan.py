@@ -162,7 +162,8 @@ def test_all_problems_are_reported_at_once(folder: Path) -> None:
         (
             WORDS + "c," + "w1 " * 65 + ",x,w4,w5\n",
             "P407",
-            "stimulus 'c' has 65 tokens, the model reads 64; nothing is truncated silently, 'where: tokens <= 64' leaves it out",
+            "stimulus 'c' has 65 tokens, the model reads 64; "
+            "nothing is truncated silently, 'where: tokens <= 64' leaves it out",
         ),
     ],
 )
