@@ -126,7 +126,7 @@ def elsewhere(
 
 def check_complete(
     readings: Mapping[str, Readings],
-    captures: Sequence[CapturePlan],
+    captures: Sequence[CapturePlan | None],
     sets: Mapping[str, SetPlan],
     problems: Problems,
 ) -> None:
@@ -136,7 +136,7 @@ def check_complete(
     """
     if any(not sets[name].table.screened for name in screened_sets(problems)):
         return
-    of_name = {one.name: one for one in captures}
+    of_name = {one.name: one for one in captures if one is not None}
     for name, parts in readings.items():
         for part, reading in parts.items():
             if not isinstance(reading, CaptureReading) or not reading.complete:

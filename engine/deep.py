@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from patchclamp.engine.capture_plans import check_complete, elsewhere, plan_capture
 from patchclamp.engine.deep_labels import check_classes, sets_of
 from patchclamp.engine.deep_model import check_parts, entries_of
 from patchclamp.engine.deep_positions import check_positions, interventions_of
@@ -26,6 +27,7 @@ from patchclamp.engine.notices import of_cell
 from patchclamp.engine.partners import check_mean, check_partners
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.ratings import check_ratings
+from patchclamp.engine.reading_plans import plan_readings
 from patchclamp.engine.sets import SetPlan, locate
 from patchclamp.engine.stimuli import StimulusTable, read_stimuli
 from patchclamp.engine.token_table import token_table
@@ -133,6 +135,8 @@ def check_deep(loaded: Loaded) -> Deep:
         check_positions(material.sets, problems)
         _check_means(material, problems)
         _check_files(problems)
+        if material.model is not None and not problems.errors:
+            _check_readings(material.model, material.sets, problems)
         allowed.update(dict.fromkeys(problems.allowed))
         told = problems.warnings if material.model is not None and not problems.errors else ()
         for diagnostic in dict.fromkeys((*problems.found, *told)):
@@ -166,6 +170,20 @@ def _check_means(material: Material, problems: Problems) -> None:
                 known = isinstance(value, Mean) and {stimuli, value.mean_over} <= set(material.sets)
                 if isinstance(value, Mean) and known:
                     check_mean(name, value, (stimuli, material.sets), problems)
+
+
+def _check_readings(model: ModelSource, sets: Mapping[str, SetPlan], problems: Problems) -> None:
+    """P418, P421: what analyses ask for can be measured, of every stimulus."""
+    known = dict(sets)
+    readings = plan_readings(model, known, problems)
+    captures = [
+        plan_capture(name, entry, model, (known[str(entry.of)], problems))
+        for name, entry in problems.loaded.spec.captures.items()
+        if str(entry.of) in known
+    ]
+    if not problems.errors:
+        captures += elsewhere(readings, model, known, problems)
+        check_complete(readings, captures, known, problems)
 
 
 _FILES: dict[type[BaseModel], str] = {Ratings: "path", Given: "path", Sae: "path"}

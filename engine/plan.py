@@ -237,7 +237,7 @@ def make_plan(
     problems.raise_if_any()
     readings = plan_readings(model, sets, problems)
     captures += list(elsewhere(readings, model, sets, problems))
-    check_complete(readings, [one for one in captures if one is not None], sets, problems)
+    check_complete(readings, captures, sets, problems)
     changing: dict[tuple[str, str], Changing] = {
         **of_kind(readings, MetricReading),
         **of_kind(readings, GenerationReading),

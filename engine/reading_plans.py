@@ -48,7 +48,8 @@ def plan_readings(
     readings: dict[str, Readings] = {}
     for name, entry in problems.loaded.spec.analyses.items():
         reference = ANALYSES[entry.kind].readings
-        assert reference is not None, "checked by check_implemented"
+        if reference is None:
+            continue  # not implemented yet: no plan is made of it
         try:
             readings[name] = load(reference)(entry, shape)
         except AnalysisError as error:

@@ -40,7 +40,8 @@ DEEP = (
     Explanation(
         "P418",
         what="A span is not said in a text, is said several times, or shares a token with what "
-        "stands beside it; or a position or window lies outside of a text.",
+        "stands beside it; or a position or window lies outside of a text; or an analysis compares "
+        "patterns of a capture in which some stimuli lack tokens that others have.",
         why="""An activation read at the wrong token looks like any other. Windows are never filled
         with zeros.""",
         fix="correct the span's template, say which occurrence is meant, or make the window fit.",

@@ -82,6 +82,22 @@ CAPTURES = """\
   last_query: {site: attn_pattern, positions: last}
   seen: {site: attn_pattern, positions: all, reduce: [column_mean, first_share]}
   some_heads: {site: attn_pattern, positions: last, heads: [L1H2, L0H3, L1H0]}
+  last_keys: {site: attn_pattern, positions: all, keys: {align: last, before: 2, after: 0}}
+  listed_keys: {site: attn_pattern, positions: last, heads: [1], keys: [first, one.last]}
+  dropped_keys:
+    site: attn_pattern
+    positions: {align: last, before: 1, after: 0}
+    keys: {align: last, before: 3, after: 0, short: drop, at_least: 0.5}
+  masked_keys:
+    site: attn_pattern
+    positions: last
+    keys: {align: two.last, before: 3, after: 1, short: mask}
+  mean_keys:
+    site: attn_pattern
+    positions: all
+    keys: {align: last, before: 2, after: 0}
+    reduce: [mean, {kind: mean, over: stimulus}]
+  near: {site: resid_post, layers: last, positions: {align: -2, before: 1, after: 1}}
   two_heads: {site: z, positions: last, heads: [3, 1]}
   slope: {site: resid_post, positions: all, gradient: {of: logit_diff}}
   slope_sizes:
@@ -209,6 +225,45 @@ def test_positions_are_the_tokens_they_say(measured: xr.DataTree, plain: Any, id
         close(at("dropped").sel(layer=2), post[2][:4])
 
 
+@pytest.mark.parametrize("id_", IDS)
+def test_keys_are_the_tokens_they_say(measured: xr.DataTree, plain: Any, id_: str) -> None:
+    words, _, one, two = TEXTS[id_]
+    place = {word: n for n, word in enumerate(words.split())}
+    n, pattern = len(place), plain(id_)["pattern"]
+
+    def at(name: str, variable: str = "activation") -> Any:
+        return measured[f"captures/{name}/{variable}"].sel(stimulus=id_)
+
+    assert at("last_keys")["key"].to_numpy().tolist() == [-2, -1, 0]
+    assert at("last_keys")["key"].attrs["anchor"] == "last"
+    close(at("last_keys").isel(query=slice(n)), pattern[..., -3:])
+    assert at("listed_keys")["key_name"].to_numpy().tolist() == ["first", "one.last"]
+    close(at("listed_keys")[:, 0, 0], pattern[:, 1, -1][:, [0, place[one]]])
+    if n >= 4:
+        close(at("dropped_keys"), pattern[..., -2:, -4:])
+    for label, value in zip(range(-3, 2), at("masked_keys")[..., 0, :].T, strict=True):
+        key = place[two] + label
+        there = bool(at("masked_keys")["key_mask"].sel(key=label))
+        assert there is (0 <= key < n)
+        if there:
+            close(value.T, pattern[:, :, -1, key])
+        else:
+            assert bool(value.isnull().all())
+    close(at("mean_keys", "mean_over_position"), pattern[..., -3:].mean(2))
+    close(at("near").sel(layer=2), plain(id_)["post"][2][n - 3 : n])
+
+
+def test_keys_of_a_mean_over_stimuli_are_each_stimulus_own(
+    measured: xr.DataTree, plain: Any
+) -> None:
+    mean = measured["captures/mean_keys/mean_over_stimulus"]
+    for query in range(7):
+        there = [plain(id_)["pattern"] for id_ in IDS if len(TEXTS[id_][0].split()) > query]
+        of_all = np.mean([pattern[:, :, query, -3:] for pattern in there], axis=0)
+        close(mean.isel(query=query), of_all)
+    assert measured["captures/dropped_keys"]["stimulus"].to_numpy().tolist() == ["a", "c", "d"]
+
+
 def test_a_window_that_drops_says_how_many(measured: xr.DataTree) -> None:
     dropped = measured["captures/dropped"]
     assert dropped["stimulus"].to_numpy().tolist() == ["a", "c", "d"]
@@ -313,6 +368,18 @@ def test_batches_and_backends_change_no_capture(
         ("{site: resid_post, reduce: {kind: norm, over: position}}", "'norm' is over units"),
         ("{site: resid_post, reduce: {kind: mean, by: sort}}", "it needs 'over: stimulus'"),
         ("{site: attn_pattern, reduce: {kind: first_share, over: unit}}", "takes no 'over'"),
+        ("{site: z, keys: last}", "'keys' are of attention maps; 'z' is none"),
+        (
+            "{site: attn_pattern, keys: last, reduce: first_share}",
+            "'first_share' is about all keys, and takes no 'keys'",
+        ),
+        ("{site: attn_pattern, keys: {align: left, size: 4}}", "stimulus 'b' has 3 tokens, and a"),
+        ("{site: attn_pattern, keys: three.last}", "has no span 'three'"),
+        (
+            "{site: z, positions: {align: all, before: 1, after: 0}}",
+            "a window is laid along one token; 'all' is none",
+        ),
+        ("{site: z, positions: {align: -4, before: 0, after: 0}}", "has 3 tokens and no position"),
         ("{site: resid_post, reduce: [norm, norm]}", "a reduction is asked for twice"),
         (
             "{site: z, gradient: {of: logit_diff, wrt: weight}, reduce: norm}",

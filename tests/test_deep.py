@@ -123,6 +123,12 @@ BAD = [
      "{align",
      "the window leaves 0% of the stimuli of 'words', and 'at_least' asks for 90%; "
      "stimulus 'a' has 3 tokens, and a window at 'centre' lacks 1 of its 3"),
+    ("positions: last", "positions: all", "P418", 19, "resid, target",
+     "in capture 'resid' stimulus 'b' has no token at position 2 (3 of 12 tokens are missing): "
+     "choose 'positions' that every stimulus has"),
+    ("resid_post, layers: [0, 2]", "attn_pattern, layers: [0, 2]", "P418", 19, "resid, target",
+     "in capture 'resid' stimulus 'b' has no token at key 2 (3 of 12 tokens are missing): choose "
+     "'keys' that every stimulus has"),
     ("layers: [0, 2]", "layers: [0, 3, 7]", "P412", 14, '[0, 3',
      "'models/llama': there is no layer 3, 7 among 3 layers, 0..2"),
     ("layers: [0, 2]", "heads: 1", "P421", 14, '1, ',
