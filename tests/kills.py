@@ -57,7 +57,7 @@ interventions:
   cut: {kind: ablate, value: zero, site: z, heads: [L1H0, L2H3]}
   zero: {kind: ablate, value: zero, allow_no_effect: true}
 analyses:
-  decode: {kind: probe, of: heads, target: sort, controls: [], cv: {folds: 2}}
+  decode: {kind: probe, of: heads, target: sort, controls: [random_twin], cv: {folds: 2}}
   heads: {kind: ablation, stimuli: words, with: mean, units: {site: z}, metric: {kind: logit_diff}}
   spread: {kind: ablation, stimuli: words, with: zero, units: {site: mlp_out}, metric: kl}
   places:
