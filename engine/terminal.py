@@ -120,7 +120,7 @@ def show(result: Result, console: Console) -> None:
         facts = "  ·  ".join([entry.kind, *shown, *_facts(data)])
         console.print(f"\n[bold]{name}[/bold]  {facts}", highlight=False, soft_wrap=True)
         console.print(table)
-    for line in _screened(result):
+    for line in (*_screened(result), *_left_out(result), *_drifted(result)):
         console.print(line, highlight=False, soft_wrap=True)
     for warning in result.warnings:
         console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
@@ -142,6 +142,23 @@ def _screened(result: Result) -> Iterator[str]:
         taken = data.sizes["stimulus"]
         part = f", {taken} taken" if len(kept) == 1 and taken < kept[0] else ""
         yield f"{name}  {_span(kept)} of {_span(asked)} stimuli kept by what the model says{part}"
+
+
+def _left_out(result: Result) -> Iterator[str]:
+    """Yield how many stimuli each capture has left out, as its window allows."""
+    for group, data in result.groups.items():
+        dropped = data.attrs.get("stimuli_dropped")
+        if dropped:
+            total = dropped + data.sizes["stimulus"] if "stimulus" in data.dims else None
+            of = f" of {total}" if total else ""
+            yield f"{group.removeprefix('/captures/')}  {dropped}{of} stimuli too short and dropped"
+
+
+def _drifted(result: Result) -> Iterator[str]:
+    """Yield what part of a model's weights is not in the precision that was asked for."""
+    for guard in result.guards:
+        if guard.get("guard") == "precision" and guard["value"] > 0:
+            yield f"precision  {guard['on']} ({guard['value']:.1%} of the parameters)"
 
 
 def _span(counts: NDArray[np.int64]) -> str:
