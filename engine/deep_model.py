@@ -73,6 +73,9 @@ def _check_place(
     if site is not None:
         check_site(site, (*path, "site"), model, problems)
     dims = SITES[site].dims if site is not None else ()
+    if site is not None and "layer" not in dims and entry.layers != "all":
+        message = f"the site {site!r} is in no layer; leave 'layers' out"
+        problems.add((*path, "layers"), "P421", message)
     if entry.heads != "all":
         if site is not None and not {"head", "kv_head"} & set(dims):
             message = f"the site {site!r} has no heads; leave 'heads' out"
@@ -80,6 +83,7 @@ def _check_place(
         else:
             shared = "kv_head" in dims
             _check_heads(entry.heads, shared, (*path, "heads"), (model, problems))
+            _check_named(entry, path, model, problems)
     if isinstance(entry, Place) and entry.units and "unit" in dims:
         size = int(model.config.hidden_size)
         beyond = [unit for unit in entry.units if not 0 <= unit < size]
@@ -109,6 +113,22 @@ def _check_heads(
             where = (*path, i) if isinstance(head, int) else path
             problems.add(where, "P421", message)
             return
+
+
+def _check_named(
+    entry: Capture | Units | Place, path: Path, model: ModelSource, problems: Problems
+) -> None:
+    """P421: heads that are named with their layer are in layers that are asked for."""
+    try:
+        left = {*range(model.shape.layers)} - {*layer_numbers(entry.layers, model.shape.layers)}
+    except BeyondError:
+        return  # told by check_layers
+    heads = () if isinstance(entry.heads, str) else entry.heads
+    names = [head for head in heads if isinstance(head, str)]
+    outside = [name for name in names if parse_head_name(name)[0] in left]
+    if outside:
+        message = f"'layers' leaves out the layer of {outside[0]}: the name says it, leave it out"
+        problems.add((*path, "layers"), "P421", message)
 
 
 def _check_node(node: str, path: Path, model: ModelSource, problems: Problems) -> None:
