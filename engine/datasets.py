@@ -117,13 +117,11 @@ def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
     for variable in capture.variables():
         if variable.name in data:
             data[variable.name].attrs = capture.attributes(variable, plan.model.choice.dtype)
-    for dim, chosen in (
-        ("position", capture.chosen),
-        ("query", capture.chosen),
-        ("key", capture.keys),
-    ):
-        if dim in data.coords and chosen is not None:
-            listed, anchor = chosen.anchor == "list", chosen.anchor
+    keys = "first" if capture.keys is None else capture.keys.anchor
+    anchors = {"position": capture.chosen.anchor, "query": capture.chosen.anchor, "key": keys}
+    for dim, anchor in anchors.items():
+        if dim in data.coords:
+            listed = anchor == "list"
             about = (
                 "place in the list of positions"
                 if listed

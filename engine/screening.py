@@ -26,6 +26,7 @@ from patchclamp.engine.captures import CapturePlan, content_of
 from patchclamp.engine.costs import disk_bytes, recorded_bytes
 from patchclamp.engine.measure import Measured, measure_clean, read_answers
 from patchclamp.engine.plan import Plan, make_plan
+from patchclamp.engine.positions import Chosen
 from patchclamp.engine.problems import Problems
 from patchclamp.engine.recording import SCREENED, Work, taken_along, to_screen
 from patchclamp.engine.records import Cache, Record
@@ -123,15 +124,21 @@ def _hand_on(whole: Plan, left: Plan, screened: tuple[str, Answers], rig: Rig) -
 def _same(before: CapturePlan, after: CapturePlan, kept: Sequence[int]) -> bool:
     """Return whether a capture of what stays, by its rows, asks of that what one of all asked."""
     content = (content_of(capture) for capture in (before, after))
-    first, second = ({**of, "positions": None, "classes": None} for of in content)
-    place_of = {row: place for place, row in enumerate(before.chosen.rows)}
-    places = [place_of.get(kept[row], -1) for row in after.chosen.rows]
-    if first != second or -1 in places:
+    chosen = {"positions": None, "keys": None, "classes": None}
+    first, second = ({**of, **chosen} for of in content)
+    tokens = [(before.chosen, after.chosen)]
+    if before.keys is not None and after.keys is not None:
+        tokens.append((before.keys, after.keys))
+    return first == second and all(_same_tokens(*pair, kept) for pair in tokens)
+
+
+def _same_tokens(before: Chosen, after: Chosen, kept: Sequence[int]) -> bool:
+    place_of = {row: place for place, row in enumerate(before.rows)}
+    places = [place_of.get(kept[row], -1) for row in after.rows]
+    if -1 in places:
         return False
-    index, width = before.chosen.index[places], after.chosen.index.shape[1]
-    return np.array_equal(index[:, :width], after.chosen.index) and bool(
-        (index[:, width:] < 0).all()
-    )
+    index, width = before.index[places], after.index.shape[1]
+    return np.array_equal(index[:, :width], after.index) and bool((index[:, width:] < 0).all())
 
 
 def _move(
@@ -148,7 +155,7 @@ def _move(
     """
     place_of = {row: place for place, row in enumerate(kept)}
     width = capture.chosen.index.shape[1]
-    most = {"position": width, "query": width, "key": keys}
+    most = {"position": width, "query": width, "key": capture.keys_of(keys)}
     shards = cache.open_shards(records[0])
     for file, rows in zip(shards.files, shards.rows, strict=True):
         held = [i for i, row in enumerate(rows) if int(row) in place_of]

@@ -250,6 +250,19 @@ def test_attention_of_a_text_is_that_of_its_own_tokens() -> None:
     assert "Attention in the text 's0', the first of 2: each row" in sketch.sentence
 
 
+def test_keys_that_are_counted_from_another_token_are_no_queries() -> None:
+    data = drawable.maps()
+    assert drawn("maps", "attention_maps").sentence.endswith("and sums to 1.")
+    data["query"].attrs["anchor"], data["key"].attrs["anchor"] = "first", "first after BOS"
+    few = data.isel(key=slice(1, 6))
+    (sketch,) = sketches(few)
+    panel = sketch.layers(Matrix)[0]
+    assert panel.rows[:2] == ("0 <s>", "1 ·Mon")
+    assert panel.columns == ("1", "2", "3", "4", "5")
+    assert not np.isnan(panel.values).any()  # none of them is known to be ahead
+    assert sketch.sentence.endswith("each row is where one token looks.")
+
+
 def test_an_encoder_looks_ahead() -> None:
     data = drawable.maps().isel(stimulus=1)
     data["activation"] = xr.full_like(data["activation"], 1 / 8)

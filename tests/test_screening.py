@@ -42,12 +42,17 @@ captures:
     site: mlp_out
     layers: 2
     positions: {align: end, before: 2, after: 1, short: drop}
+  seen:
+    of: words
+    site: attn_pattern
+    layers: 2
+    keys: {align: end, before: 2, after: 0, short: drop}
   largest: {of: words, site: attn_out, positions: all, reduce: [{kind: topk, k: 3}, {kind: mean}]}
 analyses:
   asked: {kind: choice, stimuli: words}
 run: {batch: {tokens: 256}}
 """
-CAPTURES = ("all", "last", "maps", "around", "largest")
+CAPTURES = ("all", "last", "maps", "around", "seen", "largest")
 GATHERED = "captures:\n  mean: {of: words, site: z, reduce: {kind: mean, over: stimulus}}\n"
 
 

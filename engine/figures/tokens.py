@@ -8,7 +8,7 @@ import xarray as xr
 from patchclamp.engine.figures.curves import capital
 from patchclamp.engine.figures.facts import facts, label, scale_of, squeezed
 from patchclamp.engine.figures.sketch import Axis, Matrix, Panel, Scale, Sketch, Strip
-from patchclamp.engine.figures.variables import each, names_along, shown, spread
+from patchclamp.engine.figures.variables import are_alike, each, names_along, shown, spread
 
 LINES = 20
 """Texts in a figure."""
@@ -18,6 +18,9 @@ LETTERS = 84
 
 MAPS = 12
 """Most attention maps of a figure."""
+
+_MISSING = 0.01
+"""Attention that a row may lack where it is said to sum to 1: what rounding takes."""
 
 PLACES = ("layer", "head", "kv_head", "feature", "class")
 """Dims each label of which has a panel."""
@@ -102,7 +105,7 @@ def attention_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
     name, values, of = found
     panels = []
     ahead = values["key"] > values["query"]
-    if not bool((values.where(ahead, 0.0) > 0).any()):
+    if are_alike(values) and not bool((values.where(ahead, 0.0) > 0).any()):
         values = values.where(~ahead)
     values = _one_dim(values.transpose(..., "query", "key"))
     scale = Scale(0.0, 1.0, "attention")
@@ -113,7 +116,9 @@ def attention_maps(data: xr.Dataset) -> tuple[Sketch, ...]:
     sentence = (
         f"{MEANING.get(name) or capital(str(values.attrs.get('long_name', 'attention')))}{of}"
     )
-    sentence += ": each row is where one token looks, and sums to 1."
+    sentence += ": each row is where one token looks"
+    missing = abs(values.sum("key") - 1).where(values.notnull().any("key"), 0.0)
+    sentence += ", and sums to 1." if float(missing.max()) < _MISSING else "."
     few = spread(panels, MAPS)
     if len(panels) > len(few):
         sentence += f" {len(few)} of {len(panels)} maps."
@@ -135,9 +140,10 @@ def _patterns(data: xr.Dataset) -> tuple[str, xr.DataArray, str] | None:
         if "mask" in values.coords:  # a shorter text has fewer tokens
             there = np.flatnonzero(values["mask"].to_numpy())
             values = values.isel(query=there)
-            values = values.sel(
-                key=[k for k in values["key"].values if k in values["query"].values]
-            )
+            if are_alike(values):
+                values = values.sel(
+                    key=[k for k in values["key"].values if k in values["query"].values]
+                )
     return name, values.load(), of
 
 

@@ -82,9 +82,9 @@ def names_along(values: xr.DataArray, dim: str) -> tuple[str, ...]:
     labels = [str(label) for label in values[dim].to_numpy().tolist()]
     if dim not in ("position", "query", "key"):
         return tuple(labels)
-    for name in ("position_name", "position_token", "token_text"):
+    for name in ("position_name", "key_name", "position_token", "token_text"):
         words = _over(values, name, dim)
-        if words is not None and name == "position_name":
+        if words is not None and name.endswith("_name"):
             return words
         if words is not None:
             both = zip(words, labels, strict=True)
@@ -97,10 +97,16 @@ def _over(values: xr.DataArray, name: str, dim: str) -> tuple[str, ...] | None:
     words = values.coords.get(name)
     if words is None:
         return None
-    same = dim == "key" and "query" in values.dims and words.dims == ("query",)
-    if (same and np.array_equal(values["key"], values["query"])) or words.dims == (dim,):
+    alike = dim == "key" and words.dims == ("query",) and are_alike(values)
+    if (alike and np.array_equal(values["key"], values["query"])) or words.dims == (dim,):
         return tuple(map(str, words.to_numpy().tolist()))
     return None
+
+
+def are_alike(attention: xr.DataArray) -> bool:
+    """Return whether queries and keys of the same number are the same token."""
+    query, key = (attention[dim].attrs.get("anchor") for dim in ("query", "key"))
+    return query == key
 
 
 def shown(token: str) -> str:
