@@ -22,7 +22,7 @@ from patchclamp.engine.efforts import all_passes, backward_passes, changed_effor
 from patchclamp.engine.measure import passes_due
 from patchclamp.engine.notices import warnings_of
 from patchclamp.engine.plan import Plan, make_plan, of_kind
-from patchclamp.engine.recording import Work, prepare, taken_along, to_screen
+from patchclamp.engine.recording import Work, by_objective, prepare, taken_along, to_screen
 from patchclamp.engine.records import Cache, open_cache
 from patchclamp.engine.remote.costs import check_remote, in_words
 from patchclamp.engine.rig import rig_of
@@ -186,8 +186,13 @@ def time_in_words(plan: Plan, cache: Cache) -> str:
     run = {*plan.clean_sets(), *screening}
     name = max(sorted(run), key=lambda n: int(plan.sets[n].lengths.sum()))
     rows = tuple(range(len(plan.sets[name].table)))
-    captures = tuple(c for c in plan.captures if c.stimuli == name and c.gradient is None)
-    work = Work(name, captures, rows, clean_asking(plan, name) if name in plan.answered() else None)
+    of_set = by_objective([c for c in plan.captures if c.stimuli == name])
+    plain = next((part for part in of_set if part[0].gradient is None), ())
+    asks = name in plan.answered() or name in screening
+    asked = clean_asking(plan, name) if asks else None
+    # What reads nothing would stop before the first block.
+    graded = not plain and asked is None
+    work = Work(name, of_set[0] if graded else plain, rows, asked)
     seconds = []
     with rig_of(plan, cache, lambda *_: None) as rig:
         passes = rig.open()
@@ -197,7 +202,7 @@ def time_in_words(plan: Plan, cache: Cache) -> str:
             seconds.append(monotonic() - started)
     # The first batch also pays for what is done once; a backward pass takes about two forward.
     each = min(seconds)
-    whole = each * (due + 2 * backward_passes(plan))
+    whole = each / (3 if graded else 1) * (due + 2 * backward_passes(plan))
     return f"time: about {_duration(whole)} on {rig.device}, at {_duration(each)} a batch"
 
 

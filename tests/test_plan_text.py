@@ -15,7 +15,8 @@ import pytest
 from patchclamp.engine import cli
 from patchclamp.engine.efforts import all_passes
 from patchclamp.engine.plan import make_plan
-from patchclamp.engine.plan_text import describe_plan
+from patchclamp.engine.plan_text import describe_plan, time_in_words
+from patchclamp.engine.recording import prepare
 from patchclamp.engine.records import Cache
 from patchclamp.engine.run import run
 from patchclamp.engine.sizes import sizes
@@ -72,6 +73,32 @@ def test_what_is_recorded_is_told_and_what_differs_if_not(tmp_path: Path) -> Non
     assert "recompute (layers changed: [0, 1, 2] → [1])" in other
     assert "recompute (weights changed: " in said("model.revision=step0")
     assert "tokens changed: " in said("stimuli.words.where=step == '+1'")
+
+
+@pytest.mark.parametrize(
+    "spec", ["captures: {g: {site: z, gradient: {of: logit_diff}}}", "KEEP"], ids=["slope", "keep"]
+)
+def test_the_time_is_that_of_a_pass_that_reads_something(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is asked of it, a pass ends before the first block, and tells no time."""
+    text = (
+        "patchclamp: 1\nname: time\nmodel: bundled:sequences\n"
+        "stimuli: {words: {kind: builtin, set: sequences, text: '{prompt}', groups: template, "
+        "answer: {correct: ' {next}', foil: ' {last}'}MORE}}\n"
+    )
+    more = ", keep_if: rank == 0" if spec == "KEEP" else ""
+    (tmp_path / "s.yaml").write_text(text.replace("MORE", more) + spec.replace("KEEP", "seed: 3"))
+    seen = []
+
+    def look(*given: Any) -> Any:
+        seen.append(prepare(*given))
+        return seen[-1]
+
+    monkeypatch.setattr("patchclamp.engine.plan_text.prepare", look)
+    cache = Cache(tmp_path / "cache")
+    assert "time: about" in time_in_words(make_plan(load(tmp_path / "s.yaml"), cache), cache)
+    assert seen[0].steps
 
 
 def test_the_same_weights_under_another_config_are_measured_anew(
