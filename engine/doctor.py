@@ -104,11 +104,8 @@ def diagnose(model: str, *, device: str = "auto", untrained: bool = False) -> Re
     source = _find(model, untrained)
     known = architecture_of(source.config)
     rows = [known] if known is not None else list(_similar(source))
-    best: tuple[Finding, ...] = tuple(
-        Finding(site, "", "UNSUPPORTED", "no row of the architecture table has modules like these")
-        for site in SITES
-    )
-    chosen: Architecture | None = known
+    best: tuple[Finding, ...] = ()
+    chosen: Architecture | None = None
     ids = tokens(source.config, TOKENS)
     module = None
     if rows:
@@ -120,6 +117,8 @@ def diagnose(model: str, *, device: str = "auto", untrained: bool = False) -> Re
             found = tuple(examine(under, module, ids))
         if chosen is None or _good(found) > _good(best):
             best, chosen = found, row
+    none = "no row of the architecture table has modules like these"
+    best = best or tuple(Finding(site, "", "UNSUPPORTED", none) for site in SITES)
     return Report(
         model,
         source.revision,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 import tiny
@@ -61,6 +62,18 @@ def stranger(folder: Path, model_type: str, **config: Any) -> str:
 
 def verdicts(report: Report) -> dict[str, str]:
     return {finding.site: finding.verdict for finding in report.sites}
+
+
+def test_weights_that_overflow_are_a_finding(tmp_path: Path) -> None:
+    """No site of it is right, so none is OK, and it is still the row that its config names."""
+    folder = tiny.make("llama", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.2.mlp.down_proj.weight"].fill_(float("inf"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    report = diagnose(str(folder))
+    assert (report.architecture, report.known, report.findings) == ("llama", True, True)
+    assert not {verdicts(report)[site] for site in ("mlp_out", "resid_post")} & {"OK"}
+    assert "no row of" not in " ".join(finding.reason for finding in report.sites)
 
 
 @pytest.mark.parametrize("ends", ENDS.values(), ids=list(ENDS))
