@@ -46,11 +46,14 @@ def marks_of(model: ModelSource) -> Marks:
         put = tokenizer(_SIGN)["input_ids"]
         bare = tokenizer(_SIGN, add_special_tokens=False)["input_ids"]
         end = put[-1] if bare and len(put) > len(bare) and put[-1] != bare[-1] else None
+    # An encoder's tokenizer has no BOS, and begins with [CLS] as others with it.
+    bos = tokenizer.bos_token_id
+    bos = tokenizer.cls_token_id if bos is None else bos
     # Where it is the mark of a beginning or an end, too, it may stand for that.
     if unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         unknown = None
     return Marks(
-        tokenizer.bos_token_id,
+        bos,
         end,
         unknown,
         "" if end is None else str(tokenizer.convert_ids_to_tokens(end)),

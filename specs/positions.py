@@ -54,8 +54,8 @@ class Window(Model):
     after: int | None = Field(default=None, ge=0)
     """Tokens after it."""
     skip: Literal["bos", "none"] = "bos"
-    """Whether a BOS token counts, and a mark that the tokenizer puts behind each text; activations
-    of a BOS are of another size than all others."""
+    """Whether a BOS or [CLS] token counts, and a mark that the tokenizer puts behind each text;
+    activations of a BOS are of another size than all others."""
     short: Literal["error", "drop", "mask"] = "error"
     """What happens to a stimulus that does not fill the window: an error, it is dropped and
     counted, or the missing tokens are masked. It is never filled with zeros."""

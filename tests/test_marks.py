@@ -209,3 +209,29 @@ def test_of_several_models_the_one_is_named_that_knows_a_text_not(
     assert [one["code"] for one in made["warnings"]] == ["P613"]
     cells = [cell["provenance"]["warnings"] for cell in made["cells"]]
     assert [[one["code"] for one in of] for of in cells] == [[], ["P613"]]
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        ("{align: left, size: 2}", [[3, 4], [11, 6]]),
+        ("{align: left, size: 2, skip: none}", [[60, 3], [60, 11]]),
+        ("{align: centre, before: 0, after: 1}", [[4, 5], [6, 7]]),
+        ("{align: left, size: 4, short: mask}", [[3, 4, 5, -1], [11, 6, 7, -1]]),
+    ],
+)
+def test_a_window_begins_behind_what_an_encoder_begins_with(
+    positions: str, expected: list[list[int]], tmp_path: Path
+) -> None:
+    """[CLS] stands in the place of a BOS, and is no part of a text either."""
+    model = tiny.make("bert", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_special_tokens({"cls_token": "w58", "sep_token": "w59"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="w58 $A w59", special_tokens=[("w58", 60), ("w59", 61)]
+    )
+    tokenizer.save_pretrained(model)
+    (tmp_path / "s.yaml").write_text(spec(model, positions=positions))
+    result = run(tmp_path / "s.yaml", out=tmp_path / "runs", cache=tmp_path / "cache")
+    found = result.groups["/captures/resid"]["token_id"]
+    assert found.to_numpy().tolist() == expected
