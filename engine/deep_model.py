@@ -18,6 +18,7 @@ from patchclamp.specs.interventions import Place
 from patchclamp.specs.rdms import CaptureModel
 from patchclamp.specs.selections import BeyondError, Heads, Layers, parse_head_name
 from patchclamp.specs.selections import resolve_layers as layer_numbers
+from patchclamp.specs.stimuli import Rows
 from patchclamp.specs.walk import models_in
 
 SECTIONS = ("captures", "interventions", "analyses")
@@ -35,7 +36,12 @@ def entries_of(problems: Problems) -> Iterator[tuple[Path, BaseModel]]:
 
 def check_parts(model: ModelSource, problems: Problems) -> None:
     """P412, P413, P421: every layer, site, head, unit and node that is named is there."""
+    for name, of_set in problems.loaded.spec.stimuli.items():
+        if isinstance(of_set, Rows) and of_set.keep_if is not None:
+            refuse_answers(("stimuli", name, "keep_if"), model, problems)
     for path, entry in entries_of(problems):
+        if isinstance(entry, Capture) and entry.gradient is not None:
+            refuse_answers((*path, "gradient"), model, problems)
         if isinstance(entry, Capture | Units | Place):
             _check_place(entry, path, model, problems)
         elif isinstance(entry, LayerTarget):
@@ -46,6 +52,16 @@ def check_parts(model: ModelSource, problems: Problems) -> None:
             key = "nodes" if isinstance(entry, Given) else "protect"
             for i, node in enumerate(getattr(entry, key)):
                 _check_node(node, (*path, key, i), model, problems)
+
+
+def refuse_answers(path: Path, model: ModelSource, problems: Problems) -> None:
+    """P413: what asks for an answer's logit asks a model that predicts what follows."""
+    if model.architecture.encoder:
+        message = (
+            f"{model.choice.id!r} is an encoder: it predicts hidden tokens and none that follows, "
+            "so that no answer has a logit"
+        )
+        problems.add(path, "P413", message)
 
 
 def check_site(site: str, path: Path, model: ModelSource, problems: Problems) -> None:

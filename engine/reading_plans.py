@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from patchclamp.analyses.readings import Changing, MetricReading, Place, Readings
+from patchclamp.engine.deep_model import refuse_answers
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
@@ -68,11 +69,6 @@ def plan_readings(
             add_asked(name, reading, sets, problems)
         check_room(name, readings[name].values(), (model, sets), problems)
         changing = any(isinstance(r, Changing) for r in readings[name].values())
-        if changing and model.architecture.encoder:
-            problems.add(
-                ("analyses", name),
-                "P413",
-                f"{model.choice.id!r} is an encoder: it predicts hidden tokens and none that "
-                "follows, so that no answer has a logit",
-            )
+        if changing:
+            refuse_answers(("analyses", name), model, problems)
     return readings

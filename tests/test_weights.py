@@ -122,6 +122,12 @@ def test_an_encoder_answers_no_question(bert: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(SpecError, match="'bert' is an encoder: it predicts hidden tokens and none"):
         plan_of(tmp_path, text, model="bert")
+    answered = text.partition("interventions:")[0]
+    slope = "  slope: {{site: resid_post, gradient: {{of: entropy}}}}\n"
+    kept = answered.replace("answer:", "keep_if: rank == 0\n    answer:")
+    for asks, place in ((answered + slope, r"captures\.slope\.gradient"), (kept, r"\.keep_if")):
+        with pytest.raises(SpecError, match=f"{place}: 'bert' is an encoder"):
+            plan_of(tmp_path, asks, model="bert")
 
 
 def test_a_bound_on_scores_is_not_left_to_attention_that_ignores_it(twin: Any) -> None:
