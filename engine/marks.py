@@ -14,8 +14,9 @@ from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
 from patchclamp.specs.codes import DEEP
 
-UNKNOWN, ENDED = DEEP
-"""The lints of what a tokenizer does not know, and of the ends that it puts."""
+UNKNOWN, ENDED, ALIKE = DEEP
+"""The lints of what a tokenizer does not know, of the ends that it puts, and of texts that are the
+same to it."""
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,74 @@ def tell_marks(
     of: tuple[str, Sequence[str], Sequence[str]],
     problems: Problems,
 ) -> None:
-    """P612, P613: say of a set, given with its ids and texts, what its texts mean to a tokenizer.
+    """P612, P613, P614: say of a set, given with its ids and texts, what a tokenizer makes of it.
 
     An end is told of a causal model, where what is read behind a text comes after it; others are
     made to read it.
     """
-    (name, names, texts), marks = of, marks_of(model)
-    path = ("stimuli", name, "text")
-    if marks.unknown is not None and encoded.ids.holds(marks.unknown):
-        read = zip(names, encoded.ids, texts, strict=True)
-        lacking = [id_ for id_, ids, text in read if marks.lacking(ids, text)]
-        if lacking:
-            what = f"{len(lacking)} of {len(names)} texts, {lacking[0]!r} first, hold what the "
-            message = (
-                f"{what}tokenizer does not know: the model reads {marks.unknown_text!r} there; "
-                "write them otherwise, or leave them out by 'where'"
-            )
-            problems.add(path, UNKNOWN, message, severity="warning")
+    (name, names, _), marks = of, marks_of(model)
+
+    def tell(code: str, message: str) -> None:
+        problems.add(("stimuli", name, "text"), code, message, severity="warning")
+
+    def first_of(rows: Sequence[int]) -> str:
+        return f"{len(rows)} of {len(names)} texts, {names[rows[0]]!r} first, "
+
+    otherwise = "write them otherwise, or leave them out by 'where'"
+    lacking = _lacking(encoded, of[2], marks)
+    if lacking:
+        read = f"the tokenizer does not know: the model reads {marks.unknown_text!r} there"
+        tell(UNKNOWN, f"{first_of(lacking)}hold what {read}; {otherwise}")
+    passed_by = _passed_by(encoded)
+    if passed_by:
+        what = ascii(next(iter(passed_by.values())))
+        read = f"no token stands for, as {what}: the model does not read it"
+        tell(UNKNOWN, f"{first_of([*passed_by])}hold what {read}; {otherwise}")
     if marks.end is not None and not model.architecture.encoder:
-        message = (
-            f"the tokenizer ends each text with {marks.end_text!r}: what is read behind a text, as "
-            "a next token, is what follows that mark; 'bos: never' in model.tokenizer puts none, "
-            "and no BOS either"
+        read = f"the tokenizer ends each text with {marks.end_text!r}: what is read behind a text"
+        after = "as a next token, is what follows that mark"
+        tell(
+            ENDED, f"{read}, {after}; 'bos: never' in model.tokenizer puts none, and no BOS either"
         )
-        problems.add(path, ENDED, message, severity="warning")
+    alike = _alike(encoded)
+    if alike:
+        row, other = next(iter(alike.items()))
+        which = f"text of {names[row]!r} is other than that of {names[other]!r}"
+        tell(ALIKE, f"{first_of([*alike])}are read as others are: the {which}, and their tokens "
+             "are the same")  # fmt: skip
+
+
+def _lacking(encoded: Encoded, texts: Sequence[str], marks: Marks) -> list[int]:
+    """Return the texts with a token that stands for what the tokenizer does not know."""
+    if marks.unknown is None or not encoded.ids.holds(marks.unknown):
+        return []
+    read = enumerate(zip(encoded.ids, texts, strict=True))
+    return [row for row, (ids, text) in read if marks.lacking(ids, text)]
+
+
+def _passed_by(encoded: Encoded) -> dict[int, str]:
+    """Return by text the first characters, other than spaces, that no token stands for."""
+    found = {}
+    for row, (text, places) in enumerate(zip(encoded.texts, encoded.places or (), strict=False)):
+        end = 0
+        for start, stop in zip(places[::2], places[1::2], strict=True):
+            if start > end and text[end:start].strip():
+                break
+            end = max(end, stop)
+        else:
+            start = len(text)
+        if unread := text[end:start].strip():
+            found[row] = unread
+    return found
+
+
+def _alike(encoded: Encoded) -> dict[int, int]:
+    """Return texts that have the tokens of another text before them, with that one's row."""
+    seen: dict[int, int] = {}
+    found = {}
+    for row, ids in enumerate(encoded.ids):
+        other = seen.setdefault(hash(ids), row)  # as numbers: ids themselves would take more room
+        differ = other != row and encoded.texts[other] != encoded.texts[row]
+        if differ and encoded.ids[other] == ids:
+            found[row] = other
+    return found

@@ -100,6 +100,7 @@ CODES: dict[str, str] = {
     "P611": "ranks of model RDMs that have ties",
     "P612": "a text with what the tokenizer does not know",
     "P613": "texts that the tokenizer ends with a mark",
+    "P614": "texts that the model reads alike",
 }
 """Every code and its title: P1xx YAML, P2xx grammar, P3xx references, P4xx what only data, a
 tokenizer or a model's config can tell, P5xx what a spec is composed of, and P6xx lints: warnings
@@ -118,5 +119,5 @@ LINTS: Table[Lint] = Table(
 )
 """The lints that a spec may allow."""
 
-DEEP = ("P612", "P613")
+DEEP = ("P612", "P613", "P614")
 """Lints that only a tokenizer can tell, so that checking a spec alone cannot."""

@@ -225,9 +225,9 @@ LINTS = (
     Explanation(
         "P612",
         what="A text holds something that the tokenizer has no token for.",
-        why="""The model reads one and the same token for whatever it is, so that what is measured
-        is of another text than the one written. At a position that a spec names, in an answer or a
-        span, it is an error.""",
+        why="""The model reads one and the same token for whatever it is, or none, so that what is
+        measured is of another text than the one written. At a position that a spec names, in an
+        answer or a span, it is an error.""",
         fix="write the text otherwise, or leave it out by `where`; the token table of "
         "`validate --deep` shows what is read.",
         wrong="""
@@ -255,6 +255,23 @@ LINTS = (
             model: {id: "./ends-with-eos", tokenizer: {bos: never}}
             stimuli:
               words: {kind: items, text: "{word}", items: [{word: one}]}
+            """,
+    ),
+    Explanation(
+        "P614",
+        what="Two texts of a set differ, and the tokenizer makes the same tokens of them.",
+        why="""The model cannot tell them apart: where their labels differ there is nothing to be
+        found, and where they are in two groups, what is tested on was learnt from.""",
+        fix="leave one of them out, or take a model whose tokenizer tells them apart.",
+        wrong="""
+            model: bert-base-uncased
+            stimuli:
+              words: {kind: items, text: "{word}", items: [{word: may}, {word: May}]}
+            """,
+        right="""
+            model: bert-base-cased
+            stimuli:
+              words: {kind: items, text: "{word}", items: [{word: may}, {word: May}]}
             """,
     ),
 )

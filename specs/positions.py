@@ -29,7 +29,8 @@ Anchor = Annotated[
 ]
 """`first`, `last`, `all`, `answer`, a number counted from the first token (negative: from the
 last), or a span: `name`, `name.first`, `name.last`, `name.all`. Where a tokenizer puts a mark
-behind each text, `last` could be that or the text's own: say -1 or -2."""
+behind each text, `last` could be that or the text's own: say -1 or -2. `first` is the BOS, where
+there is one."""
 
 
 class Named(Model):

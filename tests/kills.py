@@ -207,7 +207,7 @@ def kill(
             files.append(folder / f"{name}.{tries}")
             child = start(name, files[-1])
             if len(found) + tries < times:
-                time.sleep(rng.uniform(0.05, 0.6) * seconds)
+                time.sleep(rng.uniform(0.05, 1) * seconds)
                 os.kill(child, signal.SIGKILL)
             if _finished(child):
                 break

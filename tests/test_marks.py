@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from tokenizers.normalizers import BertNormalizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -235,3 +236,32 @@ def test_a_window_begins_behind_what_an_encoder_begins_with(
     result = run(tmp_path / "s.yaml", out=tmp_path / "runs", cache=tmp_path / "cache")
     found = result.groups["/captures/resid"]["token_id"]
     assert found.to_numpy().tolist() == expected
+
+
+def test_characters_that_are_passed_by_and_texts_that_are_read_alike_are_told(
+    models: Path, tmp_path: Path
+) -> None:
+    tiny.make("llama", tmp_path / "folded")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "folded")
+    tokenizer.backend_tokenizer.normalizer = BertNormalizer(lowercase=True, clean_text=True)
+    tokenizer.save_pretrained(tmp_path / "folded")
+    text = spec(tmp_path / "folded", positions="all").replace("t: w1 w2 w3", 't: "w9\\u200d W4 w5"')
+    text = text.replace('    spans: {animal: "{animal}"}\n', "")
+    assert told(text) == [
+        (
+            "P612",
+            "1 of 2 texts, '0' first, hold what no token stands for, as '\\u200d': the model does "
+            "not read it; write them otherwise, or leave them out by 'where'",
+        ),
+        (
+            "P614",
+            "1 of 2 texts, '1' first, are read as others are: the text of '1' is other than that "
+            "of '0', and their tokens are the same",
+        ),
+    ]
+    # The negative controls: other tokens, and one text that stands there twice.
+    assert told(spec(tmp_path / "folded", positions="all")) == []
+    assert told(spec(models / "plain", odd="w1 w2 w3", positions="all")) == []
+    same = text.replace('"w9\\u200d W4 w5"', "w9 w4 w5")
+    assert same != text
+    assert told(same) == []
