@@ -181,10 +181,12 @@ def check_locked(loaded: Loaded) -> tuple[Diagnostic, ...]:
     return in_order(found, loaded.document.texts)
 
 
-def refuse_unlocked(spec: str, overrides: Sequence[str] = ()) -> None:
-    """Raise `SpecError` where a spec is not what its lock says."""
+def refuse_unlocked(spec: str, overrides: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
+    """Raise `SpecError` where a spec is not what its lock says; returns what is only a warning."""
     loaded = load(spec, overrides)
-    _raise_if_any(loaded, list(check_locked(loaded)))
+    found = check_locked(loaded)
+    _raise_if_any(loaded, list(found))
+    return found
 
 
 def _key(label: Any) -> str:

@@ -41,7 +41,8 @@ def run_command(arguments: Namespace) -> int:
         from patchclamp.engine.lock import refuse_unlocked
 
         for spec in arguments.spec:
-            refuse_unlocked(spec, arguments.set)
+            for warning in refuse_unlocked(spec, arguments.set):
+                console.print(one_line(warning), highlight=False, markup=False, soft_wrap=True)
     unmet = failed = 0
     for spec in arguments.spec:
         started = monotonic()

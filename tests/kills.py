@@ -37,7 +37,7 @@ patchclamp: 1
 name: survive
 model: {id: PLACE/llama}
 stimuli:
-  words: &set
+  words:
     kind: csv
     path: slots.csv
     text: "{a} w1 {b} {text}"
@@ -99,7 +99,7 @@ def write(folder: Path, *, stimuli: int = 60) -> None:
         a, b = rng.choice(60, size=2, replace=False)
         lines.append(f"s{number},{words},w{a},w{b},{'xy'[number % 2]}")
     (folder / "slots.csv").write_text("\n".join(lines) + "\n")
-    (folder / "t.yaml").write_text(SPEC.replace("&set", "").replace("PLACE", str(folder)))
+    (folder / "t.yaml").write_text(SPEC.replace("PLACE", str(folder)))
 
 
 def note(file: Path) -> None:
@@ -169,7 +169,7 @@ def told_apart(notes: Sequence[str], due: Sequence[str]) -> list[str]:
 
 def lost(killed: Sequence[str], later: Sequence[str]) -> Counter[str]:
     """Return how many passes of each sort a killed run had begun and later ones made again."""
-    again = {one for one in killed if one in set(later) or one.endswith(UNKNOWN)}
+    again = {*killed} & {*later} | {one for one in killed if one.endswith(UNKNOWN)}
     sorts = (CLEAN, BEGUN, CHANGED, SCORED, WRITTEN)
     return Counter(next(sort for sort in sorts if one.startswith(sort)) for one in again)
 

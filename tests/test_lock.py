@@ -240,9 +240,11 @@ def test_another_version_of_a_package_is_a_warning(
     ((code, severity, _, _, message),) = said(spec)
     assert (code, severity) == ("P424", "warning")
     assert message.startswith("the version of torch changed since the lock was written: 1.0+")
-    refuse_unlocked(str(spec))
+    assert [warning.message for warning in refuse_unlocked(str(spec))] == [message]
     assert cli.main(["validate", "--locked", str(spec)]) == 0
     assert "1 spec, 1 valid, 0 errors, 1 warning" in capsys.readouterr().out
+    cli.main(["run", "--locked", "--out", str(spec.parent / "runs"), str(spec)])
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
