@@ -97,14 +97,14 @@ def test_beyond_the_budget_nothing_is_loaded_and_the_cheaper_way_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, limit: str
 ) -> None:
     monkeypatch.setattr("patchclamp.engine.rig.load_weights", pytest.fail)
-    overrides = [f"run.budget.{key}={limit}", "captures.resid.positions=all"]
+    overrides = [f"run.budget.{key}={limit}", "captures.wide={site: resid_post, positions: all}"]
     with pytest.raises(SpecError) as caught:
         run("quickstart", out=tmp_path / "runs", cache=tmp_path / "cache", overrides=overrides)
     (found,) = caught.value.diagnostics
     assert found.code == "P425"  # type: ignore[attr-defined]
     message = str(caught.value)
     assert f"of {key} and may have {said(100_000 if key == 'disk' else 1_000_000)}" in message
-    assert "the largest capture is 'resid' (9.12 MB)" in message
+    assert "the largest capture is 'wide' (9.12 MB)" in message
     assert "it could be 'positions: last', 276 kB or 'reduce: norm', 95 kB" in message
     assert not (tmp_path / "runs").exists()
     with pytest.raises(SpecError, match=f"of {key} and may have"):
