@@ -32,7 +32,8 @@ from patchclamp.engine.recording import SCREENED, Work, taken_along, to_screen
 from patchclamp.engine.records import Cache, Record
 from patchclamp.engine.rig import Rig
 from patchclamp.engine.screen import met_alone, screen
-from patchclamp.engine.shards import open_shard, write_shard
+from patchclamp.engine.shard_files import open_shard
+from patchclamp.engine.shards import write_shard
 from patchclamp.engine.sizes import most_rows
 from patchclamp.specs.stimuli import KeepIf, Rows
 
