@@ -33,6 +33,8 @@ from patchclamp.specs.quantities import said
 
 _STREAMS = 12
 """Tensors as wide as the residual stream that a block holds at once, beside its attention map."""
+_NEURONS = 6
+"""Tensors as wide as its MLP that a block keeps for a pass that goes back."""
 WORTH = 64 << 20
 """Bytes from which on a cheaper way of capturing is pointed out."""
 
@@ -104,23 +106,36 @@ def _weight_bytes(plan: Plan) -> int:
 
 def memory_bytes(plan: Plan, cache: Cache | None = None) -> int:
     """Estimate the most memory that a run holds: weights, one batch, and one analysis."""
-    spec, config = plan.loaded.spec, plan.model.config
-    item = ITEM[plan.model.choice.dtype]
     del cache
-    batch = 0
-    for name, of_set in plan.sets.items():
-        longest = of_set.tokens.longest
-        rows = max(1, min(len(of_set.table), spec.run.batch.tokens // longest))
-        width = rows * longest * (config.hidden_size * _STREAMS + plan.model.shape.heads * longest)
-        kept = sum(
-            capture_bytes(plan, capture) * rows // max(1, len(capture.chosen.rows))
-            for capture in plan.captures
-            if capture.stimuli == name
-        )
-        answers = rows * longest * config.vocab_size * item if name in plan.answered() else 0
-        batch = max(batch, width * item + kept + answers)
+    batch = max((_batch_bytes(plan, name) for name in plan.sets), default=0)
     largest = max((file_bytes(plan, capture) for capture in plan.captures), default=0)
-    return _weight_bytes(plan) + max(int(batch), min(analysis_memory(plan), largest))
+    return _weight_bytes(plan) + max(batch, min(analysis_memory(plan), largest))
+
+
+def _batch_bytes(plan: Plan, name: str) -> int:
+    """Estimate what the largest pass of a set holds: what is kept, logits, and what a block makes.
+
+    Where a number is differentiated, every block keeps what it makes until the pass goes back.
+    """
+    shape, longest = plan.model.shape, plan.sets[name].tokens.longest
+    captures = [capture for capture in plan.captures if capture.stimuli == name]
+    graded = any(capture.gradient is not None for capture in captures)
+    scored = max((r.beside for r in plan.score_readings() if r.own == name), default=0)
+    rows = min(len(plan.sets[name].table), plan.loaded.spec.run.batch.tokens // longest)
+    tokens = max(1, rows, scored) * longest
+    item = ITEM[plan.model.choice.dtype]
+    kept = sum(
+        capture_bytes(plan, capture) * max(1, rows) // max(1, len(capture.chosen.rows))
+        for capture in captures
+    )
+    block = shape.units * _STREAMS + shape.heads * longest
+    if graded or scored:
+        graph = shape.units * _STREAMS + shape.neurons * _NEURONS
+        block = max(block, shape.layers * graph)
+    read = any(capture.site in ("logits", "logprobs") for capture in captures)
+    # What is read of logits is a copy; a gradient of them is as large as they are.
+    logits = 2 if read or graded or scored else int(name in plan.answered())
+    return (block + logits * int(plan.model.config.vocab_size)) * tokens * item + kept
 
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:

@@ -92,6 +92,18 @@ def test_hidden_states_too(eight: Path, tmp_path: Path) -> None:
     }
 
 
+def test_memory_holds_what_every_block_keeps_for_a_gradient(eight: Path, tmp_path: Path) -> None:
+    """A pass that goes back needs what all 32 blocks made; 32 bytes a number of them at least."""
+    plain = planned(eight, "  h: {site: resid_post}\n", tmp_path)
+    slope = planned(eight, "  h: {site: resid_post, gradient: {of: entropy}}\n", tmp_path)
+    tokens = 8192 // 134 * 134
+    streams = tokens * 4096 * 2
+    assert memory_bytes(plain) - 2 * parameters(plain.model) < 32 * streams
+    assert memory_bytes(slope) - memory_bytes(plain) > 32 * 16 * streams
+    logits = planned(eight, "  h: {site: logits, positions: last}\n", tmp_path)
+    assert memory_bytes(logits) - memory_bytes(plain) > 2 * tokens * 128256
+
+
 @pytest.mark.parametrize(("key", "limit"), [("disk", "100kB"), ("memory", "1MB")])
 def test_beyond_the_budget_nothing_is_loaded_and_the_cheaper_way_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, limit: str
