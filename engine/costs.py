@@ -35,6 +35,12 @@ _STREAMS = 12
 """Tensors as wide as the residual stream that a block holds at once, beside its attention map."""
 _NEURONS = 6
 """Tensors as wide as its MLP that a block keeps for a pass that goes back."""
+_MAPS = 4
+"""Attention maps in float32 that a layer holds at once where they are captured: they are computed
+beside the model's own pass."""
+_LOSS = 24
+"""Bytes that each logit takes until the gradient of a loss over all tokens is there: it and its
+gradient, in the model's precision and in float64."""
 WORTH = 64 << 20
 """Bytes from which on a cheaper way of capturing is pointed out."""
 
@@ -135,7 +141,12 @@ def _batch_bytes(plan: Plan, name: str) -> int:
     read = any(capture.site in ("logits", "logprobs") for capture in captures)
     # What is read of logits is a copy; a gradient of them is as large as they are.
     logits = 2 if read or graded or scored else int(name in plan.answered())
-    return (block + logits * int(plan.model.config.vocab_size)) * tokens * item + kept
+    each = logits * int(plan.model.config.vocab_size) * item
+    if any(capture.gradient and capture.gradient.of == "cross_entropy" for capture in captures):
+        each = int(plan.model.config.vocab_size) * _LOSS
+    if any(capture.is_map for capture in captures):
+        each += 4 * _MAPS * shape.heads * longest
+    return (block * item + each) * tokens + kept
 
 
 def disk_bytes(plan: Plan, cache: Cache) -> int:

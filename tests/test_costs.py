@@ -104,6 +104,23 @@ def test_memory_holds_what_every_block_keeps_for_a_gradient(eight: Path, tmp_pat
     assert memory_bytes(logits) - memory_bytes(plain) > 2 * tokens * 128256
 
 
+def test_memory_holds_the_maps_of_a_layer_and_the_logits_of_a_loss(
+    eight: Path, tmp_path: Path
+) -> None:
+    plain = memory_bytes(planned(eight, "  h: {site: resid_post}\n", tmp_path))
+    shares = "  a: {site: attn_pattern, positions: all, reduce: first_share}\n"
+    tokens = 8192 // 134 * 134
+    assert memory_bytes(planned(eight, shares, tmp_path)) - plain > 4 * 4 * tokens * 32 * 134
+    kept = "gradient: {of: METRIC, at: answer}, reduce: norm}\n"
+    of = [
+        memory_bytes(
+            planned(eight, "  h: {site: resid_post, " + kept.replace("METRIC", m), tmp_path)
+        )
+        for m in ("entropy", "cross_entropy")
+    ]
+    assert of[1] - of[0] == tokens * 128256 * (24 - 2 * 2)
+
+
 @pytest.mark.parametrize(("key", "limit"), [("disk", "100kB"), ("memory", "1MB")])
 def test_beyond_the_budget_nothing_is_loaded_and_the_cheaper_way_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, limit: str
