@@ -167,17 +167,18 @@ def test_a_plan_says_what_crosses_the_wire(server: remote.Served, tmp_path: Path
 def test_whole_activations_are_refused_where_a_reduction_is_meant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = ["run.backend=ndif", "captures.resid.positions=all"]
+    wide = "captures.wide={site: resid_post, positions: all"
+    whole = ["run.backend=ndif", f"{wide}}}"]
     monkeypatch.setattr("patchclamp.engine.remote.costs.WORTH", 1 << 20)
     with pytest.raises(SpecError) as caught:
         check_remote(make_plan(load("quickstart", whole)))
     told = str(caught.value)
     assert "P427" in told
-    assert "captures.resid would bring" in told
+    assert "captures.wide would bring" in told
     assert "'positions: last' brings 276 kB" in told
     assert "'reduce: norm' brings" in told
     check_remote(make_plan(load("quickstart", [*whole, "run.budget.download=1GiB"])))
-    check_remote(make_plan(load("quickstart", [*whole, "captures.resid.reduce=norm"])))
+    check_remote(make_plan(load("quickstart", ["run.backend=ndif", f"{wide}, reduce: norm}}"])))
     with pytest.raises(
         SpecError, match=r"the server would send .* and may send 10.2 kB; the most is"
     ):
