@@ -138,6 +138,8 @@ def test_the_result_says_how_it_was_made(folder: Path) -> None:
         "batched = alone",
         "site identity",
         "precision",
+        "truncation",
+        "double BOS",
     }
     assert all(g["verdict"] == "ok" and g["value"] <= g["limit"] for g in made["guards"])
     (run_folder,) = (folder / "runs" / "tiny").iterdir()
