@@ -57,6 +57,8 @@ def arrive(visit: dict[str, Any], value: Any, kept: dict[Any, Any]) -> tuple[Fou
                 kept[place["site"], place["layer"]] = replacement
     if visit.get("keep"):
         kept[here] = value
+    for where in visit.get("drop", ()):
+        kept.pop(where, None)
     return found, value
 
 

@@ -150,7 +150,8 @@ def split(part: Place, tensor: torch.Tensor) -> torch.Tensor:
 def visits(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the places in the module tree that steps need seen, in execution order.
 
-    A step is done where its last part is; `keep` says that a later step needs what is there.
+    A step is done where its last part is; `keep` says that a later step needs what is there, and
+    `drop` names the places that no step behind this one needs.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for step in steps:
@@ -165,4 +166,13 @@ def visits(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 visit["steps"].append(step)
             else:
                 visit["keep"] = True
-    return sorted(found.values(), key=lambda visit: visit["order"])
+    ordered = sorted(found.values(), key=lambda visit: visit["order"])
+    last = {
+        (part["path"], part["io"]): visit
+        for visit in ordered
+        for step in visit["steps"]
+        for part in step["place"]["parts"][:-1]
+    }
+    for where, visit in last.items():
+        visit.setdefault("drop", []).append(where)
+    return ordered

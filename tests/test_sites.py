@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from patchclamp.engine.batches import pad
-from patchclamp.engine.sites import put, take
+from patchclamp.engine.sites import put, take, visits
 from patchclamp.engine.steps import in_order, read_step, whole_step
 from patchclamp.registry import SITES
 
@@ -156,6 +156,23 @@ def test_padding_that_sees_no_key_spoils_no_number(source: Any) -> None:
     found = run(source, steps, ids=ids)
     assert not found["logits.0"].isnan().any()
     close(found["logits.0"][0], clean["logits.0"][0])
+
+
+def test_what_no_further_step_needs_is_let_go_of(source: Any) -> None:
+    """Else maps of all layers hold queries, keys and values of all of them until the end."""
+    seen = visits(in_order(reads(source, ["attn_pattern", "attn_scores"])))
+    held: set[tuple[str, str]] = set()
+    most = 0
+    for visit in seen:
+        for step in visit["steps"]:
+            needed = {(part["path"], part["io"]) for part in step["place"]["parts"][:-1]}
+            assert needed <= held
+        if visit.get("keep"):
+            held.add((visit["path"], visit["io"]))
+        most = max(most, len(held))
+        held -= {*visit.get("drop", ())}
+    assert not held
+    assert most <= 4  # of one layer: what its attention is given, and its queries, keys and values
 
 
 def part(split: str, **more: Any) -> dict[str, Any]:
