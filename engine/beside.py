@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
 
-from patchclamp.engine.store import open_data, sync
+from patchclamp.engine.store import Groups, open_data, sync
 from patchclamp.registry.errors import StoreError
 
 LARGE = 64 << 20
@@ -24,20 +25,28 @@ DATA = "data"
 
 def put_beside(
     groups: Mapping[str, xr.Dataset], files: Mapping[str, Path], *, result: Path, folder: str
-) -> dict[str, xr.Dataset]:
+) -> Groups:
     """Return the groups of a result, with files in a folder beside it for large captures.
 
     `files` are the records of groups. Raises `StoreError` where a file cannot be put there.
     """
-    kept = dict(groups)
+    kept: dict[str, Callable[[], xr.Dataset]] = {g: partial(groups.__getitem__, g) for g in groups}
     for group, file in files.items():
-        data = groups[group]
-        if data.nbytes < LARGE or "stimulus" not in data.dims:
-            continue
-        relative = f"{folder}/{group.rpartition('/')[2]}.nc"
-        _share(file, result.parent / relative)
-        kept[group] = data.drop_vars(list(data.data_vars)).assign_attrs({DATA: relative})
-    return kept
+        if _is_large(groups[group]):
+            relative = f"{folder}/{group.rpartition('/')[2]}.nc"
+            _share(file, result.parent / relative)
+            kept[group] = partial(_labels, groups, group, relative)
+    return Groups(kept)
+
+
+def _is_large(data: xr.Dataset) -> bool:
+    return data.nbytes >= LARGE and "stimulus" in data.dims
+
+
+def _labels(groups: Mapping[str, xr.Dataset], group: str, relative: str) -> xr.Dataset:
+    """Return a group without its numbers, which lie in a file beside the result."""
+    data = groups[group]
+    return data.drop_vars(list(data.data_vars)).assign_attrs({DATA: relative})
 
 
 def _share(file: Path, place: Path) -> None:

@@ -66,7 +66,7 @@ def plan_capture(
     )
 
 
-def _label(of_set: SetPlan, label: str) -> tuple[str, ...]:
+def _label(of_set: SetPlan, label: str) -> Sequence[str]:
     """Return a label, or the groups, of each stimulus."""
     if label == "group" and of_set.table.groups is not None:
         return of_set.table.groups

@@ -45,15 +45,15 @@ class Slotted(Protocol):
     """A stimulus set whose slots are known."""
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """Names of the stimuli."""
 
     @property
-    def texts(self) -> tuple[str, ...]:
+    def texts(self) -> Sequence[str]:
         """Their texts."""
 
     @property
-    def labels(self) -> Mapping[str, tuple[str, ...]]:
+    def labels(self) -> Mapping[str, Sequence[str]]:
         """Their labels."""
 
     @property

@@ -10,10 +10,14 @@ import numpy as np
 import xarray as xr
 
 from patchclamp.engine.captures import CapturePlan
+from patchclamp.engine.lazy import Rows, lazy_variable
 from patchclamp.engine.plan import Plan
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.store import open_data
 from patchclamp.registry.errors import AnalysisError
+
+_AT_ONCE = 4096
+"""Stimuli whose tokens are looked at at once."""
 
 
 def stimulus_coords(of_set: SetPlan) -> dict[str, tuple[str, np.ndarray]]:
@@ -31,25 +35,30 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     """Texts, labels and tokens of a set: dims (stimulus, position, token)."""
     of_set = plan.sets[name]
     table, tokens = of_set.table, of_set.tokens
-    ids = _padded(tokens.ids)
-    used = np.unique(ids[ids >= 0])
+    shape = (len(table), tokens.longest)
+    used = np.array(sorted({token for ids in tokens.ids for token in ids}), dtype=np.int32)
     data = xr.Dataset(
         {
-            "text": ("stimulus", _texts(table.texts)),
+            "text": _texts(table.texts),
             "n_tokens": ("stimulus", of_set.lengths.astype(np.int32)),
-            "token_id": (("stimulus", "position"), ids),
+            "token_id": lazy_variable(
+                ("stimulus", "position"),
+                shape,
+                np.int32,
+                lambda rows: tokens.ids.padded(rows, tokens.longest),
+            ),
             "token_text": ("token", np.asarray(_pieces(plan, used))),
         },
         coords={
             **stimulus_coords(of_set),
-            "position": np.arange(ids.shape[1], dtype=np.int32),
+            "position": np.arange(tokens.longest, dtype=np.int32),
             "token": used,
         },
     )
     for part in ("correct", "foil"):
         texts, chosen = getattr(table, part), tokens.first_spelling(part)
         if texts is not None:
-            data[part] = ("stimulus", _texts(texts))
+            data[part] = _texts(texts)
         if texts is not None and chosen is not None and all(len(one) == 1 for one in chosen):
             ids_of = np.asarray([one[0] for one in chosen], dtype=np.int32)
             data[f"{part}_id"] = ("stimulus", ids_of)
@@ -62,9 +71,13 @@ def stimuli_dataset(plan: Plan, name: str) -> xr.Dataset:
     return data.assign_attrs(digest=table.digest, **screened)
 
 
-def _texts(texts: Sequence[str]) -> np.ndarray:
+def _texts(texts: Sequence[str]) -> xr.Variable:
     """Return texts as they are: in an array of characters each would be as long as the longest."""
-    return np.array(texts, dtype=object)
+
+    def some(rows: Rows) -> np.ndarray:
+        return np.array([texts[row] for row in rows], dtype=object)
+
+    return lazy_variable(("stimulus",), (len(texts),), object, some)
 
 
 _STIMULI_MEANING = {
@@ -85,24 +98,22 @@ def _pieces(plan: Plan, ids: np.ndarray) -> list[str]:
     return [str(piece).replace("\0", "\\0") for piece in pieces]
 
 
-def shared_tokens(plan: Plan, name: str, index: np.ndarray) -> np.ndarray:
-    """Return the token at each place (row, place) of a set's texts where all have the same.
+def shared_tokens(plan: Plan, name: str, rows: Sequence[int], index: np.ndarray) -> np.ndarray:
+    """Return the token at each place (row, place) of some of a set's texts that all have there.
 
     Empty where they differ; rows that have no such place, -1, have no say.
     """
-    ids = np.take_along_axis(_padded(plan.sets[name].tokens.ids), index.clip(0), 1)
-    there = np.where(index >= 0, ids, ids.max(axis=0, initial=-1, where=index >= 0))
-    shared = (there == there[:1]).all(axis=0) & (there[0] >= 0)
-    pieces = _pieces(plan, np.where(shared, there[0], 0))
+    tokens = plan.sets[name].tokens.ids
+    none = np.iinfo(np.int32).max
+    most, least = np.full(index.shape[1], -1), np.full(index.shape[1], none)
+    for at in range(0, len(rows), _AT_ONCE):
+        some = slice(at, at + _AT_ONCE)
+        ids = tokens.at(rows[some], index[some])
+        most = np.maximum(most, ids.max(axis=0))
+        least = np.minimum(least, np.where(ids < 0, none, ids).min(axis=0))
+    shared = most == least
+    pieces = _pieces(plan, np.where(shared, least, 0))
     return np.asarray([p if s else "" for p, s in zip(pieces, shared, strict=True)])
-
-
-def _padded(ids: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Return token ids (stimulus, position), -1 where a stimulus has no such token."""
-    padded = np.full((len(ids), max(map(len, ids))), -1, dtype=np.int32)
-    for row, sequence in enumerate(ids):
-        padded[row, : len(sequence)] = sequence
-    return padded
 
 
 def capture_dataset(plan: Plan, capture: CapturePlan, file: Path) -> xr.Dataset:
@@ -147,9 +158,7 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
         coords[place] = np.asarray(chosen.labels, dtype=np.int32)
         if chosen.names:
             coords["position_name"] = (place, np.asarray(chosen.names))
-        index = np.full((len(of_set.table), chosen.index.shape[1]), -1, dtype=np.int32)
-        index[list(chosen.rows)] = chosen.index
-        tokens = shared_tokens(plan, capture.stimuli, index)
+        tokens = shared_tokens(plan, capture.stimuli, chosen.rows, chosen.index)
         if (tokens != "").any():
             coords["position_token"] = (place, tokens)
     if "key" in sizes and capture.keys is not None:
@@ -160,12 +169,19 @@ def capture_coords(plan: Plan, capture: CapturePlan, sizes: dict[Any, int]) -> d
         ((label, classes),) = capture.classes.items()
         coords["class"] = ("class", np.asarray(classes), {"label": label})
     if "stimulus" in sizes:
-        rows = list(chosen.rows)
+        rows = np.asarray(chosen.rows)
         of_stimuli = stimulus_coords(of_set)
-        coords |= {name: (dim, values[rows]) for name, (dim, values) in of_stimuli.items()}
+        if len(rows) < len(of_set.table):
+            of_stimuli = {name: (dim, values[rows]) for name, (dim, values) in of_stimuli.items()}
+        coords |= of_stimuli
         if place is not None:
-            ids = np.take_along_axis(_padded(of_set.tokens.ids)[rows], chosen.index.clip(0), 1)
-            coords["token_id"] = (("stimulus", place), np.where(chosen.mask, ids, -1))
+            ids = of_set.tokens.ids
+            coords["token_id"] = lazy_variable(
+                ("stimulus", place),
+                chosen.index.shape,
+                np.int32,
+                lambda some: ids.at(rows[some], chosen.index[some]),
+            )
             if not chosen.mask.all() or chosen.every:
                 coords["mask"] = (("stimulus", place), chosen.mask)
         if "key" in sizes and capture.keys is not None and not capture.keys.mask.all():

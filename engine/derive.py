@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from patchclamp.analyses.seeds import Seeds
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Texts
 from patchclamp.engine.rows import Row, Vocabulary, as_text
 from patchclamp.registry.errors import UnknownNameError, nearest
 from patchclamp.specs.characters import UNHOLDABLE
@@ -69,7 +70,7 @@ class Filler:
             )
         return not missing
 
-    def fill(self, path: Path, template: str, rows: Sequence[Row]) -> tuple[str, ...] | None:
+    def fill(self, path: Path, template: str, rows: Sequence[Row]) -> Texts | None:
         """Return a template filled from each row, or None after P402 or P416."""
         if rows and not self.known(path, columns_of(template), rows[0]):
             return None
@@ -81,7 +82,7 @@ class Filler:
             except (TemplateError, ExpressionError, UnknownNameError) as error:
                 self.no_value(path, number, error)
                 return None
-        return tuple(filled) if self.holdable(path, filled) else None
+        return Texts(filled) if self.holdable(path, filled) else None
 
     def holdable(self, path: Path, texts: Sequence[str]) -> bool:
         """Return whether files and models can hold what each row gives; P407 for the first not."""
@@ -140,18 +141,21 @@ def with_columns(entry: Source, rows: list[Row], filler: Filler) -> list[Row] | 
     return rows
 
 
-def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -> list[Row] | None:
-    """Return the rows that meet the set's condition; None after P402 or P416.
+def where(
+    entry: Source, rows: list[Row], filler: Filler, count: Count | None
+) -> Sequence[int] | None:
+    """Return the numbers of the rows that meet the set's condition; None after P402 or P416.
 
     `words` counts what stands between spaces of a text; `tokens` all that the model reads, BOS
     included. Without a model to count for, a condition on tokens holds for every row.
     """
+    every = range(len(rows))
     if entry.where is None:
-        return rows
+        return every
     condition, path = parse(entry.where), ("where",)
     counts = [name for name in COUNTS if name in condition.names]
     if "tokens" in counts and count is None:
-        return rows
+        return every
     if rows and not filler.known(path, [n for n in condition.names if n not in COUNTS], rows[0]):
         return None
     texts = filler.fill(("text",), entry.text, rows) if counts else ()
@@ -167,7 +171,7 @@ def where(entry: Source, rows: list[Row], filler: Filler, count: Count | None) -
             values["tokens"] = lengths[number]
         try:
             if condition.evaluate_bool(values, indexes=filler.indexes(row)):
-                kept.append(row)
+                kept.append(number)
         except ExpressionError as error:
             filler.no_value(path, number, error)
             return None
@@ -215,7 +219,7 @@ def _taken(chosen: Take, value: str, numbers: list[int], filler: Filler, seed: i
     return [numbers[int(i)] for i in drawn]
 
 
-def split(entry: Source, rows: list[Row], filler: Filler, seed: int) -> tuple[str, ...] | None:
+def split(entry: Source, rows: list[Row], filler: Filler, seed: int) -> Texts | None:
     """Return the part that each row is in; None after P402 or P417.
 
     Rows that share a value of `by`, or a group, are in one part. What is tied is shuffled, then
@@ -247,7 +251,7 @@ def split(entry: Source, rows: list[Row], filler: Filler, seed: int) -> tuple[st
             f"{message}{len(parts.parts)} parts",
         )
         return None
-    return tuple(chosen[int(number)] for number in tied)
+    return Texts(chosen[int(number)] for number in tied)
 
 
 def _tied(columns: Sequence[Sequence[str]], n: int) -> NDArray[np.int64]:

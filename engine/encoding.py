@@ -8,9 +8,9 @@ from itertools import chain
 
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
-from patchclamp.engine.ragged import Ragged
+from patchclamp.engine.ragged import Ragged, Texts
 
-_AT_ONCE = 1000
+_AT_ONCE = 200
 """Texts that the tokenizer is given at once: what it says of each is several times their size."""
 
 
@@ -23,11 +23,17 @@ class Encoded:
     if there is one, makes of them.
     """
 
-    texts: tuple[str, ...]
+    texts: Texts
     ids: Ragged
     places: Ragged | None
     before: int = 0
     """Characters that a chat template puts before each text."""
+
+    def only(self, rows: Sequence[int]) -> Encoded:
+        """Return some of the texts, by their numbers."""
+        held = Texts(self.texts[row] for row in rows), Ragged(self.ids[row] for row in rows)
+        places = self.places and Ragged(self.places[row] for row in rows)
+        return Encoded(*held, places, self.before)
 
     def start(self, row: int, text: str) -> int:
         """Return where a text begins in what the chat template made of it."""
@@ -60,11 +66,11 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
     """
     choice, tokenizer = model.choice.tokenizer, model.tokenizer
     if choice.chat == "user":
-        texts = [_as_user(model, text) for text in texts]
+        texts = Texts(_as_user(model, text) for text in texts)
     if tails:
-        texts = [text + tail for text, tail in zip(texts, tails, strict=True)]
+        texts = Texts(text + tail for text, tail in zip(texts, tails, strict=True))
     if not texts:
-        return Encoded((), Ragged(), Ragged())
+        return Encoded(Texts(), Ragged(), Ragged())
     # A chat template writes its own special tokens.
     special = choice.bos != "never" and choice.chat == "none"
     ids, places = Ragged(), Ragged()
@@ -84,7 +90,8 @@ def encode(model: ModelSource, texts: Sequence[str], tails: Sequence[str] = ()) 
                 pairs = batch["offset_mapping"][number]
                 places.append(chain.from_iterable([(0, 0), *pairs] if lacks else pairs))
     before = 0 if choice.chat == "none" else max(0, _as_user(model, _SIGN).find(_SIGN))
-    return Encoded(tuple(texts), ids, places if tokenizer.is_fast else None, before)
+    held = texts if isinstance(texts, Texts) else Texts(texts)
+    return Encoded(held, ids, places if tokenizer.is_fast else None, before)
 
 
 def beyond(model: ModelSource, ids: Sequence[int]) -> str:

@@ -92,7 +92,7 @@ def _tokens(values: Values, reading: MetricReading) -> np.ndarray:
         index = values.index(condition.changes[-1], reading.asked)
         found = [""]
         if index is not None and index.shape[1] == 1:
-            found = shared_tokens(values.plan, reading.asked, index).tolist()
+            found = shared_tokens(values.plan, reading.asked, range(len(index)), index).tolist()
         names.append(str(found[0]))
     return np.asarray(names)
 

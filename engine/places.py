@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from patchclamp.engine.derive import Filler
+from patchclamp.engine.ragged import Ragged
 from patchclamp.engine.rows import Row
 from patchclamp.engine.spans import SpanError, find, occurrences
 from patchclamp.specs.columns import slots_of
@@ -110,7 +111,7 @@ def _in_order(places: Places, values: Sequence[str]) -> list[tuple[Place, str]]:
 
 def slot_places(
     entry: Source,
-    made: tuple[tuple[str, ...], Sequence[Row], tuple[tuple[str, ...], ...]],
+    made: tuple[Sequence[str], Sequence[Row], tuple[tuple[str, ...], ...]],
     filler: Filler,
 ) -> tuple[Places, ...] | None:
     """Return where the slots of each stimulus stand in its text; None after P405.
@@ -133,18 +134,18 @@ def slot_places(
 
 def span_places(
     entry: Source,
-    made: tuple[tuple[str, ...], tuple[str, ...], Sequence[Row]],
-    said: Mapping[str, tuple[str, ...] | None],
+    made: tuple[Sequence[str], Sequence[str], Sequence[Row]],
+    said: Mapping[str, Sequence[str] | None],
     filler: Filler,
-) -> dict[str, tuple[Place, ...]]:
+) -> dict[str, Ragged]:
     """Return where each span stands in each text; none at all after P418.
 
     A span that is a column which the text names once stands there, whatever else says the same.
     """
-    found: dict[str, tuple[Place, ...]] = {}
+    found: dict[str, Ragged] = {}
     ids, texts, rows = made
     for name, span in entry.spans.items():
-        places = []
+        places = Ragged()
         for id_, text, row, words in zip(ids, texts, rows, said[name] or (), strict=True):
             try:
                 (own, _), *more = filled(span.text, {**filler.vocabularies, **row})
@@ -155,5 +156,5 @@ def span_places(
                 message = f"stimulus {id_!r}: {error}"
                 filler.problems.add((*filler.here, "spans", name), "P418", message)
                 return {}
-        found[name] = tuple(places)
+        found[name] = places
     return found

@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.spans import PositionError, Stimulus, lay, resolve
 from patchclamp.specs.diagnostics import Path
@@ -28,7 +30,7 @@ class Chosen:
     """
 
     rows: Sequence[int]
-    index: NDArray[np.int32]
+    index: NDArray[np.signedinteger[Any]]
     labels: tuple[int, ...]
     anchor: str
     names: tuple[str, ...] = ()
@@ -39,16 +41,13 @@ class Chosen:
         """Return the tokens of some of the stimuli that take part."""
         if list(rows) == list(self.rows):
             return self
-        place = {row: i for i, row in enumerate(self.rows)}
-        index = self.index[[place[row] for row in rows]]
+        index = self.index[self.places(rows)]
         return replace(self, rows=tuple(rows), index=index, every=False)
 
     def of(self, rows: Sequence[int]) -> NDArray[np.int64]:
         """Return the tokens (row, position) of any stimuli; all -1 for one that takes no part."""
-        place = {row: i for i, row in enumerate(self.rows)}
-        none = np.full(self.index.shape[1], -1)
-        found = [self.index[place[row]] if row in place else none for row in rows]
-        return np.stack(found).astype(np.int64)
+        at = self.places(rows)
+        return np.where(at[:, None] >= 0, self.index[at], -1).astype(np.int64)
 
     @cached_property
     def digest(self) -> str:
@@ -57,6 +56,20 @@ class Chosen:
         content.update(np.asarray(self.rows, dtype=np.int64).data)
         content.update(np.ascontiguousarray(self.index, dtype=np.int64).data)
         return content.hexdigest()
+
+    def places(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """Return where some stimuli of the set, by number, stand in `rows`; -1 for those outside.
+
+        >>> Chosen((0, 2), np.array([[3], [4]]), (0,), "last").places([2, 1, 5])
+        array([ 1, -1, -1])
+        """
+        held, asked = self._rows, np.asarray(rows)
+        found = np.searchsorted(held, asked).clip(max=len(held) - 1)
+        return np.where(held[found] == asked, found, -1)
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int32]:
+        return np.asarray(self.rows, dtype=np.int32)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
@@ -68,19 +81,27 @@ def choose(positions: Positions, of_set: SetPlan, path: Path, problems: Problems
     """Return the tokens that positions mean in a set, or None after P418.
 
     What single stimuli lack is told by `deep_positions.check_positions`; it is not told again.
+    Captures with the same positions share what is chosen.
     """
-    stimuli = of_set.stimuli or _without_places(of_set)
+    known = of_set.chosen
     try:
-        if isinstance(positions, Window):
-            return _window(positions, stimuli)
-        if len(positions.at) == 1:
-            return _one(positions.at[0], stimuli)
-        return _several(positions, stimuli)
+        if positions not in known:
+            known[positions] = _choose(positions, of_set.stimuli or _without_places(of_set))
+        found: Chosen = known[positions]
+        return found
     except (PositionError, KeyError):
         return None
     except _RaggedError as error:
         problems.add(path, "P418", f"in a list of positions each is one token; {error}")
         return None
+
+
+def _choose(positions: Positions, stimuli: Sequence[Stimulus]) -> Chosen:
+    if isinstance(positions, Window):
+        return _window(positions, stimuli)
+    if len(positions.at) == 1:
+        return _one(positions.at[0], stimuli)
+    return _several(positions, stimuli)
 
 
 class _RaggedError(ValueError):
@@ -93,8 +114,9 @@ def _without_places(of_set: SetPlan) -> tuple[Stimulus, ...]:
 
 
 def _one(anchor: str | int, stimuli: Sequence[Stimulus]) -> Chosen:
-    ranges = [resolve(anchor, stimulus) for stimulus in stimuli]
-    longest = max(map(len, ranges))
+    tokens = Ragged(resolve(anchor, stimulus) for stimulus in stimuli)
+    longest = int(tokens.lengths().max())
+    index = tokens.padded(range(len(tokens)), longest)
     labels, reference = tuple(range(longest)), str(anchor)
     if isinstance(anchor, int):
         labels = (anchor,) if anchor >= 0 else (anchor + 1,)
@@ -107,9 +129,8 @@ def _one(anchor: str | int, stimuli: Sequence[Stimulus]) -> Chosen:
         reference = f"{anchor}.first"
     elif anchor.endswith(".all"):
         reference = anchor.removesuffix("all") + "first"
-    return Chosen(
-        _all_rows(stimuli), _padded(ranges, longest), labels, reference, every=anchor == "all"
-    )
+    rows = _all_rows(stimuli)
+    return Chosen(rows, _narrow(index), labels, reference, every=anchor == "all")
 
 
 def _several(positions: Named, stimuli: Sequence[Stimulus]) -> Chosen:
@@ -148,15 +169,14 @@ def _window(window: Window, stimuli: Sequence[Stimulus]) -> Chosen:
     if window.align == "left" and window.skip == "bos":
         anchor = "first after BOS"
     labels = tuple(range(first, first + size))
-    return Chosen(tuple(rows), _padded(ranges, size), labels, anchor)
+    index = np.array(ranges, dtype=np.int32).reshape(-1, size)
+    return Chosen(tuple(rows), _narrow(index), labels, anchor)
 
 
 def _all_rows(stimuli: Sequence[Stimulus]) -> Sequence[int]:
     return range(len(stimuli))
 
 
-def _padded(ranges: Sequence[Sequence[int]], size: int) -> NDArray[np.int32]:
-    index = np.full((len(ranges), size), -1, dtype=np.int32)
-    for row, tokens in enumerate(ranges):
-        index[row, : len(tokens)] = tokens
-    return index
+def _narrow(index: NDArray[np.int32]) -> NDArray[np.signedinteger[Any]]:
+    """Return whole numbers, -1 among them, in as few bytes as hold the largest."""
+    return index.astype(np.min_scalar_type(-1 - int(index.max(initial=0))))

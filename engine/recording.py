@@ -67,21 +67,23 @@ def outstanding(
     Stimuli that lack the same go through the model together and give it all in one pass;
     gradients, each of its own number, take a pass each.
     """
-    lacking: list[tuple[CapturePlan | Asking, frozenset[int]]] = []
-    for capture in distinct(plan, plan.captures if captures is None else captures):
-        rows = frozenset(capture.chosen.rows)
-        lacking.append((capture, rows - _done(plan.record(capture), rows, cache)))
-    for one in asked:
-        rows = frozenset(range(len(plan.sets[one.stimuli].table)))
-        lacking.append((one, rows - _done(one.record, rows, cache)))
+    wanted: list[CapturePlan | Asking] = [
+        *distinct(plan, plan.captures if captures is None else captures),
+        *asked,
+    ]
     work: list[Work] = []
     for name in plan.sets:
-        by_need: dict[tuple[int, ...], list[int]] = {}
-        of_set = [(i, rows) for i, (one, rows) in enumerate(lacking) if one.stimuli == name]
-        for row in range(len(plan.sets[name].table)):
-            by_need.setdefault(tuple(i for i, rows in of_set if row in rows), []).append(row)
-        for need, rows_ in by_need.items():
-            work += _works(name, [lacking[i][0] for i in need], tuple(rows_))
+        ones = [one for one in wanted if one.stimuli == name]
+        if not ones:
+            continue
+        lacking = np.stack([_lacking(plan, one, cache) for one in ones], axis=1)
+        left = lacking.any(axis=1)
+        while left.any():
+            need = lacking[left.argmax()]
+            alike = left & (lacking == need).all(axis=1)
+            needed = [one for one, needs in zip(ones, need, strict=True) if needs]
+            work += _works(name, needed, tuple(np.flatnonzero(alike).tolist()))
+            left &= ~alike
     return work
 
 
@@ -117,8 +119,19 @@ def taken_along(plan: Plan, name: str) -> tuple[CapturePlan, ...]:
     return tuple(distinct(plan, alone))
 
 
-def _done(record: Record, rows: frozenset[int], cache: Cache) -> frozenset[int]:
-    return rows if cache.find(record) is not None else cache.open_shards(record).done
+def _lacking(plan: Plan, one: CapturePlan | Asking, cache: Cache) -> NDArray[np.bool_]:
+    """Return which stimuli of its set have not given a capture, or their answers, yet."""
+    lacking = np.zeros(len(plan.sets[one.stimuli].table), dtype=bool)
+    record, rows = (
+        (one.record, slice(None))
+        if isinstance(one, Asking)
+        else (plan.record(one), np.asarray(one.chosen.rows))
+    )
+    if cache.find(record) is None:
+        lacking[rows] = True
+        for done in cache.open_shards(record).rows:
+            lacking[done] = False
+    return lacking
 
 
 def _works(name: str, need: Sequence[CapturePlan | Asking], rows: tuple[int, ...]) -> list[Work]:
@@ -217,8 +230,8 @@ def gather(
     Raises `GuardError` for the first stimulus that gives a number which is not finite.
     """
     keys = [f"{capture.name}/{layer}" for layer in capture.layers]
-    taking_part = among & set(capture.chosen.rows)
-    held = [i for i, row in enumerate(rows) if row in taking_part]
+    taking_part = capture.chosen.places(rows) >= 0
+    held = [i for i, row in enumerate(rows) if taking_part[i] and row in among]
     _check_finite(plan, capture, [rows[i] for i in held], [found[f"{k}/bad"][held] for k in keys])
     tensors: dict[str, torch.Tensor] = {}
     for variable in capture.variables():

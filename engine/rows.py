@@ -71,20 +71,22 @@ def read_rows(entry: Source, here: tuple[str, ...], problems: Problems) -> list[
 def parse_csv(text: str) -> list[Row]:
     """Parse CSV with a header line; a row of another length is an error."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
     try:
         header = next(reader, [])
-        rows = [row for row in reader if row]
+        twice = {column for column in header if header.count(column) > 1}
+        if twice:
+            raise ValueError(f"the header names {', '.join(sorted(twice))} twice")
+        for row in filter(None, reader):
+            if len(row) != len(header):
+                raise ValueError(
+                    f"row {len(rows) + 1} has {len(row)} values, the header names {len(header)} "
+                    "columns"
+                )
+            rows.append(dict(zip(header, row, strict=True)))
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
-    twice = {column for column in header if header.count(column) > 1}
-    if twice:
-        raise ValueError(f"the header names {', '.join(sorted(twice))} twice")
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise ValueError(
-                f"row {number + 1} has {len(row)} values, the header names {len(header)} columns"
-            )
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    return rows
 
 
 def _jsonl(text: str) -> list[Row]:

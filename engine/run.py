@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from patchclamp.engine.remote.costs import check_remote
 from patchclamp.engine.rig import Progress, Rig, leaving, rig_of
 from patchclamp.engine.screening import screen_stimuli
 from patchclamp.engine.sources import known
-from patchclamp.engine.store import write_tree
+from patchclamp.engine.store import Groups, write_tree
 from patchclamp.engine.sweep import Failure, check_weights, together
 from patchclamp.engine.verdicts import of_revisions
 from patchclamp.engine.whole import check_place, write_whole
@@ -149,11 +150,11 @@ def _measure(plan: Plan, records: Cache, progress: Progress, *, detach: bool = F
         captures = {f"/captures/{c.name}": c for c in plan.captures if not c.internal}
         files = {group: measured.captures[c.name] for group, c in captures.items()}
         groups = {
-            **{f"/stimuli/{name}": stimuli_dataset(plan, name) for name in plan.given},
-            **{group: capture_dataset(plan, c, files[group]) for group, c in captures.items()},
-            **{f"/analyses/{name}": data for name, data in analyses.items()},
+            **{f"/stimuli/{name}": partial(stimuli_dataset, plan, name) for name in plan.given},
+            **{g: partial(capture_dataset, plan, c, files[g]) for g, c in captures.items()},
+            **{f"/analyses/{name}": partial(analyses.__getitem__, name) for name in analyses},
         }
-        return Outcome(plan, groups, files, rig.account(measured.origins))
+        return Outcome(plan, Groups(groups), files, rig.account(measured.origins))
 
 
 def _measure_cells(

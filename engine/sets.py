@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from patchclamp.engine.batches import Batch, pack
 from patchclamp.engine.encoding import Encoded
 from patchclamp.engine.marks import UNKNOWN, Marks
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged
 from patchclamp.engine.spans import SpanError, Stimulus, tokens_of
 from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.engine.tokens import TokenTable
@@ -23,14 +24,22 @@ from patchclamp.specs.stimuli import Rows
 
 @dataclass(frozen=True)
 class Stimuli(Sequence[Stimulus]):
-    """The stimuli of a set, each made when it is asked for; `spans` are those of each."""
+    """The stimuli of a set, each made when it is asked for.
+
+    `spans` are the first token, and the one past the last, of each span in each of them.
+    """
 
     encoded: Encoded
-    spans: Sequence[dict[str, range]]
+    spans: Mapping[str, Ragged]
     marks: Marks
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return len(self.encoded.ids)
+
+    def only(self, rows: Sequence[int]) -> Stimuli:
+        """Return some of the stimuli, by their numbers."""
+        spans = {name: Ragged(of[row] for row in rows) for name, of in self.spans.items()}
+        return Stimuli(self.encoded.only(rows), spans, self.marks)
 
     @overload
     def __getitem__(self, at: int) -> Stimulus: ...
@@ -43,7 +52,8 @@ class Stimuli(Sequence[Stimulus]):
         lead = int(ids[:1] == (marks.bos,))
         end = marks.end_text if ids[-1:] == (marks.end,) else ""
         unknown = marks.lacking(ids, text)
-        return Stimulus(text, self.encoded.offsets(at), lead, self.spans[at], end, unknown)
+        spans = {name: range(*of[at]) for name, of in self.spans.items()}
+        return Stimulus(text, self.encoded.offsets(at), lead, spans, end, unknown)
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,9 @@ class SetPlan:
 
     table: StimulusTable
     tokens: TokenTable
-    stimuli: Sequence[Stimulus] | None
+    stimuli: Stimuli | None
+    chosen: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Tokens that have been chosen, by the positions that mean them: `engine.positions`."""
 
     @cached_property
     def odd(self) -> bool:
@@ -65,7 +77,7 @@ class SetPlan:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each stimulus, special ones included."""
-        return np.array([len(ids) for ids in self.tokens.ids])
+        return self.tokens.ids.lengths()
 
     @cached_property
     def texts_digest(self) -> str:
@@ -115,8 +127,7 @@ def locate(table: StimulusTable, tokens: TokenTable, marks: Marks, problems: Pro
         return SetPlan(table, tokens, None)
     if isinstance(entry, Rows) and entry.spans and not table.spans:
         return SetPlan(table, tokens, None)  # told where the texts were read
-    # One object for all stimuli where no span has a name.
-    found: list[dict[str, range]] = [{} for _ in table.ids] if table.spans else [{}] * len(table)
+    found = {name: Ragged() for name in table.spans}
     for name, places in table.spans.items():
         for row, id_ in enumerate(table.ids):
             text, offsets = encoded.texts[row], encoded.offsets(row)
@@ -124,9 +135,10 @@ def locate(table: StimulusTable, tokens: TokenTable, marks: Marks, problems: Pro
             start = encoded.start(row, table.texts[row])
             try:
                 a, b = places[row]
-                found[row][name] = tokens_of(text, (start + a, start + b), offsets)
+                of_span = tokens_of(text, (start + a, start + b), offsets)
             except SpanError as error:
                 path = ("stimuli", table.name, "spans", name)
                 problems.add(path, "P418", f"stimulus {id_!r}: {error}")
                 return SetPlan(table, tokens, None)
+            found[name].append((of_span.start, of_span.stop))
     return SetPlan(table, tokens, Stimuli(encoded, found, marks))

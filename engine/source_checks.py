@@ -17,6 +17,7 @@ from patchclamp.engine.model import ModelSource
 from patchclamp.engine.partners import check_mean
 from patchclamp.engine.positions import choose
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged, Texts
 from patchclamp.engine.sets import SetPlan
 from patchclamp.engine.sources import Source, entry_of, partners_of, source_of, stand_ins
 from patchclamp.registry import SITES
@@ -41,12 +42,12 @@ def add_asked(
         )
         return
     own, others = sets[reading.stimuli], sets[answers]
-    texts = tuple(own.table.texts[row] for row in rows)
-    ids = tuple(own.tokens.ids[row] for row in rows)
+    texts = Texts(own.table.texts[row] for row in rows)
+    ids = Ragged(own.tokens.ids[row] for row in rows)
     sets[reading.asked] = SetPlan(
         replace(others.table, name=reading.asked, texts=texts),
         replace(others.tokens, ids=ids),
-        own.stimuli and tuple(own.stimuli[row] for row in rows),
+        own.stimuli and own.stimuli.only(rows),
     )
 
 

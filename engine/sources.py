@@ -196,7 +196,7 @@ def stand_ins(
     drawn: list[int] = []
     for row, length in enumerate(of.lengths):
         fits = np.flatnonzero(given.lengths == length)
-        fits = fits[[not own or given.table.ids[i] != of.table.ids[row] for i in fits]]
+        fits = fits[[not own or given.table.ids[int(i)] != of.table.ids[row] for i in fits]]
         if not len(fits):
             return None
         drawn.append(int(rng.choice(fits)))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from patchclamp.engine.corrupt import corrupt
@@ -15,8 +15,9 @@ from patchclamp.engine.encoding import count_tokens
 from patchclamp.engine.generate import generate, vocabularies_of
 from patchclamp.engine.hub import read_hub
 from patchclamp.engine.model import ModelSource
-from patchclamp.engine.places import Place, Places, moved, replace_slots, slot_places, span_places
+from patchclamp.engine.places import Places, moved, replace_slots, slot_places, span_places
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged, Texts
 from patchclamp.engine.rows import Row, Rows, as_text, origin, read_rows
 from patchclamp.specs.columns import NO_GROUPS, SPLIT, slots_of
 from patchclamp.specs.stimuli import Corrupt, Hub, Source, Template
@@ -31,14 +32,14 @@ class StimulusTable:
     """
 
     name: str
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    labels: Mapping[str, tuple[str, ...]]
-    groups: tuple[str, ...] | None
-    correct: tuple[str, ...] | None
-    foil: tuple[str, ...] | None
+    ids: Sequence[str]
+    texts: Sequence[str]
+    labels: Mapping[str, Sequence[str]]
+    groups: Sequence[str] | None
+    correct: Sequence[str] | None
+    foil: Sequence[str] | None
     slots: tuple[tuple[str, ...], ...]
-    spans: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    spans: Mapping[str, Ragged] = field(default_factory=dict)
     places: tuple[Places, ...] = ()
     rows: tuple[Row, ...] = ()
     screened: Mapping[str, int] = field(default_factory=dict)
@@ -51,7 +52,8 @@ class StimulusTable:
         """Return the table of some of the stimuli, by their numbers."""
 
         def some(column: Any) -> Any:
-            return column and tuple(column[row] for row in rows)
+            kind = type(column) if isinstance(column, Texts | Ragged) else tuple
+            return column and kind(column[row] for row in rows)
 
         columns = ("ids", "texts", "groups", "correct", "foil", "slots", "places", "rows")
         changes: dict[str, Any] = {name: some(getattr(self, name)) for name in columns}
@@ -59,15 +61,13 @@ class StimulusTable:
             changes[name] = {key: some(column) for key, column in getattr(self, name).items()}
         return replace(self, **changes)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 over everything that enters the model or a label."""
         content = [self.ids, self.texts, dict(self.labels), self.groups, self.correct, self.foil]
-        digest = hashlib.sha256(b"[")
-        for number, column in enumerate(content):  # one of them as text in memory at a time
-            text = json.dumps(column, sort_keys=True)
-            digest.update(f"{', ' if number else ''}{text}".encode())
-        digest.update(b"]")
+        digest = hashlib.sha256()
+        for piece in json.JSONEncoder(sort_keys=True, default=list).iterencode(content):
+            digest.update(piece.encode())
         return digest.hexdigest()
 
 
@@ -93,13 +93,14 @@ def read_stimuli(
             corrupted = _corrupted(name, tables[entry.of], (problems, seed, count))
             if corrupted is not None:
                 tables[name] = corrupted
-    return {name: _without_rows(tables[name], entries[name]) for name in entries if name in tables}
+    return {name: _settled(tables[name], entries[name]) for name in entries if name in tables}
 
 
-def _without_rows(table: StimulusTable, entry: Source | Corrupt) -> StimulusTable:
-    """Let go of the columns that a set was made from, unless `keep_if` still needs them."""
+def _settled(table: StimulusTable, entry: Source | Corrupt) -> StimulusTable:
+    """Let go of what a set was made and corrupted from; `keep_if` still needs its columns."""
     screened = not isinstance(entry, Corrupt) and entry.keep_if is not None
-    return table if screened else replace(table, rows=())
+    slots = table.slots if any(table.slots) else ()
+    return replace(table, slots=slots, places=(), rows=table.rows if screened else ())
 
 
 def _read_source(
@@ -119,21 +120,21 @@ def _read_source(
         if draw.n == 1 and draw.source in vocabularies
     }
     filler = Filler(here, vocabularies, problems, drawn=drawn)
-    numbered = _kept(entry, rows, filler, count) if rows and rows.total else None
-    if not numbered:
+    numbers, kept = _kept(entry, rows, filler, count) if rows and rows.total else ([], [])
+    if not rows or not kept:
         return None
-    # A stimulus without an id keeps the number of its row, whichever others are taken.
-    numbers = {id(row): number for number, row in numbered}
-    kept = [row for _, row in numbered]
     taken = None if entry.take is None else take(entry.take, kept, filler, seed)
     if entry.take is not None and taken is None:
         return None
     if taken is not None and entry.keep_if is None:
-        kept = [kept[number] for number in taken]  # else from what the model does as asked
+        # Else from what the model does as asked.
+        numbers, kept = [numbers[i] for i in taken], [kept[i] for i in taken]
     parts = split(entry, kept, filler, seed) if entry.split is not None else ()
     if parts is None:
         return None
-    table = _render(entry, kept, filler, [numbers[id(row)] for row in kept])
+    width = len(str(rows.total - 1))
+    # A stimulus without an id keeps the number of its row, whichever others are taken.
+    table = _render(entry, kept, filler, Texts(f"{number:0{width}d}" for number in numbers))
     return table and replace(table, labels={**table.labels, **({SPLIT: parts} if parts else {})})
 
 
@@ -158,27 +159,26 @@ def _rows(
 
 def _kept(
     entry: Source, rows: Rows, filler: Filler, count: Count | None
-) -> list[tuple[str, Row]] | None:
-    """Return the rows that meet the set's condition, each with its number in the source.
+) -> tuple[list[int], list[Row]]:
+    """Return the rows that meet the set's condition, after their numbers in the source.
 
-    Where the first ones are taken, no more blocks are read than are needed.
+    Where the first ones are taken, no more blocks are read than needed. Nothing after a problem.
     """
-    width = len(str(rows.total - 1))
-    kept: list[tuple[str, Row]] = []
+    numbers, kept = list[int](), list[Row]()
     for block in rows.blocks:
         made = with_columns(entry, block, filler)
-        chosen = made and where(entry, made, filler, count)
+        chosen = None if made is None else where(entry, made, filler, count)
         if made is None or chosen is None:
-            return None
-        numbers = {id(row): number for number, row in enumerate(made, start=filler.before)}
-        kept += [(f"{numbers[id(row)]:0{width}d}", row) for row in chosen]
+            return [], []
+        numbers += [filler.before + i for i in chosen]
+        kept += [made[i] for i in chosen]
         filler = replace(filler, before=filler.before + len(block))
         if _enough(entry, len(kept)):
             break
     if not kept:
         message = f"none of {filler.before} rows meets {entry.where!r}"
         filler.problems.add((*filler.here, "where"), "P403", message)
-    return kept
+    return numbers, kept
 
 
 def _enough(entry: Source, found: int) -> bool:
@@ -189,7 +189,7 @@ def _enough(entry: Source, found: int) -> bool:
 
 
 def _render(
-    entry: Source, rows: Sequence[Row], filler: Filler, numbers: Sequence[str]
+    entry: Source, rows: Sequence[Row], filler: Filler, numbers: Texts
 ) -> StimulusTable | None:
     """Fill every template of a set and gather its columns."""
     problems, before = filler.problems, len(filler.problems)
@@ -208,7 +208,7 @@ def _render(
     if len(problems) > before:
         return None
     column = entry.id or ("id" if "id" in rows[0] else None)
-    ids = tuple(numbers) if column is None else _column(rows, column)
+    ids = numbers if column is None else _column(rows, column)
     labels = {label: _column(rows, label) for label in entry.labels}
     groups = _column(rows, str(entry.groups)) if grouped else None
     if not (_unique(ids, column, filler) and _whole(ids, labels, groups, filler) and texts):
@@ -233,9 +233,9 @@ def _render(
 
 
 def _whole(
-    ids: tuple[str, ...],
-    labels: Mapping[str, tuple[str, ...]],
-    groups: tuple[str, ...] | None,
+    ids: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+    groups: Sequence[str] | None,
     filler: Filler,
 ) -> bool:
     """P404, P407, P416: files can hold each label, and every stimulus has an id and its group."""
@@ -256,11 +256,11 @@ def _whole(
     return len(problems) == before
 
 
-def _column(rows: Sequence[Row], name: str) -> tuple[str, ...]:
-    return tuple(as_text(row[name]) for row in rows)
+def _column(rows: Sequence[Row], name: str) -> Texts:
+    return Texts(as_text(row[name]) for row in rows)
 
 
-def _unique(ids: tuple[str, ...], column: str | None, filler: Filler) -> bool:
+def _unique(ids: Sequence[str], column: str | None, filler: Filler) -> bool:
     """P404: stimulus ids are unique, because results are aligned by them."""
     if len(set(ids)) == len(ids):
         return True
@@ -287,13 +287,14 @@ def _corrupted(
         return None
     spans = {}
     for span, stands in clean.spans.items():
-        places = list(map(moved, stands, clean.places, slots))
+        given = zip(stands, clean.places, slots, strict=True)
+        places = [moved((a, b), whole, values) for (a, b), whole, values in given]
         for id_, place in zip(clean.ids, places, strict=True):
             if place is None:
                 message = f"stimulus {id_!r}: the span {span!r} of {clean.name!r} cuts a slot, "
                 message += "and would be nowhere once the slot is changed"
                 problems.add(("stimuli", clean.name, "spans", span), "P418", message)
                 return None
-        spans[span] = tuple(place for place in places if place is not None)
-    texts = map(replace_slots, clean.texts, clean.places, slots)
-    return replace(clean, name=name, texts=tuple(texts), slots=tuple(slots), spans=spans, places=())
+        spans[span] = Ragged(place for place in places if place is not None)
+    texts = Texts(map(replace_slots, clean.texts, clean.places, slots))
+    return replace(clean, name=name, texts=texts, slots=tuple(slots), spans=spans, places=())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
 import xarray as xr
+from xarray.backends import NetCDF4DataStore
 
 from patchclamp.registry.errors import StoreError
 from patchclamp.specs.quantities import said
@@ -66,15 +67,17 @@ DIMS = (
 SWEEPS = ("model", "revision", "seed")
 """Dims along which one result holds several runs; a matrix may add others, named by their keys."""
 
-_KINDS = "fiubUSO"
+_KINDS = "fiubUO"
 """Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
 
 
-_CACHE = 8 << 20
+_CACHE = 2 << 20
 """Bytes of chunks of a variable that the library keeps, two of the largest, so that one which two
 reads share is read once; its own default, 64 MiB for every variable, is a capture whole."""
-_PART = 4 << 20
+_PART = 1 << 20
 """Bytes of a variable that are written and compared at once."""
+_TEXT = 256
+"""Bytes that a text is taken to have."""
 
 
 def sweep_dims(dims: Iterable[Hashable]) -> tuple[str, ...]:
@@ -114,6 +117,25 @@ def _check_attrs(where: str, attrs: Mapping[object, object]) -> None:
             raise StoreError(f"{where}: netCDF cannot hold attribute {name!r} = {value!r}")
 
 
+class Groups(Mapping[str, xr.Dataset]):
+    """Datasets by group, each made when it is asked for and not kept.
+
+    So the labels, texts and tokens of one group are in memory at a time, however many there are.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], xr.Dataset]]) -> None:
+        self._makers = dict(makers)
+
+    def __getitem__(self, group: str) -> xr.Dataset:
+        return self._makers[group]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 def write_tree(
     groups: Mapping[str, xr.Dataset],
     path: Path,
@@ -124,19 +146,16 @@ def write_tree(
 
     The file is written under a temporary name, read back and compared, synced, and renamed.
     """
-    for group, data in groups.items():
-        check_schema(group, data, axes)
-    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **groups})
-    large = {group: _large(data) for group, data in groups.items()}
-    small = {group: data.drop_vars(large[group]) for group, data in groups.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        # A group opened alone has no parent, so it must carry its own coordinates.
-        bare = xr.DataTree.from_dict({"/": xr.Dataset(attrs=dict(attrs)), **small})
-        bare.to_netcdf(temporary, engine=ENGINE, write_inherited_coords=True)
-        for group, names in large.items():
-            _write_parts(groups[group][names], temporary, group)
-        _check_written(tree, temporary)
+        with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
+            file.setncatts(attrs)
+            for group, data in groups.items():
+                check_schema(group, data, axes)
+                _write(data, file.createGroup(group))
+        with netCDF4.Dataset(temporary, "r") as file:
+            for group, data in groups.items():
+                _check_written(data, file[group], path)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
@@ -151,53 +170,61 @@ def write_tree(
         temporary.unlink(missing_ok=True)
 
 
+def _write(data: xr.Dataset, group: netCDF4.Group) -> None:
+    """Write a dataset; variables that are not to be in memory whole are added part by part."""
+    large = _large(data)
+    store = NetCDF4DataStore(group)  # type: ignore[no-untyped-call]
+    data.drop_vars(large).dump_to_store(store)
+    for name in large:
+        _write_parts(name, data[name].variable, group)
+
+
 def _large(data: xr.Dataset) -> list[str]:
-    """Return the names of numeric variables that are not to be in memory whole."""
     return [
         str(name)
         for name, variable in data.data_vars.items()
-        if variable.ndim and variable.dtype.kind in "fiu" and variable.nbytes > _PART
+        if variable.ndim and variable.dtype.kind in "fiuOU" and _bytes(variable.variable) > _PART
     ]
 
 
-def _write_parts(data: xr.Dataset, path: Path, group: str) -> None:
-    """Add variables to a file that has their coordinates, part by part along their first dim."""
-    if not data.data_vars:
-        return
-    with netCDF4.Dataset(path, "a") as file:
-        for name, variable in data.data_vars.items():
-            fill = np.nan if variable.dtype.kind == "f" else None
-            made = file[group].createVariable(
-                str(name), variable.dtype, variable.dims, fill_value=fill
-            )
-            made.set_auto_maskandscale(False)
-            made.setncatts(variable.attrs)
-            for part in _parts(variable.variable):
-                made[part] = variable.variable[part].values
+def _bytes(variable: xr.Variable) -> int:
+    """Return how many bytes a variable takes, about so many where it holds texts."""
+    item = variable.dtype.itemsize if variable.dtype.kind in "fiubc" else _TEXT
+    return variable.size * item
+
+
+def _write_parts(name: str, variable: xr.Variable, group: netCDF4.Group) -> None:
+    """Add a variable, part by part along its first dim, to a group that has its coordinates."""
+    fill = np.nan if variable.dtype.kind == "f" else None
+    kind = str if variable.dtype.kind in "OU" else variable.dtype
+    made = group.createVariable(name, kind, tuple(map(str, variable.dims)), fill_value=fill)
+    made.set_auto_maskandscale(False)
+    made.setncatts(variable.attrs)
+    for part in _parts(variable):
+        made[part] = variable[part].values
 
 
 def _parts(variable: xr.Variable) -> Iterator[slice]:
     """Yield stretches of the first dim of a variable."""
-    step = max(1, _PART * variable.shape[0] // max(1, variable.nbytes))
+    step = max(1, _PART * variable.shape[0] // max(1, _bytes(variable)))
     for at in range(0, variable.shape[0], step):
         yield slice(at, at + step)
 
 
-def _check_written(tree: xr.DataTree, path: Path) -> None:
+def _check_written(data: xr.Dataset, group: netCDF4.Group, path: Path) -> None:
     """Read every variable back and compare it; a full disk can be swallowed on the way."""
-    with xr.open_datatree(path, engine=ENGINE, create_default_indexes=False) as written:
-        for node in tree.subtree:
-            for name, variable in node.to_dataset(inherit=False).variables.items():
-                back = written[node.path].variables[str(name)]
-                if back.sizes != variable.sizes or not _equal(variable, back):
-                    raise StoreError(f"{node.path}/{name} did not survive being written to {path}")
+    for name, variable in data.variables.items():
+        back = group[str(name)]
+        back.set_auto_maskandscale(False)
+        there = back.dimensions == variable.dims and back.shape == variable.shape
+        if not there or not _equal(variable, back):
+            raise StoreError(f"{group.path}/{name} did not survive being written to {path}")
 
 
-def _equal(a: xr.Variable, b: xr.Variable) -> bool:
+def _equal(a: xr.Variable, b: Any) -> bool:
     """Compare variables, part by part along their first dim: a capture is not read whole again."""
-    if not a.ndim:
-        return _same(a.values, b.values)
-    return all(_same(a[part].values, b[part].values) for part in _parts(a))
+    parts = _parts(a) if a.ndim else (...,)
+    return all(_same(a[part].values, np.asarray(b[part])) for part in parts)
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

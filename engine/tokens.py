@@ -10,6 +10,7 @@ from patchclamp.engine.encoding import Encoded, beyond, encode
 from patchclamp.engine.marks import marks_of, tell_marks
 from patchclamp.engine.model import ModelSource
 from patchclamp.engine.problems import Problems
+from patchclamp.engine.ragged import Ragged, Texts
 from patchclamp.engine.stimuli import StimulusTable
 from patchclamp.specs.stimuli import Answer, Corrupt, Source
 from patchclamp.specs.template import render
@@ -26,7 +27,7 @@ class Spelling:
 
     part: str
     path: Path
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     tokens: tuple[tuple[int, ...], ...]
 
 
@@ -39,7 +40,7 @@ class TokenTable:
     answer become one.
     """
 
-    ids: Sequence[tuple[int, ...]]
+    ids: Ragged
     spellings: tuple[Spelling, ...] = ()
     key: tuple[int, ...] = ()
     combine: str = "logsumexp"
@@ -63,10 +64,9 @@ class TokenTable:
     @cached_property
     def ways(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """What must stand after each text so that its answers can be scored."""
-        return tuple(
-            continuations([spelling.tokens[row] for spelling in self.spellings])
-            for row in range(len(self.ids))
-        )
+        tails = ([said.tokens[row] for said in self.spellings] for row in range(len(self.ids)))
+        known: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] = {}
+        return tuple(known.setdefault(way, way) for way in map(continuations, tails))
 
     @cached_property
     def longest(self) -> int:
@@ -141,9 +141,7 @@ def tokenise(table: StimulusTable, model: ModelSource, problems: Problems) -> To
     )
 
 
-def _written(
-    table: StimulusTable, answer: Answer | None
-) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
+def _written(table: StimulusTable, answer: Answer | None) -> Iterator[tuple[str, Path, Texts]]:
     """Yield every spelling of every answer: its part, where the set says it, and its texts."""
     if answer is None:
         return
@@ -158,7 +156,7 @@ def _written(
     for part, path, texts in parts:
         for i, variant in enumerate(answer.variants):
             where: Path = ("answer", "variants", i) if several else path
-            yield part, where, tuple(render(variant, {"x": text}) for text in texts)
+            yield part, where, Texts(render(variant, {"x": text}) for text in texts)
 
 
 def _check_texts(
@@ -196,7 +194,7 @@ def _check_texts(
 def _answer_tokens(
     table: StimulusTable,
     ids: Sequence[tuple[int, ...]],
-    spelling: tuple[str, Path, tuple[str, ...]],
+    spelling: tuple[str, Path, Texts],
     context: tuple[ModelSource, Problems],
 ) -> tuple[tuple[int, ...], ...]:
     """Return what each answer is after its text; report the first that is not what is wanted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -148,7 +148,7 @@ def written_dataset(
     return data
 
 
-def _answers(tokens: TokenTable) -> list[tuple[str, ...]]:
+def _answers(tokens: TokenTable) -> list[Sequence[str]]:
     """Return every spelling of the right answer of each stimulus, none without answers."""
     if not tokens.are_options:
         return [spelled.texts for spelled in tokens.spellings if spelled.part == "correct"]

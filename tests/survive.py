@@ -84,11 +84,11 @@ class Place:
         if not (self.folder / "model").exists():
             tiny.make(self.name, self.folder / "model")
         rng = np.random.default_rng(0)
-        lines = ["id,text,sort"]
-        for number in range(stimuli):
-            words = " ".join(f"w{i}" for i in rng.integers(0, 60, size=rng.integers(3, 15)))
-            lines.append(f"s{number},{words},{'xy'[number % 2]}")
-        (self.folder / "words.csv").write_text("\n".join(lines) + "\n")
+        with (self.folder / "words.csv").open("w") as file:
+            file.write("id,text,sort\n")
+            for number in range(stimuli):
+                words = " ".join(f"w{i}" for i in rng.integers(0, 60, size=rng.integers(3, 15)))
+                file.write(f"s{number},{words},{'xy'[number % 2]}\n")
         given = {"model": self.folder / "model", "tokens": tokens, "budget": budget}
         (self.folder / "t.yaml").write_text(SPEC.format(analyses=analyses, **given))
         return self

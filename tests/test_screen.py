@@ -102,9 +102,11 @@ def test_among_options_the_right_one_need_only_be_the_most_probable_of_them() ->
 def test_a_random_part_is_drawn_from_what_stays() -> None:
     keep = "keep_if: correct\n    take: {n: 3}"
     drawn = {
-        screened(SPEC.replace("KEEP", keep).replace("name: t\n", f"name: t\nseed: {seed}\n"))[0][
-            "words"
-        ].ids
+        tuple(
+            screened(SPEC.replace("KEEP", keep).replace("name: t\n", f"name: t\nseed: {seed}\n"))[
+                0
+            ]["words"].ids
+        )
         for seed in range(20)
     }
     assert len(drawn) > 4
