@@ -74,7 +74,7 @@ PARTS = "split: {parts: {train: 0.5, val: 0.25, test: 0.25}}"
 
 
 def test_a_split_has_the_shares_that_it_is_given() -> None:
-    drawn = [read(with_(PARTS), seed=seed).labels["split"] for seed in range(10)]
+    drawn = [tuple(read(with_(PARTS), seed=seed).labels["split"]) for seed in range(10)]
     assert all(Counter(parts) == {"train": 6, "val": 3, "test": 3} for parts in drawn)
     assert len(set(drawn)) > 5
     assert drawn[0] == read(with_(PARTS), seed=0).labels["split"]
