@@ -32,13 +32,16 @@ _LEAST = 512 << 10
 """Bytes up to which a chunk takes in more stimuli than `_STIMULI`."""
 _CACHE = 1 << 20
 """Bytes of chunks that the library keeps; they are written and read whole, each once."""
-_BLOCK = 16 << 20
+_BLOCK = 4 << 20
 """Bytes gathered at once."""
 _STIMULI = 8
 """Stimuli in a chunk, unless they are small."""
 _RAGGED = 16
 """Positions in a chunk where texts differ in length: chunks that are all padding are not written,
 and read as NaN. Of texts of 4 to 64 tokens, 19 on average, that saves half of the file."""
+_RAGGED_BLOCK = 8 << 20
+"""Bytes gathered at once of several layers, where what is padding is left out: each part of it is
+little, unless it is of all layers."""
 _RAGGED_LEAST = 64 << 10
 """Bytes up to which such a chunk takes in more stimuli: few, or some text is long in each."""
 
@@ -110,11 +113,10 @@ def _blocks(capture: CapturePlan, variable: Variable, shards: Shards, keys: int)
     dtype, none = (np.int32, -1) if variable.whole else (np.float32, np.nan)
     ragged = "position" in inner and not variable.whole and not capture.chosen.mask.all()
     chunk = _chunks(variable.dims, full, 4, ragged=ragged)
-    # Where padding is left out, each call writes little, unless it is of all layers.
-    together = len(names) if ragged else 1
+    together, most = (len(names), _RAGGED_BLOCK) if ragged else (1, _BLOCK)
     one = 4 * math.prod(shape)
-    step = max(chunk[0], _BLOCK // (one * together) // chunk[0] * chunk[0])
-    together = min(together, max(1, _BLOCK // (one * step)))
+    step = max(chunk[0], most // (one * together) // chunk[0] * chunk[0])
+    together = min(together, max(1, most // (one * step)))
     buffer = np.empty((min(step, len(rows)), together, *shape), dtype)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]

@@ -42,6 +42,10 @@ def plan_capture(
         return None
     if keys is not None:
         both = sorted({*chosen.rows} & {*keys.rows})
+        if not both:
+            message = f"no stimulus of {entry.of!r} has both the positions and the keys"
+            problems.add((*here, "keys"), "P417", message)
+            return None
         chosen, keys = chosen.only(both), keys.only(both)
     codes, classes = {}, {}
     for how in entry.reduce:

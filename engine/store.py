@@ -71,7 +71,7 @@ _KINDS = "fiubUO"
 """Kinds of data that netCDF holds; float16 is refused because readers crash on it."""
 
 
-_CACHE = 2 << 20
+_CACHE = 8 << 20
 """Bytes of chunks of a variable that the library keeps, two of the largest, so that one which two
 reads share is read once; its own default, 64 MiB for every variable, is a capture whole."""
 _PART = 1 << 20

@@ -20,7 +20,9 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from patchclamp.engine import run
+from patchclamp.engine.plan import make_plan
 from patchclamp.registry.errors import SpecError
+from patchclamp.specs.load import loads
 
 TEXTS = {
     "a": ("w1 w2 w3 w4 w5 w6 w7", "x", "w3", "w6"),
@@ -411,3 +413,26 @@ def test_two_names_for_the_same_are_recorded_once(model: Path, tmp_path: Path) -
     xr.testing.assert_equal(tree["captures/a"].to_dataset(), tree["captures/b"].to_dataset())
     records = [*(tmp_path / "cache-9-nnsight" / "captures").glob("*/data.nc")]
     assert len(records) == 1
+
+
+def test_positions_and_keys_that_no_stimulus_has_both_of_are_refused(model: Path) -> None:
+    text = f"""\
+patchclamp: 1
+name: apart
+model: {model}
+stimuli:
+  words:
+    kind: items
+    text: "{{text}}"
+    groups: none
+    spans: {{one: "{{one}}"}}
+    items: [{{text: w1 w2 w3 w4, one: w1}}, {{text: w5 w6 w7 w8, one: w8}}]
+captures:
+  it:
+    site: attn_pattern
+    positions: {{align: one.last, before: 0, after: 2, short: drop, at_least: 0.5}}
+    keys: {{align: one.last, before: 2, after: 0, short: drop, at_least: 0.5}}
+"""
+    with pytest.raises(SpecError, match="no stimulus of 'words' has both the positions and the k"):
+        make_plan(loads(text))
+    assert make_plan(loads(text.replace("before: 2, after: 0", "before: 0, after: 1"))).captures
