@@ -269,10 +269,10 @@ def together(folder: Path) -> str:
     return f"two runs at once: both finished, and {ran} batches were run as by one alone"
 
 
-BUFFERS = 64
+BUFFERS = 40
 """MiB that writing takes at the most and a few stimuli do not fill: blocks of 4 and 8, some copies
 of each, and what the libraries keep."""
-LABELS = 1024
+LABELS = 768
 """Bytes that a stimulus may take as long as a run lasts: its text, tokens, labels, and places."""
 
 
